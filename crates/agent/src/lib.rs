@@ -1,0 +1,5 @@
+//! Being written.
+
+pub mod cli;
+pub mod server;
+pub mod status;

@@ -1,0 +1,70 @@
+//! What the API asks of the agent. Sent over a bounded `tokio::sync::mpsc`; every command is answered once.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+/// Commands that may wait for the agent; more are answered with 503.
+pub const COMMAND_QUEUE: usize = 64;
+
+/// The agent's answer: a text for the user, or why not.
+pub type Reply = Result<Accepted, Refused>;
+
+/// A command was taken on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// The pod's uid, so that the caller can tell it from a later pod of the same name.
+    pub uid: String,
+    /// What follows from it, for people; e.g. that a pod from the directory stays away until its file changes.
+    pub note: Option<String>,
+}
+
+/// A command was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// No such pod that could still be acted on.
+    #[error("pods \"{name}\" not found in namespace \"{namespace}\"")]
+    NotFound {
+        /// As asked.
+        namespace: String,
+        /// As asked.
+        name: String,
+    },
+    /// The pod's state does not allow it, e.g. a restart of a pod that is being removed.
+    #[error("{message}")]
+    Conflict {
+        /// For people: what is in the way, and what to do next.
+        message: String,
+    },
+    /// The agent itself could not do it.
+    #[error("{message}")]
+    Internal {
+        /// For people.
+        message: String,
+    },
+}
+
+/// What the API asks of the agent.
+#[derive(Debug)]
+pub enum Command {
+    /// Remove a pod. Answered once the request is recorded, not when the pod is gone.
+    Delete {
+        /// Whose.
+        namespace: String,
+        /// Whose.
+        name: String,
+        /// Overrides the spec's grace period; `None`: the spec's.
+        grace: Option<Duration>,
+        /// For the answer.
+        reply: oneshot::Sender<Reply>,
+    },
+    /// Stop a pod and run it again from its first init, back-off forgotten.
+    Restart {
+        /// Whose.
+        namespace: String,
+        /// Whose.
+        name: String,
+        /// For the answer.
+        reply: oneshot::Sender<Reply>,
+    },
+}
