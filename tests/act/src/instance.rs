@@ -1,0 +1,91 @@
+//! Which run of the container this is, and how old its process 1 is.
+//!
+//! Process 1 counts itself in `/ev/n`, on a volume that outlives it. The file holds the count and the start time of the
+//! process 1 that wrote it (proc(5), stat field 22), so that hooks and probes of a new instance do not read the count of
+//! the one before.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::unistd::{SysconfVar, sysconf};
+
+use crate::args::Args;
+use crate::line::boot_ns;
+
+const VOLUME: &str = "/ev";
+const COUNT: &str = "/ev/n";
+/// How long a hook or probe waits for process 1 to count itself before it gives up.
+const PATIENCE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(10);
+
+/// Counts this instance where a volume is there for it; 1 where none is.
+pub(crate) fn count(args: &Args) -> Result<usize, String> {
+    if !Path::new(VOLUME).is_dir() {
+        return if args.has_list() { Err(format!("a value per instance needs a volume at {VOLUME}")) } else { Ok(1) };
+    }
+    let start = process_1_start()?;
+    let n = match read_count().map_err(|e| format!("{COUNT}: {e}"))? {
+        Some((n, counted)) if counted == start => n,
+        Some((n, _)) => n + 1,
+        None => 1,
+    };
+    let temporary = format!("{COUNT}.{}", std::process::id());
+    fs::write(&temporary, format!("{n} {start}\n")).map_err(|e| format!("{temporary}: {e}"))?;
+    fs::rename(&temporary, COUNT).map_err(|e| format!("{COUNT}: {e}"))?;
+    Ok(n)
+}
+
+/// For a hook or probe: the number that process 1 gave itself; waits until it has. 1 where no list asks for it.
+pub(crate) fn read(args: &Args) -> Result<usize, String> {
+    if !args.has_list() {
+        return Ok(1);
+    }
+    let start = process_1_start()?;
+    let since = Instant::now();
+    loop {
+        match read_count().map_err(|e| format!("{COUNT}: {e}"))? {
+            Some((n, counted)) if counted == start => return Ok(n),
+            _ if since.elapsed() > PATIENCE => return Err(format!("process 1 did not count itself in {COUNT}")),
+            _ => sleep(POLL),
+        }
+    }
+}
+
+/// How long process 1 has been there.
+pub(crate) fn process_1_age() -> Result<Duration, String> {
+    let hertz = sysconf(SysconfVar::CLK_TCK).ok().flatten().and_then(|n| u64::try_from(n).ok()).unwrap_or(100);
+    let start = Duration::from_secs(process_1_start()?) / u32::try_from(hertz).unwrap_or(100);
+    let now = Duration::from_nanos(u64::try_from(boot_ns()).unwrap_or(0));
+    Ok(now.saturating_sub(start))
+}
+
+fn process_1_start() -> Result<u64, String> {
+    let stat = fs::read_to_string("/proc/1/stat").map_err(|e| format!("/proc/1/stat: {e}"))?;
+    start_ticks(&stat).ok_or_else(|| format!("/proc/1/stat has no start time: {stat:?}"))
+}
+
+/// Field 22; the second field, the command's name in brackets, may hold anything.
+fn start_ticks(stat: &str) -> Option<u64> {
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+fn read_count() -> io::Result<Option<(usize, u64)>> {
+    match fs::read_to_string(COUNT) {
+        Ok(text) => Ok(text.split_once(' ').and_then(|(n, start)| Some((n.parse().ok()?, start.trim().parse().ok()?)))),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn start_time_behind_a_hostile_name() {
+        let stat = "1 (a) b (c)) S 0 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 1000 20 18446744073709551615";
+        assert_eq!(super::start_ticks(stat), Some(4711));
+        assert_eq!(super::start_ticks("1 (a S 0"), None);
+    }
+}
