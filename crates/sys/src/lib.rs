@@ -4,3 +4,7 @@
 //! the bare errno, since only the caller knows which field or file it was working for.
 
 pub mod cgroup;
+pub mod child;
+pub mod durable;
+pub mod netns;
+pub mod podmount;
