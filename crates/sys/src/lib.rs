@@ -3,8 +3,14 @@
 //! Modules are named after kernel subjects. Descriptors come out as `OwnedFd` and go in as `AsFd`; most functions return
 //! the bare errno, since only the caller knows which field or file it was working for.
 
+pub mod caps;
 pub mod cgroup;
 pub mod child;
+pub mod device;
 pub mod durable;
+pub mod mount;
 pub mod netns;
+pub mod path;
 pub mod podmount;
+pub mod process;
+pub mod seccomp;

@@ -1,0 +1,164 @@
+//! Capabilities: capabilities(7).
+
+use nix::errno::Errno;
+
+/// Names by number, from `linux/capability.h`.
+const NAMES: [&str; 41] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+];
+
+/// A set of capabilities, a bit each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CapSet(u64);
+
+impl CapSet {
+    /// The set of these names, with or without `CAP_`.
+    ///
+    /// # Errors
+    /// The first name that is unknown.
+    pub fn from_names<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> Result<Self, String> {
+        names.into_iter().try_fold(Self::default(), |set, name| {
+            let name = name.as_ref();
+            let bare = name.strip_prefix("CAP_").unwrap_or(name);
+            let number = NAMES.iter().position(|known| *known == bare).ok_or_else(|| name.to_owned())?;
+            Ok(Self(set.0 | 1 << number))
+        })
+    }
+
+    /// All names with their `CAP_`, by number.
+    pub fn known() -> impl Iterator<Item = String> {
+        NAMES.iter().map(|name| format!("CAP_{name}"))
+    }
+
+    /// Whether the capability with this number is in.
+    #[must_use]
+    pub fn has(self, number: u32) -> bool {
+        self.0 >> number & 1 == 1
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// Drops from the bounding set what is not in `keep`.
+///
+/// # Errors
+/// EPERM without CAP_SETPCAP.
+pub fn limit_bounding(keep: CapSet) -> nix::Result<()> {
+    for number in (0..u64::BITS).filter(|number| !keep.has(*number)) {
+        // SAFETY: takes integers only.
+        let result = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(number), 0, 0, 0) };
+        match Errno::result(result) {
+            Ok(_) => {}
+            // The kernel knows no capability with this number, nor any above.
+            Err(Errno::EINVAL) => break,
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+#[repr(C)]
+struct Header {
+    version: u32,
+    pid: i32,
+}
+
+#[repr(C)]
+struct Data {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+/// `_LINUX_CAPABILITY_VERSION_3`: sets of 64 bits.
+const VERSION_3: u32 = 0x2008_0522;
+
+/// Sets the effective, permitted and inheritable sets of the calling thread.
+///
+/// # Errors
+/// EPERM for a capability that the thread does not have.
+pub fn set(effective: CapSet, permitted: CapSet, inheritable: CapSet) -> nix::Result<()> {
+    let header = Header { version: VERSION_3, pid: 0 };
+    let half = |shift: u32| Data {
+        effective: (effective.0 >> shift) as u32,
+        permitted: (permitted.0 >> shift) as u32,
+        inheritable: (inheritable.0 >> shift) as u32,
+    };
+    let data = [half(0), half(32)];
+    // SAFETY: version 3 makes the kernel read exactly two elements; header and data outlive the call.
+    let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) };
+    Errno::result(result).map(drop)
+}
+
+/// Makes `set` the ambient set: what a program without file capabilities keeps over execve(2).
+///
+/// # Errors
+/// EPERM for one that is not both permitted and inheritable.
+pub fn set_ambient(set: CapSet) -> nix::Result<()> {
+    let clear = libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong;
+    // SAFETY: takes integers only.
+    Errno::result(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, clear, 0, 0, 0) })?;
+    for number in (0..u64::BITS).filter(|number| set.has(*number)) {
+        let (raise, number) = (libc::PR_CAP_AMBIENT_RAISE as libc::c_ulong, libc::c_ulong::from(number));
+        // SAFETY: takes integers only.
+        Errno::result(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, raise, number, 0, 0) })?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_numbers() {
+        let set = CapSet::from_names(["CAP_CHOWN", "SYS_ADMIN", "CAP_CHECKPOINT_RESTORE"]).unwrap();
+        assert!(set.has(0) && set.has(21) && set.has(40) && !set.has(1));
+        assert_eq!(CapSet::from_names(["CAP_NONSENSE"]), Err("CAP_NONSENSE".to_owned()));
+        assert_eq!(libc::c_int::try_from(CapSet::known().count()).unwrap(), 41);
+    }
+}

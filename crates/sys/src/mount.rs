@@ -1,0 +1,164 @@
+//! Mounts: the descriptor-based calls of Linux 5.2 and 5.12 next to mount(2).
+//!
+//! Targets are descriptors throughout: a path that was checked and a path that is mounted on are then the same thing.
+
+use std::ffi::CStr;
+use std::mem::size_of;
+use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::path::Path;
+
+use nix::NixPath as _;
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+
+pub use nix::mount::MntFlags;
+
+/// A change of mount attributes (mount_setattr(2)), in the words of mount(2)'s flags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Change {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+}
+
+/// The flags of mount(2) that belong to a mount, with mount_setattr(2)'s names for them.
+const ATTRIBUTES: [(MsFlags, u64); 8] = [
+    (MsFlags::MS_RDONLY, libc::MOUNT_ATTR_RDONLY),
+    (MsFlags::MS_NOSUID, libc::MOUNT_ATTR_NOSUID),
+    (MsFlags::MS_NODEV, libc::MOUNT_ATTR_NODEV),
+    (MsFlags::MS_NOEXEC, libc::MOUNT_ATTR_NOEXEC),
+    (MsFlags::MS_NODIRATIME, libc::MOUNT_ATTR_NODIRATIME),
+    (MsFlags::MS_NOATIME, libc::MOUNT_ATTR_NOATIME),
+    (MsFlags::MS_STRICTATIME, libc::MOUNT_ATTR_STRICTATIME),
+    (MsFlags::from_bits_retain(1 << 8), libc::MOUNT_ATTR_NOSYMFOLLOW),
+];
+
+impl Change {
+    /// Turns flags of mount(2) on and others off. The three ways of keeping access times exclude each other: naming one
+    /// of them replaces the others. Flags that are not attributes of a mount are left out.
+    #[must_use]
+    pub fn flags(set: MsFlags, clear: MsFlags) -> Self {
+        let bits = |flags: MsFlags| {
+            ATTRIBUTES.iter().filter(|(flag, _)| flags.contains(*flag)).fold(0, |bits, (_, attr)| bits | attr)
+        };
+        let mut change = Self { set: bits(set), clear: bits(clear) & !libc::MOUNT_ATTR__ATIME, propagation: 0 };
+        let atime = MsFlags::MS_NOATIME | MsFlags::MS_STRICTATIME | MsFlags::MS_RELATIME;
+        if (set | clear).intersects(atime) {
+            change.clear |= libc::MOUNT_ATTR__ATIME;
+        }
+        change
+    }
+
+    /// The same with a propagation type: one of `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE`, `MS_UNBINDABLE`.
+    #[must_use]
+    pub fn propagation(mut self, kind: MsFlags) -> Self {
+        self.propagation = kind.bits();
+        self
+    }
+
+    /// Whether it changes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A detached copy of the mount at `source` (open_tree(2) with `OPEN_TREE_CLONE`), `recursive` with those below it. An empty
+/// path means the descriptor itself.
+///
+/// # Errors
+/// open_tree(2)'s.
+pub fn clone_tree(dir: impl AsFd, source: &Path, recursive: bool) -> nix::Result<OwnedFd> {
+    let mut flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH.cast_unsigned();
+    if recursive {
+        flags |= libc::AT_RECURSIVE.cast_unsigned();
+    }
+    let call = |path: &CStr| {
+        // SAFETY: the path is a terminated string that outlives the call; the rest are integers.
+        unsafe { libc::syscall(libc::SYS_open_tree, dir.as_fd().as_raw_fd(), path.as_ptr(), flags) }
+    };
+    let fd = Errno::result(source.with_nix_path(call)?)?;
+    // SAFETY: a descriptor the kernel has just made for this call.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
+}
+
+/// Attaches a detached tree at the place that `target` stands for (move_mount(2)).
+///
+/// # Errors
+/// move_mount(2)'s.
+pub fn attach(tree: impl AsFd, target: impl AsFd) -> nix::Result<()> {
+    let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;
+    let (from, to) = (tree.as_fd().as_raw_fd(), target.as_fd().as_raw_fd());
+    // SAFETY: both paths are the static empty string; the rest are integers.
+    let result = unsafe { libc::syscall(libc::SYS_move_mount, from, c"".as_ptr(), to, c"".as_ptr(), flags) };
+    Errno::result(result).map(drop)
+}
+
+/// Changes the mount that `at` stands for (its root must be `at`), `recursive` with those below it (mount_setattr(2), Linux 5.12).
+///
+/// # Errors
+/// mount_setattr(2)'s.
+pub fn change(at: impl AsFd, recursive: bool, change: Change) -> nix::Result<()> {
+    let attr = libc::mount_attr {
+        attr_set: change.set,
+        attr_clr: change.clear,
+        propagation: change.propagation,
+        userns_fd: 0,
+    };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    let (fd, size) = (at.as_fd().as_raw_fd(), size_of::<libc::mount_attr>());
+    // SAFETY: the path is the static empty string, `attr` has the size given and outlives the call.
+    let result = unsafe { libc::syscall(libc::SYS_mount_setattr, fd, c"".as_ptr(), flags, &raw const attr, size) };
+    Errno::result(result).map(drop)
+}
+
+/// Mounts a new file system at the place that `target` stands for.
+///
+/// This is one mount(2) on `/proc/self/fd/N`, against five calls of the newer interface; it needs the host's `/proc`.
+///
+/// # Errors
+/// mount(2)'s.
+pub fn mount_new(target: impl AsFd, fstype: &str, source: &Path, flags: MsFlags, data: &str) -> nix::Result<()> {
+    let path = proc_path(target);
+    mount(Some(source), path.as_str(), Some(fstype), flags, Some(data).filter(|data| !data.is_empty()))
+}
+
+/// The name of a descriptor in `/proc`.
+pub fn proc_path(fd: impl AsFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
+}
+
+/// Sets the propagation of everything below `/`.
+///
+/// # Errors
+/// mount(2)'s.
+pub fn set_propagation_of_all(kind: MsFlags) -> nix::Result<()> {
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | kind, None::<&str>)
+}
+
+/// Makes the working directory the root of the mount namespace and lets go of the old root (pivot_root(2), notes on `.`).
+///
+/// # Errors
+/// pivot_root(2)'s and umount2(2)'s.
+pub fn pivot_root_here() -> nix::Result<()> {
+    nix::unistd::pivot_root(".", ".")?;
+    // The old root now lies on top of the new one. Its removal must not travel to the host through shared mounts.
+    mount(None::<&str>, ".", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)?;
+    nix::mount::umount2(".", MntFlags::MNT_DETACH)?;
+    nix::unistd::chdir("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn access_time_modes_replace_each_other() {
+        let change = Change::flags(MsFlags::MS_NOATIME | MsFlags::MS_RDONLY, MsFlags::MS_NOEXEC);
+        assert_eq!(change.set, libc::MOUNT_ATTR_NOATIME | libc::MOUNT_ATTR_RDONLY);
+        assert_eq!(change.clear, libc::MOUNT_ATTR_NOEXEC | libc::MOUNT_ATTR__ATIME);
+        assert_eq!(Change::flags(MsFlags::MS_RELATIME, MsFlags::empty()).clear, libc::MOUNT_ATTR__ATIME);
+        assert!(Change::flags(MsFlags::MS_SYNCHRONOUS, MsFlags::empty()).is_empty());
+        assert!(!Change::default().propagation(MsFlags::MS_PRIVATE).is_empty());
+    }
+}

@@ -1,0 +1,226 @@
+//! Processes: clone3(2), pidfds, identity by start time, and what a process sets for itself before execve(2).
+
+use std::ffi::CStr;
+use std::fs;
+use std::io;
+use std::mem::size_of;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sched::CloneFlags;
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
+
+/// Which side of [`clone`] one is on.
+#[derive(Debug)]
+pub enum Cloned {
+    /// The new process.
+    Child,
+    /// The calling process.
+    Parent {
+        /// The child, in the caller's numbering.
+        pid: Pid,
+        /// The child's pidfd, close-on-exec.
+        pidfd: OwnedFd,
+    },
+}
+
+/// linux/sched.h; libc's constant is too narrow for the bit.
+const CLONE_INTO_CGROUP: u64 = 1 << 33;
+
+/// Fails with EINVAL unless the calling process has one thread only.
+fn require_single_thread() -> nix::Result<()> {
+    // The kernel refuses CLONE_THREAD here exactly when there are other threads, and does nothing otherwise.
+    nix::sched::unshare(CloneFlags::CLONE_THREAD)
+}
+
+/// Starts a copy of the calling process, as fork(2) does, in new `namespaces` and, if given, directly in a cgroup (clone3(2),
+/// Linux 5.7).
+///
+/// # Errors
+/// EINVAL when the caller has several threads; else clone3's: EBUSY and EOPNOTSUPP tell that the cgroup cannot take it.
+pub fn clone(namespaces: CloneFlags, cgroup: Option<BorrowedFd<'_>>) -> nix::Result<Cloned> {
+    require_single_thread()?;
+    let mut pidfd: libc::c_int = -1;
+    let into = if cgroup.is_some() { CLONE_INTO_CGROUP } else { 0 };
+    let args = libc::clone_args {
+        flags: u64::from(namespaces.bits().cast_unsigned()) | libc::CLONE_PIDFD as u64 | into,
+        pidfd: (&raw mut pidfd) as u64,
+        child_tid: 0,
+        parent_tid: 0,
+        exit_signal: libc::SIGCHLD as u64,
+        stack: 0,
+        stack_size: 0,
+        tls: 0,
+        set_tid: 0,
+        set_tid_size: 0,
+        cgroup: cgroup.map_or(0, |fd| fd.as_raw_fd() as u64),
+    };
+    // SAFETY: without CLONE_VM and with no new stack the child goes on with its own copy of this memory, as after fork(2).
+    // The caller is the only thread (checked above), so that copy holds no lock of another thread. `args` and `pidfd`
+    // outlive the call.
+    let result = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
+    match Errno::result(result)? {
+        0 => Ok(Cloned::Child),
+        pid => {
+            // SAFETY: the kernel has just made this descriptor for us (CLONE_PIDFD) and nothing else knows its number.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Cloned::Parent { pid: Pid::from_raw(pid as libc::pid_t), pidfd })
+        }
+    }
+}
+
+/// A descriptor that stands for the process (pidfd_open(2)). Only [`stat`], read after this, tells whether the pid was still
+/// the process meant.
+///
+/// # Errors
+/// ESRCH when there is none.
+pub fn pidfd_open(pid: Pid) -> nix::Result<OwnedFd> {
+    // SAFETY: takes two integers, touches no memory of ours.
+    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })?;
+    // SAFETY: a descriptor the kernel has just made for this call.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
+}
+
+/// Sends a signal by number (pidfd_send_signal(2)); 0 only checks.
+///
+/// # Errors
+/// ESRCH when the process has been waited for.
+pub fn pidfd_send_signal(pidfd: impl AsFd, signal: i32) -> nix::Result<()> {
+    let info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: a null siginfo is allowed and means the one kill(2) would send.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_fd().as_raw_fd(), signal, info, 0) };
+    Errno::result(result).map(drop)
+}
+
+/// Waits for the end of a child.
+///
+/// # Errors
+/// waitid(2)'s; ECHILD for a process that is not the caller's child.
+pub fn wait(pidfd: impl AsFd) -> nix::Result<WaitStatus> {
+    loop {
+        match waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED) {
+            Err(Errno::EINTR) => {}
+            other => return other,
+        }
+    }
+}
+
+/// What tells two processes with the same pid apart, and whether one still runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// Start time in clock ticks since boot (proc_pid_stat(5), field 22).
+    pub start: u64,
+    /// It has ended and only waits to be waited for.
+    pub zombie: bool,
+}
+
+/// Reads `/proc/PID/stat`; `None` when there is no such process.
+///
+/// # Errors
+/// Whatever read(2) gives besides "no such process", and `InvalidData`.
+pub fn stat(pid: Pid) -> io::Result<Option<Stat>> {
+    let text = match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(text) => text,
+        Err(err) if err.kind() == io::ErrorKind::NotFound || err.raw_os_error() == Some(libc::ESRCH) => {
+            return Ok(None);
+        }
+        Err(err) => return Err(err),
+    };
+    parse_stat(&text)
+        .map(Some)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat: {text}")))
+}
+
+fn parse_stat(text: &str) -> Option<Stat> {
+    // The command name, field 2, may hold blanks and parentheses.
+    let (_, rest) = text.rsplit_once(") ")?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?;
+    Some(Stat { start: fields.nth(18)?.parse().ok()?, zombie: matches!(state, "Z" | "X" | "x") })
+}
+
+/// Undoes what a program inherits or the Rust runtime sets: nothing is blocked, SIGPIPE kills.
+///
+/// # Errors
+/// sigprocmask(2)'s and sigaction(2)'s.
+pub fn reset_signals() -> nix::Result<()> {
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    // SAFETY: SIG_DFL runs no code of ours.
+    unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigDfl) }.map(drop)
+}
+
+/// Marks every descriptor from `first` on close-on-exec (close_range(2), Linux 5.11).
+///
+/// # Errors
+/// EINVAL on older kernels.
+pub fn close_on_exec_from(first: u32) -> nix::Result<()> {
+    // SAFETY: sets a flag on descriptors; no descriptor is closed under its owner.
+    let result = unsafe { libc::close_range(first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC.cast_signed()) };
+    Errno::result(result).map(drop)
+}
+
+/// Gives the process a new session keyring (keyctl(2)), so that it does not share its parent's. Kernels without keyrings are fine.
+///
+/// # Errors
+/// EDQUOT, ENOMEM.
+pub fn join_session_keyring(name: &CStr) -> nix::Result<()> {
+    // SAFETY: the name is a terminated string that outlives the call.
+    let result = unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) };
+    match Errno::result(result) {
+        Ok(_) | Err(Errno::ENOSYS) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Sets a resource limit by its number in getrlimit(2).
+///
+/// # Errors
+/// setrlimit(2)'s.
+pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> nix::Result<()> {
+    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: the kernel reads one rlimit64, which outlives the call, and writes nothing (the last argument is null).
+    let result = unsafe {
+        libc::syscall(libc::SYS_prlimit64, 0, resource, &raw const limit, std::ptr::null_mut::<libc::rlimit64>())
+    };
+    Errno::result(result).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_survives_a_hostile_command_name() {
+        let line = "42 (a) Z (b) S 1 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 987654 0 0";
+        assert_eq!(parse_stat(line), Some(Stat { start: 987_654, zombie: false }));
+        assert_eq!(parse_stat(&line.replace(") S", ") Z")), Some(Stat { start: 987_654, zombie: true }));
+        assert_eq!(parse_stat("42 (x"), None);
+    }
+
+    #[test]
+    fn pidfds_stand_for_processes() {
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = Pid::from_raw(child.id().cast_signed());
+        let before = stat(pid).unwrap().unwrap();
+        let pidfd = pidfd_open(pid).unwrap();
+        pidfd_send_signal(&pidfd, 0).unwrap();
+        pidfd_send_signal(&pidfd, libc::SIGTERM).unwrap();
+        let ended = wait(&pidfd).unwrap();
+        assert!(matches!(ended, WaitStatus::Signaled(_, Signal::SIGTERM, _)), "{ended:?}");
+        assert!(!before.zombie);
+        assert_eq!(pidfd_send_signal(&pidfd, 0), Err(Errno::ESRCH));
+        assert_eq!(stat(pid).unwrap(), None);
+        assert!(child.wait().is_err(), "it was waited for already");
+    }
+
+    #[test]
+    fn a_threaded_process_is_not_cloned() {
+        let other = std::thread::spawn(std::thread::park);
+        let result = clone(CloneFlags::empty(), None);
+        other.thread().unpark();
+        other.join().unwrap();
+        assert!(matches!(result, Err(Errno::EINVAL)), "{result:?}");
+    }
+}

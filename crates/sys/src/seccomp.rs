@@ -1,0 +1,172 @@
+//! Seccomp filters: compiled with libseccomp into the kernel's classic BPF, loaded with seccomp(2) at another moment, maybe
+//! in another process.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _};
+
+use libseccomp::error::SeccompError;
+use libseccomp::{ScmpArch, ScmpFilterContext, ScmpSyscall};
+use nix::errno::Errno;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+pub use libseccomp::{ScmpAction as Action, ScmpArgCompare as Compare, ScmpCompareOp as Operator};
+
+/// Flag of seccomp(2): log all actions but "allow".
+pub const FLAG_LOG: u32 = libc::SECCOMP_FILTER_FLAG_LOG as u32;
+/// Flag of seccomp(2): do not force the speculative store bypass mitigation.
+pub const FLAG_SPEC_ALLOW: u32 = libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW as u32;
+/// Flag of seccomp(2): all threads of the process.
+pub const FLAG_TSYNC: u32 = libc::SECCOMP_FILTER_FLAG_TSYNC as u32;
+
+/// Why a profile cannot be compiled.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// An architecture that libseccomp does not know.
+    #[error("unknown architecture {0}")]
+    Architecture(String),
+    /// libseccomp refused a rule.
+    #[error("rule for system call {name}")]
+    Rule {
+        /// The system call.
+        name: String,
+        /// libseccomp's reason.
+        source: SeccompError,
+    },
+    /// libseccomp refused the profile as a whole.
+    #[error("libseccomp")]
+    Library(#[from] SeccompError),
+    /// The program could not be taken from libseccomp.
+    #[error("exporting the filter")]
+    Export(#[from] io::Error),
+}
+
+/// A rule: what happens to these system calls when all comparisons hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// Names; those unknown to libseccomp are left out, since profiles name calls of newer kernels.
+    pub names: Vec<String>,
+    /// What happens.
+    pub action: Action,
+    /// Conditions on arguments, all of which must hold.
+    pub compare: Vec<Compare>,
+}
+
+/// A profile in the terms of runtime-spec's `linux.seccomp`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Profile {
+    /// For calls without a rule.
+    pub default: Action,
+    /// Names such as `SCMP_ARCH_X86`, besides the native one.
+    pub architectures: Vec<String>,
+    /// Flags for seccomp(2).
+    pub flags: u32,
+    /// The rules. Those with the default action say nothing and are left out.
+    pub rules: Vec<Rule>,
+}
+
+/// A filter ready to be loaded.
+#[derive(Debug, Clone)]
+pub struct Program {
+    instructions: Vec<libc::sock_filter>,
+    flags: u32,
+}
+
+impl Profile {
+    /// Compiles the profile.
+    ///
+    /// # Errors
+    /// As the cases of [`CompileError`] tell.
+    pub fn compile(&self) -> Result<Program, CompileError> {
+        let mut context = ScmpFilterContext::new(self.default)?;
+        for name in &self.architectures {
+            let arch: ScmpArch = name.parse().map_err(|_| CompileError::Architecture(name.clone()))?;
+            context.add_arch(arch)?;
+        }
+        for rule in self.rules.iter().filter(|rule| rule.action != self.default) {
+            for name in &rule.names {
+                let Ok(call) = ScmpSyscall::from_name(name) else { continue };
+                let added = if rule.compare.is_empty() {
+                    context.add_rule(rule.action, call)
+                } else {
+                    context.add_rule_conditional(rule.action, call, &rule.compare)
+                };
+                added.map_err(|source| CompileError::Rule { name: name.clone(), source })?;
+            }
+        }
+        let mut file = File::from(memfd_create(c"seccomp", MFdFlags::MFD_CLOEXEC).map_err(io::Error::from)?);
+        context.export_bpf(&file)?;
+        let mut bytes = Vec::new();
+        file.rewind()?;
+        file.read_to_end(&mut bytes)?;
+        Ok(Program { instructions: decode(&bytes), flags: self.flags })
+    }
+}
+
+/// Reads `struct sock_filter` (linux/filter.h) in native byte order.
+fn decode(bytes: &[u8]) -> Vec<libc::sock_filter> {
+    let (records, _) = bytes.as_chunks::<8>();
+    let instruction = |[c0, c1, jt, jf, k0, k1, k2, k3]: &[u8; 8]| libc::sock_filter {
+        code: u16::from_ne_bytes([*c0, *c1]),
+        jt: *jt,
+        jf: *jf,
+        k: u32::from_ne_bytes([*k0, *k1, *k2, *k3]),
+    };
+    records.iter().map(instruction).collect()
+}
+
+impl Program {
+    /// Puts the calling thread under the filter, for good.
+    ///
+    /// # Errors
+    /// EACCES with neither no_new_privs nor CAP_SYS_ADMIN; EINVAL for a flag that the kernel does not know.
+    pub fn load(&self) -> nix::Result<()> {
+        let program = libc::sock_fprog {
+            len: u16::try_from(self.instructions.len()).map_err(|_| Errno::E2BIG)?,
+            filter: self.instructions.as_ptr().cast_mut(),
+        };
+        // SAFETY: `program` points to `len` instructions owned by self; the kernel copies and checks them and writes nothing.
+        let result =
+            unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, self.flags, &raw const program) };
+        Errno::result(result).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_answers_for_the_kernel() {
+        let rule = |name: &str, compare| Rule { names: vec![name.into()], action: Action::Errno(42), compare };
+        let profile = Profile {
+            default: Action::Allow,
+            architectures: vec![],
+            flags: 0,
+            rules: vec![
+                rule("getppid", vec![]),
+                rule("dup3", vec![Compare::new(0, Operator::Equal, 77)]),
+                rule("a_call_of_the_future", vec![]),
+            ],
+        };
+        let program = profile.compile().unwrap();
+        // A filter stays on its thread for ever, so the thread is thrown away.
+        let thread = std::thread::spawn(move || {
+            nix::sys::prctl::set_no_new_privs().unwrap();
+            program.load().unwrap();
+            // SAFETY: these calls take integers only; the descriptors do not exist.
+            let call = |number, arg: i32| Errno::result(unsafe { libc::syscall(number, arg, arg, 0) });
+            (call(libc::SYS_getppid, 0), call(libc::SYS_dup3, 77), call(libc::SYS_dup3, 78))
+        });
+        let (getppid, filtered, other) = thread.join().unwrap();
+        assert_eq!(getppid, Err(Errno::ENOMSG));
+        assert_eq!(filtered, Err(Errno::ENOMSG));
+        assert_eq!(other, Err(Errno::EINVAL));
+    }
+
+    #[test]
+    fn an_unknown_architecture_is_an_error() {
+        let profile =
+            Profile { default: Action::Allow, architectures: vec!["SCMP_ARCH_PDP11".into()], flags: 0, rules: vec![] };
+        assert!(matches!(profile.compile(), Err(CompileError::Architecture(name)) if name == "SCMP_ARCH_PDP11"));
+    }
+}
