@@ -1,0 +1,10 @@
+//! The pure heart of podwright.
+//!
+//! Values in, values out: nothing here reads a clock, a file or the environment, and nothing blocks. The main path is
+//! [`manifest`] (text -> accepted objects) -> [`pod`] (what to do next for one pod) and [`bundle`] (pod container + bundle
+//! -> OCI spec).
+
+pub mod bundle;
+pub mod manifest;
+pub mod pod;
+pub mod time;

@@ -1,0 +1,105 @@
+//! Crash back-off and the pace of retries.
+//!
+//! The curve needs no memory of its own: every instance carries the delay that holds after its end, decided when it was
+//! started and kept in its record. So it survives the agent, and a new pod uid has a clean slate.
+
+use std::time::Duration;
+
+use super::observe::{Instance, InstanceState, StartFailure};
+use crate::time::Time;
+
+/// An instance that ran longer than this starts the curve anew (kubelet: twice the largest default delay).
+pub const RESET_AFTER: Duration = Duration::from_secs(600);
+
+/// The curve of delays between the end of an instance and the start of the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Curve {
+    /// Delay before the second restart; the first is immediate. kubelet: 10 s.
+    pub initial: Duration,
+    /// Largest delay. kubelet: 300 s.
+    pub max: Duration,
+}
+
+/// kubelet's defaults; also the pace of image and configuration retries.
+pub const DEFAULT: Curve = Curve { initial: Duration::from_secs(10), max: Duration::from_secs(300) };
+
+/// Pace of attempts to make a sandbox.
+pub const SANDBOX: Curve = Curve { initial: Duration::from_secs(1), max: Duration::from_secs(60) };
+
+impl Curve {
+    /// The delay to give to an instance that follows `previous` in the same sandbox.
+    pub fn delay_after(&self, previous: Option<&Instance>) -> Duration {
+        let Some(previous) = previous else { return Duration::ZERO };
+        if previous.restart_delay.is_zero() || ran_long(previous) {
+            self.initial.min(self.max)
+        } else {
+            previous.restart_delay.saturating_mul(2).min(self.max)
+        }
+    }
+
+    /// When a failed attempt may be repeated: the first delay is [`Curve::initial`].
+    pub fn retry_at(&self, failure: &StartFailure) -> Time {
+        let doublings = failure.count.saturating_sub(1).min(16);
+        failure.at + self.initial.saturating_mul(1 << doublings).min(self.max)
+    }
+}
+
+/// When the next instance may start after `ended`; `None` while it is not over.
+pub fn restart_at(ended: &Instance) -> Option<Time> {
+    let InstanceState::Ended { finished_at, .. } = ended.state else { return None };
+    Some(if ran_long(ended) { finished_at } else { finished_at + ended.restart_delay })
+}
+
+fn ran_long(instance: &Instance) -> bool {
+    match instance.state {
+        InstanceState::Ended { started_at: Some(started), finished_at, .. } => finished_at.since(started) > RESET_AFTER,
+        InstanceState::Ended { .. } | InstanceState::Starting | InstanceState::Running { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pod::observe::Outcome;
+
+    fn ended(delay: u64, ran: u64) -> Instance {
+        Instance {
+            attempt: 0,
+            sandbox: 1,
+            restart_delay: Duration::from_secs(delay),
+            state: InstanceState::Ended {
+                started_at: Some(Time(0)),
+                finished_at: Time(0) + Duration::from_secs(ran),
+                outcome: Outcome::Exited { code: 1, oom: false },
+            },
+            signaled_at: None,
+            killed_at: None,
+        }
+    }
+
+    #[test]
+    fn the_curve_is_0_10_20_40_80_160_300_300() {
+        let mut instance = ended(0, 0);
+        let mut gaps = vec![instance.restart_delay.as_secs()];
+        for _ in 0..7 {
+            instance = ended(DEFAULT.delay_after(Some(&instance)).as_secs(), 0);
+            gaps.push(instance.restart_delay.as_secs());
+        }
+        assert_eq!(gaps, [0, 10, 20, 40, 80, 160, 300, 300]);
+    }
+
+    #[test]
+    fn a_long_run_starts_it_anew() {
+        let long = ended(160, 601);
+        assert_eq!(restart_at(&long), Some(Time(0) + Duration::from_secs(601)));
+        assert_eq!(DEFAULT.delay_after(Some(&long)).as_secs(), 10);
+        let short = ended(160, 600);
+        assert_eq!(restart_at(&short), Some(Time(0) + Duration::from_secs(760)));
+    }
+
+    #[test]
+    fn a_cap_below_the_start_is_the_start() {
+        let curve = Curve { initial: Duration::from_secs(10), max: Duration::from_secs(3) };
+        assert_eq!(curve.delay_after(Some(&ended(0, 0))).as_secs(), 3);
+    }
+}

@@ -1,0 +1,166 @@
+//! The decision: where a pod is, and what to do next.
+
+use super::observe::{InstanceState, Memo, Observed, Sandbox};
+use super::plan::{Plan, Step};
+use super::spec::PodSpec;
+use super::view::{NodePolicy, View};
+use super::{backoff, probe, start, status, stop};
+use crate::time::Time;
+use std::time::Duration;
+
+/// Shortest grace of a pod that is stopped; a container gets [`stop::FLOOR`] between its stop signal and SIGKILL on top.
+const MIN_GRACE: Duration = Duration::from_secs(1);
+
+/// What is wanted of the pod as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Goal {
+    /// It runs.
+    Run,
+    /// All of it is stopped in order, and that is its end; or, for a restart, the end of this sandbox.
+    Stop(Stop),
+}
+
+/// A stop of the whole pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stop {
+    pub(super) why: Why,
+    /// When it began.
+    pub(super) since: Time,
+    /// End of the shared grace period.
+    pub(super) deadline: Time,
+}
+
+/// Why a pod is stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Why {
+    /// Its mains are done, or an init failed for good.
+    Completed,
+    /// Its sandbox was lost and its restart policy wants no other.
+    SandboxLost,
+    /// `activeDeadlineSeconds`.
+    DeadlineExceeded,
+    /// A volume over its limit.
+    Evicted,
+    /// Its manifest or a user asked.
+    Deleted,
+    /// `podwright restart`.
+    Restart,
+}
+
+/// Decides for one pod at one moment. Pure: what it hands out is in nobody's hands yet, so the caller marks it in
+/// `observed` ([`super::Machine::plan`] does).
+pub fn decide(spec: &PodSpec, policy: &NodePolicy, observed: &Observed, memo: &Memo, now: Time) -> Plan {
+    let view = View { spec, policy, observed, now };
+    let goal = goal(view);
+    let mut todo = Todo::default();
+    match &goal {
+        Goal::Run => run(view, &mut todo),
+        Goal::Stop(stop) => stop_pod(view, stop, &mut todo),
+    }
+    probe::due(view, &goal, &mut todo);
+    let finished = is_finished(view, &goal);
+    if !finished && let Some(limit) = deadline(view) {
+        todo.wake(limit, now);
+    }
+    let (status, transitions) = status::status(view, &goal, memo);
+    let memo = Memo { verdicts: probe::verdicts(view), transitions };
+    Plan { steps: todo.steps, status, wake_at: todo.wake_at, memo, finished, notices: Vec::new() }
+}
+
+/// Steps and the earliest moment to look again, as they are gathered.
+#[derive(Default)]
+pub(super) struct Todo {
+    pub(super) steps: Vec<Step>,
+    wake_at: Option<Time>,
+}
+
+impl Todo {
+    /// Looks again at `at`, unless that has passed.
+    pub(super) fn wake(&mut self, at: Time, now: Time) {
+        if at > now {
+            self.wake_at = Some(self.wake_at.map_or(at, |w| w.min(at)));
+        }
+    }
+}
+
+/// The pod as a whole. Several reasons to stop may hold; the earliest names the stop, the shortest grace bounds it.
+pub(super) fn goal(view: View<'_>) -> Goal {
+    let observed = view.observed;
+    let grace = view.spec.grace.max(MIN_GRACE);
+    let mut stops = Vec::new();
+    let mut add = |why, since: Time, deadline| stops.push(Stop { why, since, deadline });
+    if let Some(since) = completed_since(view) {
+        add(Why::Completed, since, since + grace);
+    } else if matches!(observed.sandbox, Sandbox::Gone { .. }) && !view.replaces_sandbox() {
+        add(Why::SandboxLost, view.now, view.now);
+    }
+    if let Some(since) = deadline(view).filter(|d| *d <= view.now) {
+        add(Why::DeadlineExceeded, since, since + grace);
+    }
+    if let Some((since, _)) = observed.evicted {
+        add(Why::Evicted, since, since + grace);
+    }
+    if let Some(deletion) = observed.deletion {
+        add(Why::Deleted, deletion.requested_at, deletion.deadline);
+    }
+    if stops.is_empty()
+        && let Some(since) = observed.restart_at
+        && observed.sandbox.number() < observed.restart_below
+        && !matches!(observed.sandbox, Sandbox::None | Sandbox::Gone { .. })
+    {
+        stops.push(Stop { why: Why::Restart, since, deadline: since + grace });
+    }
+    let deadline = stops.iter().map(|s| s.deadline).min();
+    match (stops.into_iter().min_by_key(|s| s.since), deadline) {
+        (Some(stop), Some(deadline)) => Goal::Stop(Stop { deadline, ..stop }),
+        _ => Goal::Run,
+    }
+}
+
+/// When nothing was left to run: an init failed for good, or the last main ended for good.
+fn completed_since(view: View<'_>) -> Option<Time> {
+    if let Some(at) = view.failed_init() {
+        return Some(at);
+    }
+    view.mains().map(|(i, _, _)| view.done(i).then(|| finished_at(view, i))?).collect::<Option<Vec<_>>>()?.into_iter().max()
+}
+
+fn finished_at(view: View<'_>, i: usize) -> Option<Time> {
+    match view.newest(i)?.state {
+        InstanceState::Ended { finished_at, .. } => Some(finished_at),
+        InstanceState::Starting | InstanceState::Running { .. } => None,
+    }
+}
+
+fn deadline(view: View<'_>) -> Option<Time> {
+    view.spec.active_deadline.map(|d| view.observed.accepted_at + d)
+}
+
+fn is_finished(view: View<'_>, goal: &Goal) -> bool {
+    let stopping = matches!(goal, Goal::Stop(Stop { why, .. }) if *why != Why::Restart);
+    stopping && !view.any_live() && matches!(view.observed.sandbox, Sandbox::None | Sandbox::Gone { .. })
+}
+
+fn run(view: View<'_>, todo: &mut Todo) {
+    match view.observed.sandbox {
+        Sandbox::Creating { .. } | Sandbox::Removing { .. } => {}
+        Sandbox::Ready { .. } => start::starts(view, todo),
+        Sandbox::None | Sandbox::Gone { .. } => {
+            let at = view.observed.sandbox_failure.as_ref().map_or(view.now, |f| backoff::SANDBOX.retry_at(f));
+            if at > view.now {
+                return todo.wake(at, view.now);
+            }
+            let number = (view.observed.sandbox.number() + 1).max(view.observed.first_sandbox);
+            todo.steps.push(Step::CreateSandbox { number });
+        }
+    }
+}
+
+fn stop_pod(view: View<'_>, stop: &Stop, todo: &mut Todo) {
+    stop::stops(view, stop, todo);
+    if !view.any_live()
+        && let Sandbox::Ready { number, .. } = view.observed.sandbox
+    {
+        todo.steps.push(Step::RemoveSandbox { number });
+    }
+}

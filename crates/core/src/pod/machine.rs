@@ -1,0 +1,262 @@
+//! The little state around the decision of one pod.
+
+use std::time::Duration;
+
+use super::decide::decide;
+use super::notice;
+use super::observe::{
+    ContainerObserved, Deletion, Event, Instance, InstanceState, Memo, Observed, Outcome, ProbeKind, ProbeOutcome, ProbeState,
+    Probes, Sandbox, StartFailure,
+};
+use super::plan::{Notice, Plan, Step};
+use super::probe;
+use super::spec::PodSpec;
+use super::view::NodePolicy;
+use crate::time::Time;
+
+/// A sandbox that is lost sooner than this after it stood counts as a failure to make one.
+const SANDBOX_TRUSTED_AFTER: Duration = Duration::from_secs(10);
+
+/// One pod: its spec, what is known of it, and what was handed out already.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    spec: PodSpec,
+    policy: NodePolicy,
+    observed: Observed,
+    memo: Memo,
+    notices: Vec<Notice>,
+}
+
+impl Machine {
+    /// A pod as it was found. `memo` is what the shim kept for us; verdicts of instances that are not the newest are dropped.
+    pub fn new(spec: PodSpec, policy: NodePolicy, mut observed: Observed, memo: Memo) -> Machine {
+        observed.containers.resize(spec.containers.len(), ContainerObserved::default());
+        for (container, known) in spec.containers.iter().zip(&mut observed.containers) {
+            let Some(newest) = known.instances.last() else { continue };
+            if let Some(verdicts) = memo.verdicts.get(&container.name).filter(|v| v.attempt == newest.attempt) {
+                known.probes.startup.verdict = verdicts.startup;
+                known.probes.readiness.verdict = verdicts.readiness;
+                known.probes.was_ready = verdicts.was_ready;
+            }
+        }
+        Machine { spec, policy, observed, memo, notices: Vec::new() }
+    }
+
+    /// The pod's spec.
+    pub fn spec(&self) -> &PodSpec {
+        &self.spec
+    }
+
+    /// What is known.
+    pub fn observed(&self) -> &Observed {
+        &self.observed
+    }
+
+    /// Takes up a change that needs no new pod: labels, annotations, grace period, deadline.
+    pub fn update(&mut self, spec: PodSpec) {
+        debug_assert_eq!(spec.uid, self.spec.uid, "another uid is another pod");
+        self.spec = spec;
+    }
+
+    /// Takes up changed settings of the node.
+    pub fn set_policy(&mut self, policy: NodePolicy) {
+        self.policy = policy;
+    }
+
+    /// Decides, and marks what it hands out: every step is handed out once.
+    pub fn plan(&mut self, now: Time) -> Plan {
+        let mut plan = decide(&self.spec, &self.policy, &self.observed, &self.memo, now);
+        for step in &plan.steps {
+            self.mark(step, now);
+        }
+        self.memo = plan.memo.clone();
+        plan.notices = std::mem::take(&mut self.notices);
+        plan
+    }
+
+    fn mark(&mut self, step: &Step, now: Time) {
+        self.notices.extend(notice::of_step(&self.spec, &self.observed, step));
+        match *step {
+            Step::CreateSandbox { number } => self.observed.sandbox = Sandbox::Creating { number },
+            Step::RemoveSandbox { number } => self.observed.sandbox = Sandbox::Removing { number },
+            Step::Start { container, attempt, restart_delay } => {
+                let sandbox = self.observed.sandbox.number();
+                let known = &mut self.observed.containers[container];
+                known.probes = Probes::default();
+                let state = InstanceState::Starting;
+                known.instances.push(Instance { attempt, sandbox, restart_delay, state, signaled_at: None, killed_at: None });
+            }
+            Step::Signal { container, attempt } => {
+                if let Some(instance) = self.instance(container, attempt) {
+                    instance.signaled_at.get_or_insert(now);
+                }
+            }
+            Step::Kill { container, attempt } => {
+                if let Some(instance) = self.instance(container, attempt) {
+                    instance.killed_at.get_or_insert(now);
+                }
+            }
+            Step::Probe { container, kind, .. } => {
+                let state = self.probe_state(container, kind);
+                state.in_flight = true;
+                state.last_attempt = Some(now);
+            }
+        }
+    }
+
+    fn instance(&mut self, container: usize, attempt: u32) -> Option<&mut Instance> {
+        self.observed.containers.get_mut(container)?.instances.iter_mut().rfind(|i| i.attempt == attempt)
+    }
+
+    fn probe_state(&mut self, container: usize, kind: ProbeKind) -> &mut ProbeState {
+        let probes = &mut self.observed.containers[container].probes;
+        match kind {
+            ProbeKind::Startup => &mut probes.startup,
+            ProbeKind::Readiness => &mut probes.readiness,
+        }
+    }
+
+    /// Takes an event in. Late and repeated ones change nothing.
+    pub fn apply(&mut self, event: Event, now: Time) {
+        match event {
+            Event::SandboxReady { number, created_at } => {
+                if self.observed.sandbox == (Sandbox::Creating { number }) {
+                    self.observed.sandbox = Sandbox::Ready { number, created_at };
+                }
+            }
+            Event::SandboxFailed { number, message } => self.sandbox_failed(number, message, now),
+            Event::SandboxGone { number } => self.sandbox_gone(number, now),
+            Event::Instance { container, instance } => self.instance_changed(container, instance),
+            Event::StartFailed { container, attempt, reason, message } => {
+                self.start_failed(container, attempt, reason, message, now);
+            }
+            Event::Probed { container, attempt, kind, outcome } => self.probed(container, attempt, kind, &outcome),
+            Event::Delete { grace } => {
+                let deadline = now + grace.unwrap_or(self.spec.grace).max(Duration::from_secs(1));
+                let deletion = self.observed.deletion.get_or_insert(Deletion { requested_at: now, deadline });
+                deletion.deadline = deletion.deadline.min(deadline);
+            }
+            Event::Restart => self.restart(now),
+            Event::Evict { message } => {
+                self.observed.evicted.get_or_insert((now, message));
+            }
+        }
+    }
+
+    fn sandbox_failed(&mut self, number: u32, message: String, now: Time) {
+        if self.observed.sandbox.number() != number {
+            return;
+        }
+        self.notices.push(notice::sandbox_failed(&message));
+        let count = self.observed.sandbox_failure.as_ref().map_or(1, |f| f.count.saturating_add(1));
+        let reason = "CreatePodSandboxError".to_owned();
+        self.observed.sandbox_failure = Some(StartFailure { at: now, reason, message, count });
+        self.end_all(number, now);
+        self.observed.sandbox = Sandbox::Gone { number };
+    }
+
+    fn sandbox_gone(&mut self, number: u32, now: Time) {
+        if self.observed.sandbox.number() != number {
+            return;
+        }
+        match self.observed.sandbox {
+            Sandbox::Ready { created_at, .. } if now.since(created_at) >= SANDBOX_TRUSTED_AFTER => {
+                self.notices.push(notice::sandbox_lost());
+                self.observed.sandbox_failure = None;
+            }
+            Sandbox::Ready { .. } | Sandbox::Creating { .. } => {
+                self.notices.push(notice::sandbox_lost());
+                let count = self.observed.sandbox_failure.as_ref().map_or(1, |f| f.count.saturating_add(1));
+                let reason = "SandboxChanged".to_owned();
+                let message = "the pod's sandbox was lost soon after it was made".to_owned();
+                self.observed.sandbox_failure = Some(StartFailure { at: now, reason, message, count });
+            }
+            Sandbox::None | Sandbox::Removing { .. } | Sandbox::Gone { .. } => {}
+        }
+        self.end_all(number, now);
+        self.observed.sandbox = Sandbox::Gone { number };
+    }
+
+    /// Whatever ran in a sandbox that is gone, and of which nobody saw the end.
+    fn end_all(&mut self, sandbox: u32, now: Time) {
+        for known in &mut self.observed.containers {
+            // A start that never came to an instance leaves nothing behind.
+            known.instances.retain(|i| !(i.sandbox == sandbox && i.state == InstanceState::Starting));
+            for instance in known.instances.iter_mut().filter(|i| i.sandbox == sandbox) {
+                if let InstanceState::Running { started_at } = instance.state {
+                    instance.state = InstanceState::Ended {
+                        started_at: Some(started_at),
+                        finished_at: now,
+                        outcome: Outcome::Lost,
+                    };
+                }
+            }
+        }
+    }
+
+    fn instance_changed(&mut self, container: usize, mut instance: Instance) {
+        let Some(known) = self.observed.containers.get_mut(container) else { return };
+        let at = known.instances.partition_point(|i| i.attempt < instance.attempt);
+        let before = known.instances.get(at).filter(|i| i.attempt == instance.attempt).cloned();
+        if let Some(before) = &before {
+            if !before.is_live() {
+                return;
+            }
+            // The shim may not have got to a signal yet that was handed out here.
+            instance.signaled_at = instance.signaled_at.or(before.signaled_at);
+            instance.killed_at = instance.killed_at.or(before.killed_at);
+            known.instances[at] = instance.clone();
+        } else {
+            known.instances.insert(at, instance.clone());
+        }
+        if instance.state != InstanceState::Starting {
+            known.failure = None;
+        }
+        self.notices.extend(notice::of_change(&self.spec, container, before.as_ref(), &instance));
+    }
+
+    fn start_failed(&mut self, container: usize, attempt: u32, reason: String, message: String, now: Time) {
+        let Some(known) = self.observed.containers.get_mut(container) else { return };
+        known.instances.retain(|i| !(i.attempt == attempt && i.state == InstanceState::Starting));
+        let count = known.failure.as_ref().map_or(1, |f| f.count.saturating_add(1));
+        self.notices.push(notice::start_failed(&self.spec, container, &message));
+        known.failure = Some(StartFailure { at: now, reason, message, count });
+    }
+
+    fn probed(&mut self, container: usize, attempt: u32, kind: ProbeKind, outcome: &ProbeOutcome) {
+        let Some(known) = self.observed.containers.get_mut(container) else { return };
+        if known.instances.last().is_none_or(|n| n.attempt != attempt) {
+            return;
+        }
+        let spec = &self.spec.containers[container];
+        let (probe, state) = match kind {
+            ProbeKind::Startup => (&spec.startup_probe, &mut known.probes.startup),
+            ProbeKind::Readiness => (&spec.readiness_probe, &mut known.probes.readiness),
+        };
+        let Some(probe) = probe else { return };
+        state.in_flight = false;
+        // A startup verdict holds for the instance's life.
+        if kind == ProbeKind::Startup && state.verdict.is_some() {
+            return;
+        }
+        probe::count(probe, state, outcome);
+        known.probes.was_ready |= known.probes.readiness.verdict == Some(true);
+        self.notices.extend(notice::of_probe(&self.spec, container, kind, outcome));
+    }
+
+    /// Ends this sandbox in order and makes another one; a pod that has ended begins a new run.
+    fn restart(&mut self, now: Time) {
+        let number = self.observed.sandbox.number();
+        if matches!(self.observed.sandbox, Sandbox::Gone { .. }) {
+            self.observed.first_sandbox = number + 1;
+            self.observed.accepted_at = now;
+            self.observed.evicted = None;
+        }
+        self.observed.restart_below = number + 1;
+        self.observed.restart_at = Some(now);
+        self.observed.sandbox_failure = None;
+        for known in &mut self.observed.containers {
+            known.failure = None;
+        }
+    }
+}

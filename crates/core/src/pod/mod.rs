@@ -1,0 +1,29 @@
+//! One pod: what is known of it, what to do next, what to tell about it.
+//!
+//! ```text
+//!  spec ─┐
+//!  Observed ─┼─> decide(now) ─> Plan { steps, status, wake_at, … }
+//!  policy ─┘        ^                    │ carried out by the agent's worker
+//!      Machine::apply(event) <───────────┘ answers come back as events
+//! ```
+//!
+//! [`decide`](decide::decide) is a pure function. [`Machine`] is the little state around it: it applies events, hands out the steps of
+//! a plan once, and remembers probe verdicts. The rules follow the kubelet; where podwright differs, the code says so.
+
+pub mod backoff;
+pub mod decide;
+mod machine;
+mod notice;
+pub mod observe;
+pub mod plan;
+mod probe;
+pub mod resources;
+pub mod spec;
+mod start;
+mod status;
+mod stop;
+mod view;
+
+pub use decide::decide;
+pub use machine::Machine;
+pub use view::NodePolicy;

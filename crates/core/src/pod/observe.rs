@@ -1,0 +1,338 @@
+//! What is known of a pod: the input of [`super::decide`], and the events that change it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::Time;
+
+/// Everything known of one pod besides its spec. Containers are indexed as in `PodSpec::containers`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observed {
+    /// `status.startTime`: when the agent first accepted this run of the pod.
+    pub accepted_at: Time,
+    /// Sandboxes of earlier runs (10.12) have smaller numbers; their records count for attempts, not for the status.
+    pub first_sandbox: u32,
+    /// `podwright restart`: sandboxes with smaller numbers have to be replaced, whatever the restart policy says.
+    pub restart_below: u32,
+    /// When that restart was asked for.
+    pub restart_at: Option<Time>,
+    /// The request to remove the pod, if there is one.
+    pub deletion: Option<Deletion>,
+    /// A disk `emptyDir` grew over its `sizeLimit`: the message for the status, and when it was noticed.
+    pub evicted: Option<(Time, String)>,
+    /// The newest sandbox.
+    pub sandbox: Sandbox,
+    /// The last failure to make a sandbox, since none was made.
+    pub sandbox_failure: Option<StartFailure>,
+    /// One for each container of the spec, in its order.
+    pub containers: Vec<ContainerObserved>,
+}
+
+/// A request to remove the pod. A later request may only move `deadline` forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deletion {
+    /// The first request.
+    pub requested_at: Time,
+    /// The earliest end of grace over all requests (request + max(grace, 1 s)).
+    pub deadline: Time,
+}
+
+/// The newest sandbox of a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sandbox {
+    /// There never was one.
+    None,
+    /// Asked for, no answer yet.
+    Creating {
+        /// Its number.
+        number: u32,
+    },
+    /// Up.
+    Ready {
+        /// Its number.
+        number: u32,
+        /// When its namespaces stood.
+        created_at: Time,
+    },
+    /// Asked to go, no answer yet.
+    Removing {
+        /// Its number.
+        number: u32,
+    },
+    /// It is gone: removed on purpose or lost (the records tell which: a lost one leaves `Outcome::Lost`).
+    Gone {
+        /// Its number.
+        number: u32,
+    },
+}
+
+/// What is known of one container.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ContainerObserved {
+    /// Every known instance, oldest first.
+    pub instances: Vec<Instance>,
+    /// The last failure before any instance could be made (image, configuration), since the newest instance.
+    pub failure: Option<StartFailure>,
+    /// Probe state of the newest instance.
+    pub probes: Probes,
+}
+
+impl Observed {
+    /// A pod just accepted, of which nothing exists yet.
+    pub fn new(accepted_at: Time, containers: usize) -> Observed {
+        Observed {
+            accepted_at,
+            first_sandbox: 1,
+            restart_below: 0,
+            restart_at: None,
+            deletion: None,
+            evicted: None,
+            sandbox: Sandbox::None,
+            sandbox_failure: None,
+            containers: vec![ContainerObserved::default(); containers],
+        }
+    }
+}
+
+impl Sandbox {
+    /// Its number; 0 if there never was one.
+    pub fn number(self) -> u32 {
+        match self {
+            Sandbox::None => 0,
+            Sandbox::Creating { number }
+            | Sandbox::Ready { number, .. }
+            | Sandbox::Removing { number }
+            | Sandbox::Gone { number } => number,
+        }
+    }
+}
+
+impl Instance {
+    /// Whether it may still have processes.
+    pub fn is_live(&self) -> bool {
+        !matches!(self.state, InstanceState::Ended { .. })
+    }
+}
+
+impl Outcome {
+    /// The exit code Kubernetes shows: 128 + n for signal n, 128 for a failed start, 137 for an end nobody saw.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Outcome::Exited { code, .. } => *code,
+            Outcome::Signaled { signal, .. } => 128 + signal,
+            Outcome::StartFailed { .. } => 128,
+            Outcome::Lost => 137,
+        }
+    }
+}
+
+/// Why there is no new instance (or sandbox).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartFailure {
+    /// When it was tried.
+    pub at: Time,
+    /// The waiting reason for the status: `ErrImagePull`, `CreateContainerConfigError`, …
+    pub reason: String,
+    /// For people.
+    pub message: String,
+    /// Failures in a row, this one included; sets the delay of the next try.
+    pub count: u32,
+}
+
+/// One run of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// 0 for the first under this pod uid; never used twice.
+    pub attempt: u32,
+    /// The sandbox it ran in.
+    pub sandbox: u32,
+    /// The back-off that holds after its end, decided when it was started.
+    pub restart_delay: Duration,
+    /// Where it is in its life.
+    pub state: InstanceState,
+    /// When the first stop signal was sent.
+    pub signaled_at: Option<Time>,
+    /// When SIGKILL was sent.
+    pub killed_at: Option<Time>,
+}
+
+/// Where an instance is in its life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InstanceState {
+    /// The shim was asked to start it.
+    Starting,
+    /// Its process runs.
+    Running {
+        /// Since when.
+        started_at: Time,
+    },
+    /// It is over.
+    Ended {
+        /// Absent if it never ran.
+        started_at: Option<Time>,
+        /// When.
+        finished_at: Time,
+        /// How.
+        outcome: Outcome,
+    },
+}
+
+/// How an instance ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// With this status.
+    Exited {
+        /// 0..=255.
+        code: i32,
+        /// The kernel killed a process of it for memory.
+        oom: bool,
+    },
+    /// By this signal.
+    Signaled {
+        /// Signal number.
+        signal: i32,
+        /// The kernel killed a process of it for memory.
+        oom: bool,
+    },
+    /// It could not be started.
+    StartFailed {
+        /// Whether the runtime itself refused it (`StartError`) or what comes before (`CreateContainerError`).
+        by_runtime: bool,
+        /// For people.
+        message: String,
+    },
+    /// Nobody saw its end.
+    Lost,
+}
+
+/// State of an instance's probes. The verdicts outlive the agent ([`Memo`]); the rest starts anew with it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Probes {
+    /// The startup probe, if the container has one.
+    pub startup: ProbeState,
+    /// The readiness probe, if the container has one.
+    pub readiness: ProbeState,
+    /// Whether readiness has ever succeeded for this instance.
+    pub was_ready: bool,
+}
+
+/// State of one probe of one instance.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProbeState {
+    /// The verdict, once a threshold was reached.
+    pub verdict: Option<bool>,
+    /// The last outcome and how often it came in a row.
+    pub run: Option<(bool, u32)>,
+    /// When the last attempt began.
+    pub last_attempt: Option<Time>,
+    /// An attempt is under way.
+    pub in_flight: bool,
+}
+
+/// Which probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ProbeKind {
+    /// `startupProbe`.
+    Startup,
+    /// `readinessProbe`.
+    Readiness,
+}
+
+/// What one attempt of a probe showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProbeOutcome {
+    /// It succeeded.
+    Success,
+    /// It failed, and how.
+    Failure(String),
+    /// It could not be tried at all (4.1): counts for nothing.
+    Error(String),
+}
+
+/// Something happened. Applied by `Machine::apply`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The sandbox is up (also told by an adopted shim).
+    SandboxReady {
+        /// Its number.
+        number: u32,
+        /// When its namespaces stood.
+        created_at: Time,
+    },
+    /// The sandbox could not be made.
+    SandboxFailed {
+        /// Its number.
+        number: u32,
+        /// For people.
+        message: String,
+    },
+    /// The sandbox is gone, asked for or not; whatever ran in it is dead and its cgroup empty.
+    SandboxGone {
+        /// Its number.
+        number: u32,
+    },
+    /// The newest word on an instance; replaces what was known of it.
+    Instance {
+        /// Index of the container.
+        container: usize,
+        /// The instance.
+        instance: Instance,
+    },
+    /// A start did not get as far as an instance.
+    StartFailed {
+        /// Index of the container.
+        container: usize,
+        /// The attempt number that was not used.
+        attempt: u32,
+        /// Waiting reason.
+        reason: String,
+        /// For people.
+        message: String,
+    },
+    /// An attempt of a probe is through.
+    Probed {
+        /// Index of the container.
+        container: usize,
+        /// The instance it was for.
+        attempt: u32,
+        /// Which probe.
+        kind: ProbeKind,
+        /// What it showed.
+        outcome: ProbeOutcome,
+    },
+    /// The pod is to be removed; `grace` overrides the spec's.
+    Delete {
+        /// `None`: the spec's.
+        grace: Option<Duration>,
+    },
+    /// `podwright restart`.
+    Restart,
+    /// A disk volume is over its limit.
+    Evict {
+        /// For people.
+        message: String,
+    },
+}
+
+/// What must outlive the agent but not the sandbox: kept by the shim, in memory.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memo {
+    /// Verdicts by container name.
+    pub verdicts: std::collections::BTreeMap<String, Verdicts>,
+    /// `lastTransitionTime` by condition type, with the value it belongs to.
+    pub transitions: std::collections::BTreeMap<String, (bool, Time)>,
+}
+
+/// Probe verdicts of one instance.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdicts {
+    /// The instance.
+    pub attempt: u32,
+    /// Startup.
+    pub startup: Option<bool>,
+    /// Readiness.
+    pub readiness: Option<bool>,
+    /// See [`Probes::was_ready`].
+    pub was_ready: bool,
+}

@@ -1,0 +1,75 @@
+//! Probes: when one is due, and when its outcomes make a verdict.
+
+use std::collections::BTreeMap;
+
+use super::decide::{Goal, Todo};
+use super::observe::{InstanceState, ProbeKind, ProbeOutcome, ProbeState, Verdicts};
+use super::plan::Step;
+use super::spec::Probe;
+use super::view::View;
+use crate::time::Time;
+
+/// Adds the probes that are due. A stop of the pod ends startup probing; readiness goes on while a container runs.
+pub(super) fn due(view: View<'_>, goal: &Goal, todo: &mut Todo) {
+    for (i, container, known) in view.containers() {
+        let Some(record) = view.record(i) else { continue };
+        let InstanceState::Running { started_at } = record.state else { continue };
+        let startup_done = container.startup_probe.is_none() || known.probes.startup.verdict == Some(true);
+        let mut add = |kind, probe: &Option<Probe>, state: &ProbeState| {
+            let Some(probe) = probe else { return };
+            if state.in_flight {
+                return;
+            }
+            let at = next_attempt(probe, state, started_at);
+            if at <= view.now {
+                todo.steps.push(Step::Probe { container: i, attempt: record.attempt, kind });
+            }
+            todo.wake(at, view.now);
+        };
+        if startup_done {
+            add(ProbeKind::Readiness, &container.readiness_probe, &known.probes.readiness);
+        } else if *goal == Goal::Run && known.probes.startup.verdict.is_none() {
+            add(ProbeKind::Startup, &container.startup_probe, &known.probes.startup);
+        }
+    }
+}
+
+fn next_attempt(probe: &Probe, state: &ProbeState, started_at: Time) -> Time {
+    let first = started_at + probe.initial_delay;
+    state.last_attempt.map_or(first, |last| first.max(last + probe.period))
+}
+
+/// Counts one outcome; the verdict changes when a threshold is reached. An attempt that could not be made counts for nothing.
+pub(super) fn count(probe: &Probe, state: &mut ProbeState, outcome: &ProbeOutcome) {
+    let success = match outcome {
+        ProbeOutcome::Success => true,
+        ProbeOutcome::Failure(_) => false,
+        ProbeOutcome::Error(_) => return,
+    };
+    let in_a_row = match state.run {
+        Some((before, n)) if before == success => n.saturating_add(1),
+        _ => 1,
+    };
+    state.run = Some((success, in_a_row));
+    let threshold = if success { probe.success_threshold } else { probe.failure_threshold };
+    if in_a_row >= threshold {
+        state.verdict = Some(success);
+    }
+}
+
+/// The verdicts that must outlive the agent, by container name.
+pub(super) fn verdicts(view: View<'_>) -> BTreeMap<String, Verdicts> {
+    view.containers()
+        .filter_map(|(i, container, known)| {
+            let probes = &known.probes;
+            let verdicts = Verdicts {
+                attempt: view.record(i)?.attempt,
+                startup: probes.startup.verdict,
+                readiness: probes.readiness.verdict,
+                was_ready: probes.was_ready,
+            };
+            let empty = verdicts.startup.is_none() && verdicts.readiness.is_none();
+            (!empty).then(|| (container.name.clone(), verdicts))
+        })
+        .collect()
+}

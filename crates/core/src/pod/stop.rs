@@ -1,0 +1,58 @@
+//! Stopping a whole pod: mains and plain inits at once, then sidecars one by one in reverse order, all within one grace
+//! period (KEP-753).
+
+use std::time::Duration;
+
+use super::decide::{Stop, Todo};
+use super::observe::{Instance, InstanceState};
+use super::plan::Step;
+use super::spec::Role;
+use super::view::View;
+
+/// Between the stop signal and SIGKILL there is always at least this much, even when the grace is used up.
+pub(super) const FLOOR: Duration = Duration::from_secs(2);
+
+/// Adds the signals and kills that are due.
+///
+/// A sidecar's turn comes when no main and no later sidecar has a process any more. When the grace period is over before,
+/// it is signalled all the same: the order is lost then, the floor is not.
+pub(super) fn stops(view: View<'_>, stop: &Stop, todo: &mut Todo) {
+    for (i, container, known) in view.containers() {
+        let Some(instance) = known.instances.last().filter(|n| n.is_live()) else { continue };
+        let turn = match container.role {
+            Role::Main | Role::Init => true,
+            Role::Sidecar => !waits_for_others(view, i),
+        };
+        if turn || stop.deadline <= view.now {
+            stop_instance(view, i, instance, stop, todo);
+        }
+        todo.wake(stop.deadline, view.now);
+    }
+}
+
+/// Whether a main or a later sidecar is still there.
+fn waits_for_others(view: View<'_>, sidecar: usize) -> bool {
+    view.containers().skip(sidecar + 1).any(|(_, container, known)| {
+        container.role != Role::Init && known.instances.last().is_some_and(Instance::is_live)
+    })
+}
+
+fn stop_instance(view: View<'_>, i: usize, instance: &Instance, stop: &Stop, todo: &mut Todo) {
+    let attempt = instance.attempt;
+    let kill_at = match (&instance.state, instance.signaled_at) {
+        // No process to signal yet; when it shows up in time, it is signalled then.
+        (InstanceState::Starting, _) => stop.deadline + FLOOR,
+        (_, Some(signaled)) => stop.deadline.max(signaled + FLOOR),
+        (_, None) => {
+            todo.steps.push(Step::Signal { container: i, attempt });
+            return;
+        }
+    };
+    if instance.killed_at.is_some() {
+        return;
+    }
+    if kill_at <= view.now {
+        todo.steps.push(Step::Kill { container: i, attempt });
+    }
+    todo.wake(kill_at, view.now);
+}

@@ -1,0 +1,215 @@
+//! Questions about a pod that more than one decision asks.
+
+use std::time::Duration;
+
+use super::backoff::Curve;
+use super::observe::{ContainerObserved, Instance, InstanceState, Observed, Outcome, Sandbox};
+use super::spec::{Container, PodSpec, RestartPolicy, Role, StartGate};
+use crate::time::Time;
+
+/// What the node sets for all its pods.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodePolicy {
+    /// `sidecarStartGate`: for pods without the annotation.
+    pub start_gate: StartGate,
+    /// `crashLoopBackOff`.
+    pub crash_backoff: Curve,
+    /// The node's address, for pods in the host's network.
+    pub host_ip: Option<String>,
+}
+
+/// A pod at one moment.
+#[derive(Clone, Copy)]
+pub(super) struct View<'a> {
+    pub(super) spec: &'a PodSpec,
+    pub(super) policy: &'a NodePolicy,
+    pub(super) observed: &'a Observed,
+    pub(super) now: Time,
+}
+
+impl<'a> View<'a> {
+    /// Index, spec and knowledge of every container, in spec order.
+    pub(super) fn containers(self) -> impl DoubleEndedIterator<Item = (usize, &'a Container, &'a ContainerObserved)> {
+        self.spec.containers.iter().zip(&self.observed.containers).enumerate().map(|(i, (c, o))| (i, c, o))
+    }
+
+    pub(super) fn mains(self) -> impl Iterator<Item = (usize, &'a Container, &'a ContainerObserved)> {
+        self.containers().filter(|(_, c, _)| c.role == Role::Main)
+    }
+
+    /// How many entries `initContainers` has; they come first.
+    pub(super) fn init_count(self) -> usize {
+        self.spec.containers.iter().take_while(|c| c.role != Role::Main).count()
+    }
+
+    /// Instances older than this belong to an earlier run of the pod, or to before a restart that was asked for.
+    fn oldest_sandbox(self) -> u32 {
+        self.observed.first_sandbox.max(self.observed.restart_below)
+    }
+
+    /// The sandbox whose records say how far the pod has come. One that is lost and will be replaced counts for nothing.
+    pub(super) fn sandbox(self) -> u32 {
+        match self.observed.sandbox {
+            Sandbox::Gone { number } if self.replaces_sandbox() => number + 1,
+            sandbox => sandbox.number(),
+        }
+    }
+
+    /// The newest instance of a container in the present sandbox: its record, in kubelet's terms.
+    pub(super) fn record(self, container: usize) -> Option<&'a Instance> {
+        let sandbox = self.sandbox();
+        self.observed.containers[container].instances.last().filter(|i| i.sandbox == sandbox)
+    }
+
+    /// The newest instance of a container in this run of the pod, in whichever sandbox.
+    pub(super) fn newest(self, container: usize) -> Option<&'a Instance> {
+        let oldest = self.oldest_sandbox();
+        self.observed.containers[container].instances.last().filter(|i| i.sandbox >= oldest)
+    }
+
+    /// Whether any container has a process, or may have one soon.
+    pub(super) fn any_live(self) -> bool {
+        self.observed.containers.iter().any(|c| c.instances.iter().any(Instance::is_live))
+    }
+
+    /// Whether a main has a record in this sandbox: then the pod has been initialised, whatever became of its inits.
+    pub(super) fn main_has_record(self) -> bool {
+        self.mains().any(|(i, _, _)| self.record(i).is_some())
+    }
+
+    /// Whether every entry of `initContainers` lets the mains start.
+    pub(super) fn initialized(self) -> bool {
+        self.main_has_record() || (0..self.init_count()).all(|i| self.passed(i))
+    }
+
+    /// Whether what follows entry `i` of `initContainers` may start, as far as `i` is concerned. It gates once: with a
+    /// record behind it, `i` has been passed.
+    pub(super) fn passed(self, i: usize) -> bool {
+        if self.main_has_record() || (i + 1..self.init_count()).any(|later| self.record(later).is_some()) {
+            return true;
+        }
+        let Some(record) = self.record(i) else { return false };
+        match self.spec.containers[i].role {
+            Role::Init => succeeded(record),
+            Role::Sidecar => self.gate_open(i, record),
+            Role::Main => true,
+        }
+    }
+
+    /// A sidecar's start gate: started and, unless the pod or the node asks for less, ready once.
+    ///
+    /// kubelet opens it at `started`. Here the promise is that a sidecar is ready before what depends on it starts.
+    fn gate_open(self, i: usize, record: &Instance) -> bool {
+        let container = &self.spec.containers[i];
+        let probes = &self.observed.containers[i].probes;
+        let has_run = match record.state {
+            InstanceState::Starting => false,
+            InstanceState::Running { .. } => true,
+            InstanceState::Ended { started_at, .. } => started_at.is_some(),
+        };
+        let started = match container.startup_probe {
+            None => has_run,
+            Some(_) => has_run && record.is_live() && probes.startup.verdict == Some(true),
+        };
+        let ready = container.readiness_probe.is_none() || self.gate() == StartGate::Started || probes.was_ready;
+        started && ready
+    }
+
+    /// When sidecars of this pod let the next container start.
+    pub(super) fn gate(self) -> StartGate {
+        self.spec.start_gate.unwrap_or(self.policy.start_gate)
+    }
+
+    /// `started` of a container status: running, and past its startup probe.
+    pub(super) fn is_started(self, i: usize) -> bool {
+        let running = self.record(i).is_some_and(|r| matches!(r.state, InstanceState::Running { .. }));
+        let container = &self.spec.containers[i];
+        running && (container.startup_probe.is_none() || self.observed.containers[i].probes.startup.verdict == Some(true))
+    }
+
+    /// `ready` of a container status.
+    pub(super) fn is_ready(self, i: usize) -> bool {
+        let container = &self.spec.containers[i];
+        if container.role == Role::Init {
+            return self.record(i).is_some_and(succeeded);
+        }
+        let passes = container.readiness_probe.is_none()
+            || self.observed.containers[i].probes.readiness.verdict == Some(true);
+        self.is_started(i) && passes
+    }
+
+    /// Whether an ended instance is to be followed by another, as long as the pod goes on.
+    pub(super) fn restarts(self, i: usize, ended: &Instance) -> bool {
+        let InstanceState::Ended { outcome, .. } = &ended.state else { return false };
+        if never_ran(ended) {
+            return true;
+        }
+        let failed = outcome.exit_code() != 0;
+        match (self.spec.containers[i].role, self.spec.restart_policy) {
+            (Role::Sidecar, _) => true,
+            (Role::Init, RestartPolicy::Never) | (Role::Main, RestartPolicy::Never) => false,
+            (Role::Init, RestartPolicy::OnFailure | RestartPolicy::Always) => failed,
+            (Role::Main, RestartPolicy::OnFailure) => failed || self.probe_killed(i, ended),
+            (Role::Main, RestartPolicy::Always) => true,
+        }
+    }
+
+    /// Whether its startup probe is why an instance was stopped: then its exit code says nothing.
+    fn probe_killed(self, i: usize, ended: &Instance) -> bool {
+        ended.signaled_at.is_some() && self.observed.containers[i].probes.startup.verdict == Some(false)
+    }
+
+    /// Whether a main has ended for good.
+    pub(super) fn done(self, i: usize) -> bool {
+        self.newest(i).is_some_and(|n| !n.is_live() && !self.restarts(i, n))
+    }
+
+    /// A plain init that failed under a policy that does not repeat it, and when.
+    pub(super) fn failed_init(self) -> Option<Time> {
+        self.containers().filter(|(_, c, _)| c.role == Role::Init).find_map(|(i, _, _)| {
+            let record = self.record(i)?;
+            let InstanceState::Ended { finished_at, .. } = record.state else { return None };
+            (!succeeded(record) && !self.restarts(i, record)).then_some(finished_at)
+        })
+    }
+
+    /// Whether a sandbox that is gone is to be replaced.
+    ///
+    /// Not when something asks for the pod's end.
+    /// Not under `Never` once anything ran in it, and not under `OnFailure` when no main is left to run.
+    pub(super) fn replaces_sandbox(self) -> bool {
+        let Sandbox::Gone { number } = self.observed.sandbox else { return false };
+        let overdue = self.spec.active_deadline.is_some_and(|d| self.observed.accepted_at + d <= self.now);
+        if overdue || self.observed.deletion.is_some() || self.observed.evicted.is_some() {
+            return false;
+        }
+        if number < self.oldest_sandbox() {
+            return true;
+        }
+        let any_record = (0..self.spec.containers.len()).any(|i| self.newest(i).is_some());
+        match self.spec.restart_policy {
+            RestartPolicy::Always => true,
+            RestartPolicy::Never => !any_record,
+            RestartPolicy::OnFailure => self.mains().any(|(i, _, _)| !self.done(i)),
+        }
+    }
+
+    /// How long an instance that is stopped on its own account has until SIGKILL.
+    pub(super) fn probe_grace(self, i: usize) -> Duration {
+        let probe = self.spec.containers[i].startup_probe.as_ref();
+        probe.and_then(|p| p.grace).unwrap_or(self.spec.grace)
+    }
+}
+
+/// Exit code 0.
+pub(super) fn succeeded(instance: &Instance) -> bool {
+    matches!(&instance.state, InstanceState::Ended { outcome: Outcome::Exited { code: 0, .. }, .. })
+}
+
+/// Preparing it failed before the runtime was called: no process ever was, so it is tried again under every policy.
+pub(super) fn never_ran(instance: &Instance) -> bool {
+    matches!(
+        &instance.state,
+        InstanceState::Ended { outcome: Outcome::StartFailed { by_runtime: false, .. }, .. }
+    )
+}
