@@ -1,3 +1,101 @@
-//! The HTTP API on the agent's Unix socket: Kubernetes JSON, read from [`crate::status`], commands passed to the agent.
+//! The HTTP API on the agent's Unix socket: Kubernetes JSON, read from [`crate::status`]; commands go to the agent.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /healthz` | `ok` |
+//! | `GET /version` | version of the agent |
+//! | `GET /api/v1/pods`, `/api/v1/namespaces/{ns}/pods` | PodList; `watch`, `all`, `labelSelector`, `fieldSelector`, `resourceVersion`, `timeoutSeconds` |
+//! | `GET …/pods/{name}` | Pod; `all`: also one that has ended and was removed |
+//! | `GET …/pods/{name}/log` | text; `container`, `follow`, `previous`, `tailLines`, `timestamps` |
+//! | `DELETE …/pods/{name}` | Status; `gracePeriodSeconds` |
+//! | `POST /apis/podwright.dev/v1/namespaces/{ns}/pods/{name}/restart` | Status |
+//! | `GET /api/v1/events`, `/api/v1/namespaces/{ns}/events` | EventList; `watch`, `fieldSelector`, `resourceVersion`, `timeoutSeconds` |
+//! | `GET /apis/podwright.dev/v1/files` | FileList |
+//!
+//! Without `resourceVersion` a watch begins with every existing object as ADDED.
 
 pub mod command;
+mod cri;
+pub mod error;
+mod follow;
+mod inotify;
+mod logdir;
+mod logs;
+mod query;
+mod resources;
+mod selector;
+mod watch;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{Method, StatusCode, Uri};
+use axum::routing::{get, post};
+use podwright_core::time::Time;
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, watch as channel};
+
+use crate::status::Store;
+use command::Command;
+use error::ApiError;
+
+/// The agent's clock, the one that its statuses are written by.
+pub type Clock = Arc<dyn Fn() -> Time + Send + Sync>;
+
+/// What the API needs of the agent.
+#[derive(Clone)]
+pub struct Api {
+    /// What is shown.
+    pub store: Store,
+    /// Where commands go.
+    pub commands: mpsc::Sender<Command>,
+    /// The directory of the pods' logs.
+    pub log_dir: PathBuf,
+    /// For the age of events.
+    pub clock: Clock,
+    /// Ends streams, then the server.
+    pub closing: Closing,
+}
+
+/// Becomes true when the agent stops; so does the loss of its sender.
+#[derive(Debug, Clone)]
+pub struct Closing(pub channel::Receiver<bool>);
+
+impl Closing {
+    /// Returns when the agent stops. Cancel-safe.
+    pub async fn wait(&mut self) {
+        // An error means that the sender is gone, and with it the agent.
+        drop(self.0.wait_for(|closing| *closing).await);
+    }
+}
+
+/// Serves until `api.closing`, then finishes the requests that run.
+///
+/// # Errors
+/// When the listener fails for good.
+pub async fn serve(listener: UnixListener, api: Api) -> std::io::Result<()> {
+    let mut closing = api.closing.clone();
+    axum::serve(listener, router(api)).with_graceful_shutdown(async move { closing.wait().await }).await
+}
+
+fn router(api: Api) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok" }))
+        .route("/version", get(resources::version))
+        .route("/api/v1/pods", get(resources::pods_everywhere))
+        .route("/api/v1/namespaces/{namespace}/pods", get(resources::pods))
+        .route("/api/v1/namespaces/{namespace}/pods/{name}", get(resources::pod).delete(resources::delete))
+        .route("/api/v1/namespaces/{namespace}/pods/{name}/log", get(logs::log))
+        .route("/apis/podwright.dev/v1/namespaces/{namespace}/pods/{name}/restart", post(resources::restart))
+        .route("/api/v1/events", get(resources::events_everywhere))
+        .route("/api/v1/namespaces/{namespace}/events", get(resources::events))
+        .route("/apis/podwright.dev/v1/files", get(resources::files))
+        .fallback(async |uri: Uri| ApiError::no_resource(uri.path()))
+        .method_not_allowed_fallback(async |method: Method, uri: Uri| ApiError {
+            code: StatusCode::METHOD_NOT_ALLOWED,
+            reason: "MethodNotAllowed",
+            message: format!("{method} is not supported on {}", uri.path()),
+        })
+        .with_state(api)
+}

@@ -1,0 +1,396 @@
+//! The log files of one container: `ATTEMPT.log`, and `ATTEMPT.log.SUFFIX` for what was rotated away.
+//!
+//! A suffix is a counter (1 is the youngest) or a time (kubelet's `20060102-150405`, the greatest is the youngest).
+//! A reader knows a file by its inode: a rotation renames it and changes nothing else.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::cri::{Joiner, parse};
+
+/// Bytes read at once.
+const BLOCK: usize = 64 << 10;
+/// A longer line of a file is cut there.
+const MAX_LINE: usize = 1 << 20;
+/// Listings tried until two in a row agree.
+const LISTINGS: u32 = 10;
+
+/// Where to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    /// At the oldest line that is kept.
+    Oldest,
+    /// That many lines before the end.
+    Tail(u64),
+}
+
+/// What [`LogReader::step`] found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Text for the user.
+    Text(Vec<u8>),
+    /// Nothing more for now.
+    End,
+}
+
+/// A file's identity: device and inode.
+type FileId = (u64, u64);
+
+/// Every attempt that has a log, in order.
+pub(super) fn attempts(dir: &Path) -> io::Result<Vec<u32>> {
+    let mut all: Vec<u32> = names(dir)?.iter().filter_map(|n| split_name(n).map(|(attempt, _)| attempt)).collect();
+    all.sort_unstable();
+    all.dedup();
+    Ok(all)
+}
+
+fn names(dir: &Path) -> io::Result<Vec<String>> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e),
+    };
+    entries.map(|e| Ok(e?.file_name().to_string_lossy().into_owned())).collect()
+}
+
+/// `N.log` or `N.log.SUFFIX`; compressed and unfinished files are none of ours.
+fn split_name(name: &str) -> Option<(u32, Option<&str>)> {
+    let (attempt, rest) = name.split_once(".log")?;
+    let attempt = attempt.parse().ok()?;
+    match rest.strip_prefix('.') {
+        None => rest.is_empty().then_some((attempt, None)),
+        Some(suffix) => suffix.bytes().all(|b| b.is_ascii_digit() || b == b'-').then_some((attempt, Some(suffix))),
+    }
+}
+
+/// Orders the files of an attempt from the oldest to the current one.
+fn age(suffix: Option<&str>) -> (u8, i64, String) {
+    match suffix {
+        None => (1, 0, String::new()),
+        Some(s) => match s.parse::<i64>() {
+            Ok(counter) if s.len() < 8 => (0, -counter, String::new()),
+            _ => (0, 0, s.to_owned()),
+        },
+    }
+}
+
+/// The files of an attempt, oldest first. Listed until two listings agree: a rotation may be under way.
+fn files(dir: &Path, attempt: u32) -> io::Result<Vec<(FileId, PathBuf)>> {
+    let list = || -> io::Result<Vec<(FileId, PathBuf)>> {
+        let mut found = Vec::new();
+        for name in names(dir)? {
+            let Some((_, suffix)) = split_name(&name).filter(|(a, _)| *a == attempt) else { continue };
+            let path = dir.join(&name);
+            match std::fs::metadata(&path) {
+                Ok(meta) => found.push((age(suffix), (meta.dev(), meta.ino()), path)),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(e),
+            }
+        }
+        found.sort();
+        Ok(found.into_iter().map(|(_, id, path)| (id, path)).collect())
+    };
+    let mut last = list()?;
+    for _ in 0..LISTINGS {
+        let again = list()?;
+        if again == last {
+            break;
+        }
+        last = again;
+    }
+    Ok(last)
+}
+
+/// Reads one attempt's log through its rotations and, if it is to follow, the logs of the attempts after it.
+#[derive(Debug)]
+pub(super) struct LogReader {
+    dir: PathBuf,
+    /// `None`: there is no log yet.
+    attempt: Option<u32>,
+    follow: bool,
+    joiner: Joiner,
+    file: Option<(FileId, File)>,
+    /// The file has a successor, so nothing is written to it any more.
+    sealed: bool,
+    /// The beginning of a line whose end is not there yet.
+    carry: Vec<u8>,
+    text: Vec<u8>,
+}
+
+impl LogReader {
+    /// Begins with `attempt` (`None`: the first that appears); goes on with later attempts if `follow` is set.
+    pub(super) fn new(
+        dir: PathBuf,
+        attempt: Option<u32>,
+        start: Start,
+        timestamps: bool,
+        follow: bool,
+    ) -> io::Result<Self> {
+        let joiner = Joiner::new(timestamps);
+        let mut reader =
+            LogReader { dir, attempt, follow, joiner, file: None, sealed: false, carry: Vec::new(), text: Vec::new() };
+        if let (Some(attempt), Start::Tail(lines)) = (attempt, start) {
+            reader.file = tail_position(&reader.dir, attempt, lines)?;
+        }
+        Ok(reader)
+    }
+
+    /// Reads on; call again until [`Step::End`]. May block on the disk.
+    pub(super) fn step(&mut self) -> io::Result<Step> {
+        let mut block = vec![0; BLOCK];
+        loop {
+            let read = match &mut self.file {
+                Some((_, file)) => file.read(&mut block)?,
+                None => 0,
+            };
+            self.take(&block[..read]);
+            if !self.text.is_empty() {
+                return Ok(Step::Text(std::mem::take(&mut self.text)));
+            }
+            if read == 0 && !self.advance()? {
+                return Ok(Step::End);
+            }
+        }
+    }
+
+    /// Nothing more will come: what was never finished.
+    pub(super) fn finish(&mut self) -> Vec<u8> {
+        self.end_file();
+        self.joiner.flush(false, &mut self.text);
+        std::mem::take(&mut self.text)
+    }
+
+    fn take(&mut self, block: &[u8]) {
+        let mut rest = block;
+        while let Some(end) = rest.iter().position(|b| *b == b'\n') {
+            self.carry.extend_from_slice(&rest[..end]);
+            self.joiner.push(&self.carry, &mut self.text);
+            self.carry.clear();
+            rest = &rest[end + 1..];
+        }
+        self.carry.extend_from_slice(rest);
+        if self.carry.len() > MAX_LINE {
+            self.joiner.push(&self.carry, &mut self.text);
+            self.carry.clear();
+        }
+    }
+
+    /// A shim that died while it wrote leaves a line without an end.
+    fn end_file(&mut self) {
+        if !self.carry.is_empty() {
+            self.joiner.push(&self.carry, &mut self.text);
+            self.carry.clear();
+        }
+    }
+
+    /// At the end of a file: finds the one after it. Returns whether there is more to read.
+    fn advance(&mut self) -> io::Result<bool> {
+        let Some((attempt, path)) = self.successor()? else { return Ok(false) };
+        if self.file.is_some() && !self.sealed {
+            // The successor may have appeared after the read that found the end, and with it a last line here.
+            self.sealed = true;
+            return Ok(true);
+        }
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            // Renamed in between; the next listing has its new name.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(true),
+            Err(e) => return Err(e),
+        };
+        self.end_file();
+        if self.attempt != Some(attempt) {
+            self.joiner.flush(true, &mut self.text);
+        }
+        let meta = file.metadata()?;
+        self.attempt = Some(attempt);
+        self.file = Some(((meta.dev(), meta.ino()), file));
+        self.sealed = false;
+        Ok(true)
+    }
+
+    fn successor(&self) -> io::Result<Option<(u32, PathBuf)>> {
+        if let Some(attempt) = self.attempt {
+            let files = files(&self.dir, attempt)?;
+            // Ours is not listed when nothing is open yet or when it was removed as the oldest: then the oldest is next.
+            let ours = self.file.as_ref().and_then(|(id, _)| files.iter().position(|(other, _)| other == id));
+            if let Some((_, path)) = files.into_iter().nth(ours.map_or(0, |i| i + 1)) {
+                return Ok(Some((attempt, path)));
+            }
+        }
+        if !self.follow {
+            return Ok(None);
+        }
+        let later = attempts(&self.dir)?.into_iter().find(|a| self.attempt.is_none_or(|mine| *a > mine));
+        let Some(later) = later else { return Ok(None) };
+        Ok(files(&self.dir, later)?.into_iter().next().map(|(_, path)| (later, path)))
+    }
+}
+
+/// The file and position from which `lines` lines are left to the end of the attempt's log.
+fn tail_position(dir: &Path, attempt: u32, lines: u64) -> io::Result<Option<(FileId, File)>> {
+    let mut wanted = lines;
+    let mut position = None;
+    for (_, path) in files(dir, attempt)?.iter().rev() {
+        let mut file = match File::open(path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(e),
+        };
+        let (start, counted) = tail_of_file(&file, wanted)?;
+        wanted -= counted;
+        file.seek(SeekFrom::Start(start))?;
+        let meta = file.metadata()?;
+        position = Some(((meta.dev(), meta.ino()), file));
+        if wanted == 0 {
+            break;
+        }
+    }
+    Ok(position)
+}
+
+/// Where the last `wanted` lines of a file begin, and how many there are. What is unfinished at the end counts as a line.
+fn tail_of_file(file: &File, wanted: u64) -> io::Result<(u64, u64)> {
+    let keep = usize::try_from(wanted).unwrap_or(usize::MAX);
+    let mut starts = VecDeque::new();
+    let mut reader = BufReader::with_capacity(BLOCK, file);
+    let (mut offset, mut start, mut line) = (0, 0, Vec::new());
+    loop {
+        line.clear();
+        let read = reader.read_until(b'\n', &mut line)?;
+        let at_end = read == 0;
+        offset += read as u64;
+        let partial = parse(line.strip_suffix(b"\n").unwrap_or(&line)).is_some_and(|l| l.partial);
+        if (at_end && start < offset) || (!at_end && !partial) {
+            starts.push_back(start);
+            start = offset;
+        }
+        if starts.len() > keep {
+            starts.pop_front();
+        }
+        if at_end {
+            return Ok((starts.front().copied().unwrap_or(offset), starts.len() as u64));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, OpenOptions};
+    use std::io::Write;
+
+    use super::*;
+
+    struct Logs(tempfile::TempDir);
+
+    impl Logs {
+        fn new() -> Self {
+            Logs(tempfile::tempdir().unwrap())
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        fn write(&self, name: &str, lines: &[&str]) {
+            let mut file = OpenOptions::new().create(true).append(true).open(self.path(name)).unwrap();
+            lines.iter().for_each(|l| writeln!(file, "2026-01-01T00:00:00.5Z stdout F {l}").unwrap());
+        }
+
+        fn rename(&self, from: &str, to: &str) {
+            fs::rename(self.path(from), self.path(to)).unwrap();
+        }
+
+        fn reader(&self, attempt: Option<u32>, start: Start, follow: bool) -> LogReader {
+            LogReader::new(self.0.path().to_owned(), attempt, start, false, follow).unwrap()
+        }
+    }
+
+    fn read(reader: &mut LogReader) -> String {
+        let mut all = Vec::new();
+        while let Step::Text(text) = reader.step().unwrap() {
+            all.extend(text);
+        }
+        String::from_utf8(all).unwrap().replace('\n', " ")
+    }
+
+    #[test]
+    fn rotated_files_are_read_from_the_oldest() {
+        let logs = Logs::new();
+        logs.write("3.log.10", &["a"]);
+        logs.write("3.log.2", &["b"]);
+        logs.write("3.log.1", &["c"]);
+        logs.write("3.log", &["d"]);
+        logs.write("4.log.20260101-000001", &["e"]);
+        logs.write("4.log.20260101-000002", &["f"]);
+        logs.write("4.log.20260101-000002.gz", &["no"]);
+        logs.write("4.log.tmp", &["no"]);
+        logs.write("4.log", &["g"]);
+        assert_eq!(attempts(logs.0.path()).unwrap(), [3, 4]);
+        assert_eq!(read(&mut logs.reader(Some(3), Start::Oldest, false)), "a b c d ");
+        assert_eq!(read(&mut logs.reader(Some(4), Start::Oldest, false)), "e f g ");
+        assert_eq!(read(&mut logs.reader(Some(3), Start::Oldest, true)), "a b c d e f g ");
+        assert_eq!(read(&mut logs.reader(Some(5), Start::Oldest, false)), "");
+    }
+
+    #[test]
+    fn tail_counts_lines_over_rotations_and_parts_as_one() {
+        let logs = Logs::new();
+        logs.write("0.log.1", &["a", "b"]);
+        fs::write(logs.path("0.log"), "1 stdout P c\n1 stdout F c\n1 stdout F d\n").unwrap();
+        let tail = |n| read(&mut logs.reader(Some(0), Start::Tail(n), false));
+        assert_eq!((tail(0), tail(1), tail(2)), (String::new(), "d ".into(), "cc d ".into()));
+        assert_eq!((tail(3), tail(4), tail(u64::MAX)), ("b cc d ".into(), "a b cc d ".into(), "a b cc d ".into()));
+    }
+
+    #[test]
+    fn following_survives_rotations_and_restarts() {
+        let logs = Logs::new();
+        let mut reader = logs.reader(None, Start::Oldest, true);
+        assert_eq!(read(&mut reader), "");
+        logs.write("0.log", &["a"]);
+        assert_eq!(read(&mut reader), "a ");
+        logs.write("0.log", &["b"]);
+        logs.rename("0.log", "0.log.1");
+        assert_eq!(read(&mut reader), "b ");
+        logs.write("0.log", &["c"]);
+        logs.rename("0.log.1", "0.log.2");
+        logs.rename("0.log", "0.log.1");
+        logs.write("0.log", &["d"]);
+        assert_eq!(read(&mut reader), "c d ");
+        fs::remove_file(logs.path("0.log.2")).unwrap();
+        logs.write("0.log", &["e"]);
+        logs.write("1.log", &["f"]);
+        logs.write("2.log", &["g"]);
+        assert_eq!(read(&mut reader), "e f g ");
+    }
+
+    #[test]
+    fn a_file_removed_while_it_was_read_is_finished_and_the_oldest_follows() {
+        let logs = Logs::new();
+        logs.write("0.log", &["a"]);
+        let mut reader = logs.reader(Some(0), Start::Oldest, true);
+        assert_eq!(read(&mut reader), "a ");
+        logs.write("0.log", &["b"]);
+        fs::remove_file(logs.path("0.log")).unwrap();
+        logs.write("0.log.1", &["c"]);
+        logs.write("0.log", &["d"]);
+        assert_eq!(read(&mut reader), "b c d ");
+    }
+
+    #[test]
+    fn lines_cut_by_a_dying_writer_are_kept_apart() {
+        let logs = Logs::new();
+        fs::write(logs.path("0.log"), "1 stdout F whole\n1 stdout P half").unwrap();
+        let mut reader = logs.reader(Some(0), Start::Oldest, true);
+        assert_eq!(read(&mut reader), "whole ");
+        logs.write("1.log", &["next"]);
+        assert_eq!(read(&mut reader), "half next ");
+        fs::write(logs.path("1.log"), "").unwrap();
+        fs::write(logs.path("2.log"), "1 stdout P end").unwrap();
+        assert_eq!(read(&mut reader), "");
+        assert_eq!(reader.finish(), b"end");
+    }
+}

@@ -1,0 +1,149 @@
+//! `GET …/pods/{name}/log`.
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::Value;
+
+use super::Api;
+use super::error::ApiError;
+use super::follow::{LogStream, Target};
+use super::logdir::{self, LogReader, Start};
+use super::query::Params;
+
+pub(super) async fn log(
+    State(api): State<Api>,
+    Path((namespace, name)): Path<(String, String)>,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    let params = Params::parse(&uri, &["container", "follow", "previous", "tailLines", "timestamps"])?;
+    let (follow, previous) = (params.flag("follow")?, params.flag("previous")?);
+    if follow && previous {
+        return Err(ApiError::bad_request(
+            "follow and previous exclude each other: an earlier instance writes no more",
+        ));
+    }
+    let start = params.number("tailLines")?.map_or(Start::Oldest, Start::Tail);
+    let timestamps = params.flag("timestamps")?;
+    let stored = api.store.pod(&namespace, &name, true).ok_or_else(|| ApiError::no_pod(&name))?;
+    let pod: Value =
+        serde_json::from_str(&stored.object).map_err(|e| ApiError::internal(format!("stored pod: {e}")))?;
+    let container = choose(&pod, &name, params.text("container"))?;
+    let key = stored.key;
+    let dir = api.log_dir.join(format!("{}_{}_{}", key.namespace, key.name, key.uid)).join(&container);
+    let unreadable =
+        |e: std::io::Error| ApiError::internal(format!("log of container \"{container}\" in {}: {e}", dir.display()));
+
+    let attempts = logdir::attempts(&dir).map_err(unreadable)?;
+    let status = container_status(&pod, &container);
+    let attempt = if previous {
+        Some(previous_attempt(status, &attempts).ok_or_else(|| {
+            ApiError::bad_request(format!("previous terminated container \"{container}\" in pod \"{name}\" not found"))
+        })?)
+    } else {
+        attempts.last().copied()
+    };
+    if attempt.is_none() && !follow {
+        return Err(nothing_yet(status, &name, &container));
+    }
+    let target =
+        Target { store: api.store, pod: key, container: container.clone(), root: api.log_dir, dir: dir.clone() };
+    let closing = api.closing;
+    // The search for the last lines may read a whole file.
+    let opened = tokio::task::spawn_blocking(move || {
+        LogReader::new(target.dir.clone(), attempt, start, timestamps, follow).map(|r| (target, r))
+    });
+    let (target, reader) = opened.await.map_err(|e| ApiError::internal(e.to_string()))?.map_err(unreadable)?;
+    let stream = LogStream::new(target, reader, follow, closing).map_err(unreadable)?;
+    let body = Body::from_stream(futures_util::stream::unfold(stream, |mut stream| async move {
+        let piece = stream.next().await?;
+        Some((piece.map(Bytes::from), stream))
+    }));
+    Ok(([(header::CONTENT_TYPE, "text/plain")], body).into_response())
+}
+
+/// The container that is meant: the named one, or the only main.
+fn choose(pod: &Value, name: &str, asked: Option<&str>) -> Result<String, ApiError> {
+    let names = |list: &str| -> Vec<&str> {
+        let items = pod.pointer(list).and_then(Value::as_array);
+        items.into_iter().flatten().filter_map(|c| c["name"].as_str()).collect()
+    };
+    let (mains, inits) = (names("/spec/containers"), names("/spec/initContainers"));
+    let choices = || {
+        let inits = if inits.is_empty() {
+            String::new()
+        } else {
+            format!(" or one of the init containers: [{}]", inits.join(" "))
+        };
+        format!("choose one of: [{}]{inits}", mains.join(" "))
+    };
+    match (asked, mains.as_slice()) {
+        (Some(asked), _) if mains.contains(&asked) || inits.contains(&asked) => Ok(asked.to_owned()),
+        (Some(asked), _) => {
+            Err(ApiError::bad_request(format!("container {asked} is not valid for pod {name}, {}", choices())))
+        }
+        (None, [only]) => Ok((*only).to_owned()),
+        (None, _) => {
+            Err(ApiError::bad_request(format!("a container name must be specified for pod {name}, {}", choices())))
+        }
+    }
+}
+
+fn container_status<'a>(pod: &'a Value, container: &str) -> Option<&'a Value> {
+    ["/status/containerStatuses", "/status/initContainerStatuses"]
+        .iter()
+        .filter_map(|list| pod.pointer(list).and_then(Value::as_array))
+        .flatten()
+        .find(|s| s["name"] == container)
+}
+
+/// The instance before the present one; while the container waits for its next, the last one is that.
+fn previous_attempt(status: Option<&Value>, attempts: &[u32]) -> Option<u32> {
+    let waits = status.is_some_and(|s| s.pointer("/state/waiting").is_some());
+    let back = if waits { 1 } else { 2 };
+    attempts.len().checked_sub(back).map(|i| attempts[i])
+}
+
+fn nothing_yet(status: Option<&Value>, pod: &str, container: &str) -> ApiError {
+    let state = status.map(|s| &s["state"]);
+    if state.is_some_and(|s| s["running"].is_object() || s["terminated"].is_object()) {
+        let message = format!("container \"{container}\" in pod \"{pod}\" has left no log");
+        return ApiError { code: StatusCode::NOT_FOUND, reason: "NotFound", message };
+    }
+    let reason =
+        state.and_then(|s| s.pointer("/waiting/reason")).and_then(Value::as_str).unwrap_or("ContainerCreating");
+    ApiError::bad_request(format!("container \"{container}\" in pod \"{pod}\" is waiting to start: {reason}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_container_is_chosen_or_the_choice_is_named() {
+        let one = json!({"spec": {"containers": [{"name": "app"}], "initContainers": [{"name": "proxy"}]}});
+        let two = json!({"spec": {"containers": [{"name": "a"}, {"name": "b"}]}});
+        assert_eq!(choose(&one, "p", None).unwrap(), "app");
+        assert_eq!(choose(&one, "p", Some("proxy")).unwrap(), "proxy");
+        assert_eq!(
+            choose(&one, "p", Some("../x")).unwrap_err().message,
+            "container ../x is not valid for pod p, choose one of: [app] or one of the init containers: [proxy]"
+        );
+        assert_eq!(
+            choose(&two, "p", None).unwrap_err().message,
+            "a container name must be specified for pod p, choose one of: [a b]"
+        );
+    }
+
+    #[test]
+    fn previous_is_the_instance_before_the_present_one() {
+        let (running, waiting) = (json!({"state": {"running": {}}}), json!({"state": {"waiting": {}}}));
+        assert_eq!(previous_attempt(Some(&running), &[3, 4]), Some(3));
+        assert_eq!(previous_attempt(Some(&waiting), &[3, 4]), Some(4));
+        assert_eq!(previous_attempt(Some(&running), &[4]), None);
+        assert_eq!(previous_attempt(Some(&waiting), &[]), None);
+    }
+}
