@@ -1,0 +1,348 @@
+//! The fields of a `v1` Pod: data for [`super::schema`].
+//!
+//! Every field of Kubernetes 1.35 is here, done or not; a test holds the names against the API's types.
+
+use super::schema::{Field, LARGE, Object, Support, Type};
+
+const fn done(name: &'static str, accepted: Type) -> Field {
+    Field { name, required: false, support: Support::Done(accepted) }
+}
+
+const fn required(name: &'static str, accepted: Type) -> Field {
+    Field { name, required: true, support: Support::Done(accepted) }
+}
+
+const fn no_effect(name: &'static str, accepted: Type, why: &'static str) -> Field {
+    Field { name, required: false, support: Support::NoEffect(accepted, why) }
+}
+
+const fn later(name: &'static str, advice: &'static str) -> Field {
+    Field { name, required: false, support: Support::Later(advice) }
+}
+
+const fn server(name: &'static str) -> Field {
+    Field {
+        name,
+        required: false,
+        support: Support::Server("remove it, and the other fields that `kubectl get -o yaml` adds"),
+    }
+}
+
+const STRINGS: Type = Type::List(&Type::String);
+const ID: Type = Type::Integer(0, LARGE);
+const COUNT: Type = Type::Integer(1, LARGE);
+/// Longer ones overflow a clock of 64-bit nanoseconds.
+const SECONDS: Type = Type::Integer(0, 9_000_000_000);
+const REMOVE: &str = "remove it";
+
+pub(super) static POD: Object = Object {
+    fields: &[
+        required("apiVersion", Type::String),
+        required("kind", Type::String),
+        required("metadata", Type::Object(&METADATA)),
+        required("spec", Type::Object(&SPEC)),
+        server("status"),
+    ],
+};
+
+pub(super) static METADATA: Object = Object {
+    fields: &[
+        required("name", Type::String),
+        done("namespace", Type::String),
+        done("labels", Type::Strings),
+        done("annotations", Type::Strings),
+        later("generateName", "give a name"),
+        later("finalizers", REMOVE),
+        later("ownerReferences", REMOVE),
+        server("creationTimestamp"),
+        server("deletionGracePeriodSeconds"),
+        server("deletionTimestamp"),
+        server("generation"),
+        server("managedFields"),
+        server("resourceVersion"),
+        server("selfLink"),
+        server("uid"),
+    ],
+};
+
+const NO_API_SERVER: &str = "there is no API server whose objects it could name; remove it";
+const NO_SCHEDULER: &str = "there is no scheduler, the pod runs on the node whose directory holds it; remove it";
+
+pub(super) static SPEC: Object = Object {
+    fields: &[
+        required("containers", Type::List(&Type::Object(&CONTAINER))),
+        done("initContainers", Type::List(&Type::Object(&CONTAINER))),
+        done("volumes", Type::List(&Type::Object(&VOLUME))),
+        done("restartPolicy", Type::Word(&["Always", "OnFailure", "Never"], &[])),
+        done("terminationGracePeriodSeconds", SECONDS),
+        done("activeDeadlineSeconds", COUNT),
+        done("hostname", Type::String),
+        done("hostNetwork", Type::Bool),
+        done("hostPID", Type::Bool),
+        done("hostIPC", Type::Bool),
+        done("hostUsers", Type::BoolOnly(true)),
+        done("shareProcessNamespace", Type::BoolOnly(false)),
+        done("setHostnameAsFQDN", Type::BoolOnly(false)),
+        done("securityContext", Type::Object(&POD_SECURITY)),
+        no_effect("enableServiceLinks", Type::Bool, "there are no services whose variables could be set"),
+        no_effect(
+            "automountServiceAccountToken",
+            Type::BoolOnly(false),
+            "there are no service accounts, nothing is mounted in any case",
+        ),
+        no_effect(
+            "dnsPolicy",
+            Type::Word(&["Default", "ClusterFirst", "ClusterFirstWithHostNet"], &["None"]),
+            "there is no cluster DNS, the node's resolv.conf is used",
+        ),
+        no_effect("tolerations", Type::List(&Type::Object(&TOLERATION)), "the node has no taints"),
+        no_effect(
+            "schedulerName",
+            Type::Word(&["default-scheduler"], &[]),
+            "there is no scheduler, the pod runs on the node whose directory holds it",
+        ),
+        done("os", Type::Object(&OS)),
+        later("affinity", NO_SCHEDULER),
+        later("nodeName", NO_SCHEDULER),
+        later("nodeSelector", NO_SCHEDULER),
+        later("preemptionPolicy", REMOVE),
+        later("priority", REMOVE),
+        later("priorityClassName", REMOVE),
+        later("schedulingGates", NO_SCHEDULER),
+        later("topologySpreadConstraints", NO_SCHEDULER),
+        later("workloadRef", NO_SCHEDULER),
+        later("dnsConfig", "remove it, the node's resolv.conf is used"),
+        later("ephemeralContainers", REMOVE),
+        later("hostAliases", REMOVE),
+        later("hostnameOverride", "use hostname"),
+        later("imagePullSecrets", NO_API_SERVER),
+        later("overhead", REMOVE),
+        later("readinessGates", REMOVE),
+        later("resourceClaims", NO_API_SERVER),
+        later("resources", "give resources to the containers"),
+        later("runtimeClassName", "remove it, the agent's default runtime is used"),
+        later("serviceAccount", NO_API_SERVER),
+        later("serviceAccountName", NO_API_SERVER),
+        later("subdomain", REMOVE),
+    ],
+};
+
+static OS: Object = Object { fields: &[required("name", Type::Word(&["linux"], &["windows"]))] };
+
+static TOLERATION: Object = Object {
+    fields: &[
+        done("effect", Type::Word(&["", "NoSchedule", "PreferNoSchedule", "NoExecute"], &[])),
+        done("key", Type::String),
+        done("operator", Type::Word(&["Exists", "Equal", "Lt", "Gt"], &[])),
+        done("tolerationSeconds", Type::Integer(i64::MIN, i64::MAX)),
+        done("value", Type::String),
+    ],
+};
+
+pub(super) static POD_SECURITY: Object = Object {
+    fields: &[
+        done("runAsUser", ID),
+        done("runAsGroup", ID),
+        done("runAsNonRoot", Type::Bool),
+        done("supplementalGroups", Type::List(&ID)),
+        done("supplementalGroupsPolicy", Type::Word(&["Merge"], &["Strict"])),
+        done("seccompProfile", Type::Object(&SECCOMP)),
+        later("appArmorProfile", REMOVE),
+        later("fsGroup", "remove it, set ownership from an init container"),
+        later("fsGroupChangePolicy", REMOVE),
+        later("seLinuxChangePolicy", REMOVE),
+        later("seLinuxOptions", REMOVE),
+        later("sysctls", "remove it, set them on the node"),
+        later("windowsOptions", REMOVE),
+    ],
+};
+
+static SECCOMP: Object = Object {
+    fields: &[
+        required("type", Type::Word(&["RuntimeDefault", "Unconfined"], &["Localhost"])),
+        later("localhostProfile", "remove it and use type RuntimeDefault"),
+    ],
+};
+
+pub(super) static CONTAINER: Object = Object {
+    fields: &[
+        required("name", Type::String),
+        required("image", Type::String),
+        done("imagePullPolicy", Type::Word(&["Always", "IfNotPresent", "Never"], &[])),
+        done("command", STRINGS),
+        done("args", STRINGS),
+        done("workingDir", Type::String),
+        done("env", Type::List(&Type::Object(&ENV))),
+        done("ports", Type::List(&Type::Object(&PORT))),
+        done("resources", Type::Object(&RESOURCES)),
+        done("volumeMounts", Type::List(&Type::Object(&MOUNT))),
+        done("startupProbe", Type::Object(&PROBE)),
+        done("readinessProbe", Type::Object(&PROBE)),
+        // Whether it may be given, and as what, depends on the list that the container is in.
+        done("restartPolicy", Type::Word(&["Always", "OnFailure", "Never"], &[])),
+        done("securityContext", Type::Object(&SECURITY)),
+        done("stdin", Type::BoolOnly(false)),
+        done("stdinOnce", Type::BoolOnly(false)),
+        done("tty", Type::BoolOnly(false)),
+        later("livenessProbe", REMOVE),
+        later("lifecycle", "remove it; a container is stopped with SIGTERM"),
+        later("envFrom", "write the variables into env"),
+        later("resizePolicy", REMOVE),
+        later("restartPolicyRules", REMOVE),
+        later("terminationMessagePath", "remove it, the end of the log is kept"),
+        later("terminationMessagePolicy", "remove it, the end of the log is kept"),
+        later("volumeDevices", "use a hostPath volume"),
+    ],
+};
+
+pub(super) static ENV: Object = Object {
+    fields: &[
+        required("name", Type::String),
+        done("value", Type::String),
+        later("valueFrom", "write the value into value"),
+    ],
+};
+
+pub(super) static PORT: Object = Object {
+    fields: &[
+        required("containerPort", Type::Integer(1, 65535)),
+        done("name", Type::String),
+        done("protocol", Type::Word(&["TCP", "UDP", "SCTP"], &[])),
+        done("hostPort", Type::Integer(1, 65535)),
+        later("hostIP", REMOVE),
+    ],
+};
+
+pub(super) static RESOURCES: Object = Object {
+    fields: &[done("limits", Type::Amounts), done("requests", Type::Amounts), later("claims", NO_API_SERVER)],
+};
+
+pub(super) static MOUNT: Object = Object {
+    fields: &[
+        required("name", Type::String),
+        required("mountPath", Type::String),
+        done("readOnly", Type::Bool),
+        done("subPath", Type::String),
+        done("mountPropagation", Type::Word(&["None"], &["HostToContainer", "Bidirectional"])),
+        done("recursiveReadOnly", Type::Word(&["Disabled"], &["IfPossible", "Enabled"])),
+        later("subPathExpr", "use subPath"),
+    ],
+};
+
+pub(super) static PROBE: Object = Object {
+    fields: &[
+        done("exec", Type::Object(&EXEC)),
+        done("httpGet", Type::Object(&HTTP_GET)),
+        done("tcpSocket", Type::Object(&TCP_SOCKET)),
+        later("grpc", "use exec, httpGet or tcpSocket"),
+        done("initialDelaySeconds", ID),
+        done("periodSeconds", COUNT),
+        done("timeoutSeconds", COUNT),
+        done("successThreshold", COUNT),
+        done("failureThreshold", COUNT),
+        done("terminationGracePeriodSeconds", Type::Integer(1, 9_000_000_000)),
+    ],
+};
+
+pub(super) static EXEC: Object = Object { fields: &[required("command", STRINGS)] };
+
+pub(super) static HTTP_GET: Object = Object {
+    fields: &[
+        required("port", Type::Port),
+        done("path", Type::String),
+        done("host", Type::String),
+        done("scheme", Type::Word(&["HTTP", "HTTPS"], &[])),
+        done("httpHeaders", Type::List(&Type::Object(&HEADER))),
+    ],
+};
+
+static HEADER: Object = Object { fields: &[required("name", Type::String), required("value", Type::String)] };
+
+pub(super) static TCP_SOCKET: Object =
+    Object { fields: &[required("port", Type::Port), done("host", Type::String)] };
+
+pub(super) static SECURITY: Object = Object {
+    fields: &[
+        done("runAsUser", ID),
+        done("runAsGroup", ID),
+        done("runAsNonRoot", Type::Bool),
+        done("privileged", Type::Bool),
+        done("allowPrivilegeEscalation", Type::Bool),
+        done("readOnlyRootFilesystem", Type::Bool),
+        done("capabilities", Type::Object(&CAPABILITIES)),
+        done("seccompProfile", Type::Object(&SECCOMP)),
+        done("procMount", Type::Word(&["Default"], &["Unmasked"])),
+        later("appArmorProfile", REMOVE),
+        later("seLinuxOptions", REMOVE),
+        later("windowsOptions", REMOVE),
+    ],
+};
+
+static CAPABILITIES: Object = Object { fields: &[done("add", STRINGS), done("drop", STRINGS)] };
+
+const VOLUMES: &str = "accepted: emptyDir, hostPath";
+
+pub(super) static VOLUME: Object = Object {
+    fields: &[
+        required("name", Type::String),
+        done("emptyDir", Type::Object(&EMPTY_DIR)),
+        done("hostPath", Type::Object(&HOST_PATH)),
+        later("awsElasticBlockStore", VOLUMES),
+        later("azureDisk", VOLUMES),
+        later("azureFile", VOLUMES),
+        later("cephfs", VOLUMES),
+        later("cinder", VOLUMES),
+        later("configMap", VOLUMES),
+        later("csi", VOLUMES),
+        later("downwardAPI", VOLUMES),
+        later("ephemeral", VOLUMES),
+        later("fc", VOLUMES),
+        later("flexVolume", VOLUMES),
+        later("flocker", VOLUMES),
+        later("gcePersistentDisk", VOLUMES),
+        later("gitRepo", VOLUMES),
+        later("glusterfs", VOLUMES),
+        later("image", VOLUMES),
+        later("iscsi", VOLUMES),
+        later("nfs", VOLUMES),
+        later("persistentVolumeClaim", VOLUMES),
+        later("photonPersistentDisk", VOLUMES),
+        later("portworxVolume", VOLUMES),
+        later("projected", VOLUMES),
+        later("quobyte", VOLUMES),
+        later("rbd", VOLUMES),
+        later("scaleIO", VOLUMES),
+        later("secret", VOLUMES),
+        later("storageos", VOLUMES),
+        later("vsphereVolume", VOLUMES),
+    ],
+};
+
+pub(super) static EMPTY_DIR: Object = Object {
+    fields: &[
+        done("medium", Type::Word(&["", "Memory"], &["HugePages", "HugePages-2Mi", "HugePages-1Gi"])),
+        done("sizeLimit", Type::Quantity),
+    ],
+};
+
+pub(super) static HOST_PATH: Object = Object {
+    fields: &[
+        required("path", Type::String),
+        done(
+            "type",
+            Type::Word(
+                &[
+                    "",
+                    "DirectoryOrCreate",
+                    "Directory",
+                    "FileOrCreate",
+                    "File",
+                    "Socket",
+                    "CharDevice",
+                    "BlockDevice",
+                ],
+                &[],
+            ),
+        ),
+    ],
+};
