@@ -14,7 +14,7 @@ pub(super) enum QuantityError {
     Grammar,
     #[error("accepted: 0 or more")]
     Negative,
-    #[error("accepted: at most 9223372036854775807 (8Ei)")]
+    #[error("accepted: less than 8Ei (2^63)")]
     TooLarge,
 }
 

@@ -189,8 +189,8 @@ pub(super) static CONTAINER: Object = Object {
         later("envFrom", "write the variables into env"),
         later("resizePolicy", REMOVE),
         later("restartPolicyRules", REMOVE),
-        later("terminationMessagePath", "remove it, the end of the log is kept"),
-        later("terminationMessagePolicy", "remove it, the end of the log is kept"),
+        later("terminationMessagePath", REMOVE),
+        later("terminationMessagePolicy", REMOVE),
         later("volumeDevices", "use a hostPath volume"),
     ],
 };

@@ -67,6 +67,6 @@ mod tests {
 
     #[test]
     fn the_format_is_a_version_8_uuid_and_stays() {
-        assert_eq!(uid("default", "a", &pod(json!({}), 30, "x")), "UID");
+        assert_eq!(uid("default", "a", &pod(json!({}), 30, "x")), "8fe63a13-b82c-851e-bbc5-bb328844ddac");
     }
 }

@@ -15,6 +15,8 @@ use super::scalar;
 pub(super) const DEEPEST: usize = 64;
 /// Values in one file, those that aliases stand for included.
 pub(super) const MOST_VALUES: usize = 200_000;
+/// Characters of a path in a message.
+const LONGEST_PATH: usize = 100;
 /// Bytes of text that aliases may add.
 const MOST_ALIAS_BYTES: usize = 1 << 20;
 
@@ -322,7 +324,11 @@ impl<'p> Builder<'p> {
                 }
             }
         }
-        if path.is_empty() { format!("document {}", self.number) } else { path }
+        match path.char_indices().nth(LONGEST_PATH) {
+            _ if path.is_empty() => format!("document {}", self.number),
+            Some((cut, _)) => format!("{}…", path.get(..cut).unwrap_or_default()),
+            None => path,
+        }
     }
 }
 

@@ -73,11 +73,11 @@ fn check_restart_policy(at: &At<'_>, role: Role, problems: &mut Problems) {
     let Some(word) = field.node.as_str() else { return };
     match role {
         Role::Main => {
-            problems.at(&field, format!("of a main container is {LATER}; remove it, spec.restartPolicy decides"));
+            problems.at(&field, format!("on a main container {LATER}; remove it, spec.restartPolicy decides"));
         }
         Role::Init if ["OnFailure", "Never"].contains(&word) => {
             let advice = "accepted: Always, which makes it a sidecar, or nothing";
-            problems.at(&field, format!("{} of an init container is {LATER}; {advice}", shown(word)));
+            problems.at(&field, format!("{} on an init container is {LATER}; {advice}", shown(word)));
         }
         Role::Init | Role::Sidecar => {}
     }
