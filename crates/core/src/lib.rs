@@ -7,4 +7,6 @@
 pub mod bundle;
 pub mod manifest;
 pub mod pod;
+pub mod rehearse;
+pub mod sim;
 pub mod time;

@@ -122,7 +122,11 @@ fn completed_since(view: View<'_>) -> Option<Time> {
     if let Some(at) = view.failed_init() {
         return Some(at);
     }
-    view.mains().map(|(i, _, _)| view.done(i).then(|| finished_at(view, i))?).collect::<Option<Vec<_>>>()?.into_iter().max()
+    view.mains()
+        .map(|(i, _, _)| view.done(i).then(|| finished_at(view, i))?)
+        .collect::<Option<Vec<_>>>()?
+        .into_iter()
+        .max()
 }
 
 fn finished_at(view: View<'_>, i: usize) -> Option<Time> {

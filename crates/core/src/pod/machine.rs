@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::decide::decide;
 use super::notice;
 use super::observe::{
-    ContainerObserved, Deletion, Event, Instance, InstanceState, Memo, Observed, Outcome, ProbeKind, ProbeOutcome, ProbeState,
-    Probes, Sandbox, StartFailure,
+    ContainerObserved, Deletion, Event, Instance, InstanceState, Memo, Observed, Outcome, ProbeKind, ProbeOutcome,
+    ProbeState, Probes, Sandbox, StartFailure,
 };
 use super::plan::{Notice, Plan, Step};
 use super::probe;
@@ -84,7 +84,14 @@ impl Machine {
                 let known = &mut self.observed.containers[container];
                 known.probes = Probes::default();
                 let state = InstanceState::Starting;
-                known.instances.push(Instance { attempt, sandbox, restart_delay, state, signaled_at: None, killed_at: None });
+                known.instances.push(Instance {
+                    attempt,
+                    sandbox,
+                    restart_delay,
+                    state,
+                    signaled_at: None,
+                    killed_at: None,
+                });
             }
             Step::Signal { container, attempt } => {
                 if let Some(instance) = self.instance(container, attempt) {
@@ -184,11 +191,8 @@ impl Machine {
             known.instances.retain(|i| !(i.sandbox == sandbox && i.state == InstanceState::Starting));
             for instance in known.instances.iter_mut().filter(|i| i.sandbox == sandbox) {
                 if let InstanceState::Running { started_at } = instance.state {
-                    instance.state = InstanceState::Ended {
-                        started_at: Some(started_at),
-                        finished_at: now,
-                        outcome: Outcome::Lost,
-                    };
+                    instance.state =
+                        InstanceState::Ended { started_at: Some(started_at), finished_at: now, outcome: Outcome::Lost };
                 }
             }
         }

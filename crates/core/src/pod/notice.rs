@@ -35,7 +35,9 @@ pub(super) fn of_change(spec: &PodSpec, i: usize, before: Option<&Instance>, aft
     let name = &spec.containers[i].name;
     let was_running = before.is_some_and(|b| matches!(b.state, InstanceState::Running { .. }));
     match &after.state {
-        InstanceState::Running { .. } if !was_running => Some(normal("Started", i, format!("Started container {name}"))),
+        InstanceState::Running { .. } if !was_running => {
+            Some(normal("Started", i, format!("Started container {name}")))
+        }
         InstanceState::Ended { outcome: Outcome::StartFailed { message, .. }, .. } => {
             Some(warning("Failed", i, format!("Container {name} could not be started: {message}")))
         }

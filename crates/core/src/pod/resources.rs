@@ -25,7 +25,8 @@ pub struct PodLimits {
 /// The pod's quality of service class. Requests and limits of 0 count as not given.
 pub fn qos(pod: &PodSpec) -> Qos {
     let given = |amount: Option<u64>| amount.filter(|a| *a > 0);
-    let amounts = |r: &Resources| [given(r.cpu_request), given(r.cpu_limit), given(r.memory_request), given(r.memory_limit)];
+    let amounts =
+        |r: &Resources| [given(r.cpu_request), given(r.cpu_limit), given(r.memory_request), given(r.memory_limit)];
     let all: Vec<_> = pod.containers.iter().map(|c| amounts(&c.resources)).collect();
     if all.iter().flatten().all(Option::is_none) {
         return Qos::BestEffort;

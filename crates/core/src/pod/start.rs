@@ -76,11 +76,15 @@ fn stop_unstartable(view: View<'_>, i: usize, todo: &mut Todo) {
     if !running || view.observed.containers[i].probes.startup.verdict != Some(false) {
         return;
     }
+    let grace = view.probe_grace(i).max(super::stop::FLOOR);
     let Instance { attempt, signaled_at, killed_at, .. } = *record;
     match (signaled_at, killed_at) {
-        (None, _) => todo.steps.push(Step::Signal { container: i, attempt }),
+        (None, _) => {
+            todo.steps.push(Step::Signal { container: i, attempt });
+            todo.wake(view.now + grace, view.now);
+        }
         (Some(signaled), None) => {
-            let kill_at = signaled + view.probe_grace(i).max(super::stop::FLOOR);
+            let kill_at = signaled + grace;
             if kill_at <= view.now {
                 todo.steps.push(Step::Kill { container: i, attempt });
             }

@@ -231,7 +231,9 @@ fn not_started(view: View<'_>, i: usize) -> v1::ContainerState {
 
 /// What holds a container back, for people.
 fn waits_for(view: View<'_>, i: usize) -> Option<String> {
-    if let (Some(failure), false) = (&view.observed.sandbox_failure, matches!(view.observed.sandbox, Sandbox::Ready { .. })) {
+    if let (Some(failure), false) =
+        (&view.observed.sandbox_failure, matches!(view.observed.sandbox, Sandbox::Ready { .. }))
+    {
         return Some(failure.message.clone());
     }
     let holder = (0..view.init_count().min(i)).find(|h| !view.passed(*h))?;

@@ -45,7 +45,7 @@ fn stop_instance(view: View<'_>, i: usize, instance: &Instance, stop: &Stop, tod
         (_, Some(signaled)) => stop.deadline.max(signaled + FLOOR),
         (_, None) => {
             todo.steps.push(Step::Signal { container: i, attempt });
-            return;
+            return todo.wake(stop.deadline.max(view.now + FLOOR), view.now);
         }
     };
     if instance.killed_at.is_some() {

@@ -124,7 +124,8 @@ impl<'a> View<'a> {
     pub(super) fn is_started(self, i: usize) -> bool {
         let running = self.record(i).is_some_and(|r| matches!(r.state, InstanceState::Running { .. }));
         let container = &self.spec.containers[i];
-        running && (container.startup_probe.is_none() || self.observed.containers[i].probes.startup.verdict == Some(true))
+        running
+            && (container.startup_probe.is_none() || self.observed.containers[i].probes.startup.verdict == Some(true))
     }
 
     /// `ready` of a container status.
@@ -133,8 +134,8 @@ impl<'a> View<'a> {
         if container.role == Role::Init {
             return self.record(i).is_some_and(succeeded);
         }
-        let passes = container.readiness_probe.is_none()
-            || self.observed.containers[i].probes.readiness.verdict == Some(true);
+        let passes =
+            container.readiness_probe.is_none() || self.observed.containers[i].probes.readiness.verdict == Some(true);
         self.is_started(i) && passes
     }
 
@@ -167,7 +168,7 @@ impl<'a> View<'a> {
     /// A plain init that failed under a policy that does not repeat it, and when.
     pub(super) fn failed_init(self) -> Option<Time> {
         self.containers().filter(|(_, c, _)| c.role == Role::Init).find_map(|(i, _, _)| {
-            let record = self.record(i)?;
+            let record = self.record(i).filter(|r| r.sandbox >= self.oldest_sandbox())?;
             let InstanceState::Ended { finished_at, .. } = record.state else { return None };
             (!succeeded(record) && !self.restarts(i, record)).then_some(finished_at)
         })
@@ -208,8 +209,5 @@ pub(super) fn succeeded(instance: &Instance) -> bool {
 
 /// Preparing it failed before the runtime was called: no process ever was, so it is tried again under every policy.
 pub(super) fn never_ran(instance: &Instance) -> bool {
-    matches!(
-        &instance.state,
-        InstanceState::Ended { outcome: Outcome::StartFailed { by_runtime: false, .. }, .. }
-    )
+    matches!(&instance.state, InstanceState::Ended { outcome: Outcome::StartFailed { by_runtime: false, .. }, .. })
 }

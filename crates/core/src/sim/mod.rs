@@ -1,0 +1,16 @@
+//! A node in a value: virtual clock, fake shims, fake containers under the real [`crate::pod::Machine`].
+//!
+//! Two users: the seeded simulation, which crashes agent and shims at every step and checks the named invariants of
+//! `docs/simulation.md`, and [`rehearse`](crate::rehearse), which shows how a pod would start and stop.
+
+mod actor;
+mod check;
+mod random;
+mod schedule;
+mod world;
+
+pub use actor::{Actor, Start, Term, Turn};
+pub use check::Violation;
+pub use random::Random;
+pub use schedule::{Report, Schedule};
+pub use world::{Entry, What, World};

@@ -1,0 +1,242 @@
+//! One schedule: pods, behaviours and mishaps chosen by a seed, run to the end.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::actor::{Actor, Start, Term, Turn};
+use super::check::Violation;
+use super::random::Random;
+use super::world::World;
+use crate::pod::NodePolicy;
+use crate::pod::backoff;
+use crate::pod::spec::{
+    Container, PodSecurity, PodSpec, Probe, ProbeAction, PullPolicy, Resources, RestartPolicy, Role, Security,
+    StartGate,
+};
+use crate::time::Time;
+
+/// A schedule is over when nothing happened for this long: longer than the longest back-off.
+const QUIET: Duration = Duration::from_secs(320);
+
+/// Virtual time a schedule gets at most: longer than any chain of back-offs and graces it can make.
+const LENGTH: Duration = Duration::from_secs(50_000);
+
+/// What a seed stands for.
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    seed: u64,
+    pods: Vec<(PodSpec, Vec<Actor>)>,
+    mishaps: bool,
+}
+
+/// How a schedule went.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// Steps the agent carried out.
+    pub steps: u64,
+    /// Phase and newest exit codes of the mains, of every pod whose outcome does not hang on time: one with a deadline or
+    /// a startup probe on a main may well end otherwise when its agent was away.
+    pub outcomes: Vec<(String, Vec<Option<i32>>)>,
+    /// The timeline, a line each.
+    pub timeline: Vec<String>,
+    /// An invariant that did not hold.
+    pub violation: Option<Violation>,
+}
+
+impl Schedule {
+    /// The schedule of a seed.
+    pub fn new(seed: u64) -> Schedule {
+        let mut random = Random::new(seed);
+        let count = 1 + random.below(3);
+        let pods = (0..count).map(|n| pod(&mut random, n)).collect();
+        // Half of the schedules let every pod come to its own end, so that crashes can be shown to change no outcome.
+        Schedule { seed, pods, mishaps: random.chance(50) }
+    }
+
+    /// Whether only the agent's crashes disturb it: then they may change no outcome.
+    pub fn is_undisturbed(&self) -> bool {
+        !self.mishaps
+    }
+
+    /// Runs it; the agent dies before the steps named by `crashes`.
+    pub fn run(&self, crashes: &[u64]) -> Report {
+        let start = Time(1_700_000_000_000_000_000);
+        let random = Random::new(self.seed ^ 0x5eed);
+        let policy = NodePolicy { start_gate: StartGate::Ready, crash_backoff: backoff::DEFAULT, host_ip: None };
+        let mut world = World::new(start, policy, Some(random.clone()));
+        for (spec, actors) in &self.pods {
+            world.add(spec.clone(), actors.clone());
+        }
+        for step in crashes {
+            world.crash_before_step(*step);
+        }
+        if self.mishaps {
+            self.disturb(&mut world, random);
+        }
+        let violation = world.run(QUIET, start + LENGTH).and_then(|()| world.check_progress()).err();
+        let name = |p: usize, c: usize| &self.pods[p].0.containers[c].name;
+        let timeline = world.log.iter().map(|e| {
+            format!(
+                "{:10.3} s  pod {}  {:?} {}",
+                e.at.since(start).as_secs_f64(),
+                e.pod,
+                e.what,
+                names(&e.what, e.pod, &name)
+            )
+        });
+        Report {
+            steps: world.steps_until_quiet(),
+            outcomes: (0..self.pods.len())
+                .filter(|p| is_timeless(&self.pods[*p].0))
+                .map(|p| outcome(&world, p))
+                .collect(),
+            timeline: timeline.collect(),
+            violation,
+        }
+    }
+
+    fn disturb(&self, world: &mut World, mut random: Random) {
+        for p in 0..self.pods.len() {
+            if random.chance(40) {
+                world.lose_shim_after(random.millis(0, 60_000), p);
+            }
+            if random.chance(15) {
+                world.restart_after(random.millis(0, 60_000), p);
+            }
+            if random.chance(50) {
+                let grace = random.chance(30).then(|| Duration::from_secs(random.below(20)));
+                world.delete_after(random.millis(0, 90_000), p, grace);
+            }
+            if random.chance(20) {
+                world.delete_after(random.millis(0, 90_000), p, Some(Duration::from_secs(random.below(5))));
+            }
+        }
+        for _ in 0..random.below(4) {
+            world.crash_after(random.millis(0, 90_000));
+        }
+    }
+}
+
+fn is_timeless(spec: &PodSpec) -> bool {
+    spec.active_deadline.is_none() && spec.containers.iter().all(|c| c.role != Role::Main || c.startup_probe.is_none())
+}
+
+fn outcome(world: &World, p: usize) -> (String, Vec<Option<i32>>) {
+    (world.phase(p).to_owned(), world.main_exit_codes(p))
+}
+
+fn names<'a>(what: &super::world::What, pod: usize, name: &impl Fn(usize, usize) -> &'a String) -> String {
+    use super::world::What;
+    match what {
+        What::Started { container, .. }
+        | What::Ready { container }
+        | What::Signaled { container, .. }
+        | What::Killed { container, .. }
+        | What::Ended { container, .. }
+        | What::StartFailed { container } => name(pod, *container).clone(),
+        _ => String::new(),
+    }
+}
+
+fn pod(random: &mut Random, n: u64) -> (PodSpec, Vec<Actor>) {
+    let policy = random.pick(&[RestartPolicy::Always, RestartPolicy::OnFailure, RestartPolicy::Never]);
+    let mut containers = Vec::new();
+    for i in 0..random.below(4) {
+        let role = random.pick(&[Role::Init, Role::Sidecar]);
+        containers.push(container(random, role, i));
+    }
+    for i in 0..1 + random.below(2) {
+        containers.push(container(random, Role::Main, 10 + i));
+    }
+    let actors = containers.iter().map(|c| actor(random, c.role, policy)).collect();
+    let spec = PodSpec {
+        namespace: "default".to_owned(),
+        name: format!("pod-{n}"),
+        uid: format!("uid-{n}"),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        restart_policy: policy,
+        grace: Duration::from_secs(random.below(12)),
+        active_deadline: random.chance(10).then(|| Duration::from_secs(1 + random.below(60))),
+        start_gate: random.pick(&[None, Some(StartGate::Started), Some(StartGate::Ready)]),
+        hostname: format!("pod-{n}"),
+        host_network: false,
+        host_pid: false,
+        host_ipc: false,
+        security: PodSecurity::default(),
+        volumes: Vec::new(),
+        containers,
+    };
+    (spec, actors)
+}
+
+fn container(random: &mut Random, role: Role, i: u64) -> Container {
+    let probed = role != Role::Init;
+    Container {
+        name: format!(
+            "{}{i}",
+            match role {
+                Role::Init => "init",
+                Role::Sidecar => "side",
+                Role::Main => "main",
+            }
+        ),
+        role,
+        image: "simulated".to_owned(),
+        pull_policy: PullPolicy::IfNotPresent,
+        command: Vec::new(),
+        args: Vec::new(),
+        working_dir: None,
+        env: Vec::new(),
+        ports: Vec::new(),
+        resources: Resources::default(),
+        mounts: Vec::new(),
+        startup_probe: (probed && random.chance(25)).then(|| probe(random)),
+        readiness_probe: (probed && random.chance(35)).then(|| probe(random)),
+        security: Security::default(),
+    }
+}
+
+fn probe(random: &mut Random) -> Probe {
+    Probe {
+        action: ProbeAction::Exec { command: vec!["true".to_owned()] },
+        initial_delay: Duration::from_secs(random.below(3)),
+        period: Duration::from_secs(1 + random.below(8)),
+        timeout: Duration::from_secs(1),
+        success_threshold: 1,
+        failure_threshold: 1 + u32::try_from(random.below(5)).unwrap_or(0),
+        grace: random.chance(20).then(|| Duration::from_secs(1 + random.below(5))),
+    }
+}
+
+fn actor(random: &mut Random, role: Role, policy: RestartPolicy) -> Actor {
+    let mut turns: Vec<Turn> = (0..random.below(3)).map(|_| turn(random, role)).collect();
+    // The last turn repeats for ever: it must let the pod get somewhere.
+    let ends = role == Role::Init || (role == Role::Main && policy != RestartPolicy::Always);
+    let run = ends.then(|| random.millis(0, 20_000));
+    turns.push(Turn { run, ..Turn::STEADY });
+    Actor { turns }
+}
+
+fn turn(random: &mut Random, role: Role) -> Turn {
+    let ends = role == Role::Init || random.chance(60);
+    Turn {
+        start: random.pick(&[
+            Start::Runs,
+            Start::Runs,
+            Start::Runs,
+            Start::Runs,
+            Start::NoImage,
+            Start::NotPrepared,
+            Start::Refused,
+        ]),
+        run: ends.then(|| random.millis(0, 20_000)),
+        code: random.pick(&[0, 0, 1, 7]),
+        term: match random.below(4) {
+            0 => Term::Ignores,
+            _ => Term::Leaves { after: random.millis(0, 9_000), code: random.pick(&[0, 0, 3, 143]) },
+        },
+        startup_after: random.millis(0, 6_000),
+        ready_after: random.millis(0, 6_000),
+    }
+}

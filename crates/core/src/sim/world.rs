@@ -1,0 +1,563 @@
+//! The node: pods, shims, clock, queue.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::actor::{Actor, Start, Term};
+use super::check::{Checks, Violation};
+use super::random::Random;
+use crate::pod::observe::{Event, Instance, InstanceState, Memo, Observed, Outcome, ProbeKind, ProbeOutcome, Sandbox};
+use crate::pod::plan::{Plan, Step};
+use crate::pod::spec::{PodSpec, Role};
+use crate::pod::{Machine, NodePolicy};
+use crate::time::Time;
+
+/// Something that happened, for the timeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// When.
+    pub at: Time,
+    /// Index of the pod.
+    pub pod: usize,
+    /// What.
+    pub what: What,
+}
+
+/// What can happen, seen from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it; containers are indexed as in the spec")]
+pub enum What {
+    SandboxUp { number: u32 },
+    SandboxGone { number: u32 },
+    Started { container: usize, attempt: u32 },
+    Ready { container: usize },
+    Signaled { container: usize, attempt: u32 },
+    Killed { container: usize, attempt: u32 },
+    Ended { container: usize, attempt: u32, code: i32 },
+    StartFailed { container: usize },
+    Phase(String),
+    Finished,
+    AgentCrashed,
+    AgentStarted,
+    ShimLost,
+    Deleted,
+    Restarted,
+}
+
+/// The fake shim of one pod, with the records that outlive it.
+#[derive(Debug, Default)]
+pub(super) struct Shim {
+    /// Its sandbox, and since when it stands.
+    pub(super) sandbox: Option<(u32, Option<Time>)>,
+    pub(super) last_number: u32,
+    /// Every instance that ever was, by container: the records on disk.
+    pub(super) records: Vec<Vec<Instance>>,
+    pub(super) memo: Memo,
+}
+
+pub(super) struct Pod {
+    pub(super) spec: PodSpec,
+    pub(super) actors: Vec<Actor>,
+    pub(super) shim: Shim,
+    /// What the agent has on disk; only its first fields count.
+    pub(super) stored: Observed,
+    pub(super) machine: Option<Machine>,
+    pub(super) finished: Option<Plan>,
+    pub(super) phase: String,
+    ready: Vec<bool>,
+    wake: Option<Time>,
+}
+
+#[derive(Debug, Clone)]
+enum Due {
+    SandboxUp {
+        number: u32,
+        works: bool,
+    },
+    SandboxDown {
+        number: u32,
+    },
+    Started {
+        container: usize,
+        attempt: u32,
+    },
+    Ended {
+        container: usize,
+        attempt: u32,
+        outcome: Outcome,
+    },
+    /// An answer for the agent of this epoch only.
+    Answer {
+        epoch: u32,
+        event: Event,
+    },
+    Wake,
+    CrashAgent,
+    StartAgent,
+    LoseShim,
+    Delete {
+        grace: Option<Duration>,
+    },
+    Restart,
+}
+
+/// A node under simulation.
+pub struct World {
+    pub(super) now: Time,
+    pub(super) pods: Vec<Pod>,
+    policy: NodePolicy,
+    queue: BTreeMap<(Time, u64), (usize, Due)>,
+    serial: u64,
+    epoch: u32,
+    agent_up: bool,
+    steps: u64,
+    steps_at_last_entry: u64,
+    crash_at_steps: Vec<u64>,
+    /// Chooses latencies and failures of the node itself; `None`: everything works at once.
+    random: Option<Random>,
+    checks: Checks,
+    /// Everything that happened.
+    pub log: Vec<Entry>,
+}
+
+impl World {
+    /// An empty node at a moment. `random` chooses latencies and failures; without it all works at once.
+    pub fn new(now: Time, policy: NodePolicy, random: Option<Random>) -> World {
+        World {
+            now,
+            pods: Vec::new(),
+            policy,
+            queue: BTreeMap::new(),
+            serial: 0,
+            epoch: 0,
+            agent_up: true,
+            steps: 0,
+            steps_at_last_entry: 0,
+            crash_at_steps: Vec::new(),
+            random,
+            checks: Checks::default(),
+            log: Vec::new(),
+        }
+    }
+
+    /// Adds a pod; one actor for each of its containers.
+    pub fn add(&mut self, spec: PodSpec, actors: Vec<Actor>) -> usize {
+        let n = spec.containers.len();
+        let stored = Observed::new(self.now, n);
+        let machine = Machine::new(spec.clone(), self.policy.clone(), stored.clone(), Memo::default());
+        let shim = Shim { records: vec![Vec::new(); n], ..Shim::default() };
+        self.pods.push(Pod {
+            spec,
+            actors,
+            shim,
+            stored,
+            machine: Some(machine),
+            finished: None,
+            phase: String::new(),
+            ready: vec![false; n],
+            wake: None,
+        });
+        self.after(Duration::ZERO, self.pods.len() - 1, Due::Wake);
+        self.pods.len() - 1
+    }
+
+    /// The agent dies just before it carries out its `n`-th step.
+    pub fn crash_before_step(&mut self, n: u64) {
+        self.crash_at_steps.push(n);
+    }
+
+    /// The agent dies after a while.
+    pub fn crash_after(&mut self, delay: Duration) {
+        self.after(delay, 0, Due::CrashAgent);
+    }
+
+    /// A pod's shim is killed after a while.
+    pub fn lose_shim_after(&mut self, delay: Duration, pod: usize) {
+        self.after(delay, pod, Due::LoseShim);
+    }
+
+    /// A pod is deleted after a while.
+    pub fn delete_after(&mut self, delay: Duration, pod: usize, grace: Option<Duration>) {
+        self.after(delay, pod, Due::Delete { grace });
+    }
+
+    /// A pod is restarted by its user after a while.
+    pub fn restart_after(&mut self, delay: Duration, pod: usize) {
+        self.after(delay, pod, Due::Restart);
+    }
+
+    /// How many steps the agent has carried out until all was quiet.
+    pub fn steps_until_quiet(&self) -> u64 {
+        self.steps_at_last_entry
+    }
+
+    /// The phase a pod shows.
+    pub fn phase(&self, pod: usize) -> &str {
+        &self.pods[pod].phase
+    }
+
+    /// Whether a pod has come to its end.
+    pub fn is_finished(&self, pod: usize) -> bool {
+        self.pods[pod].finished.is_some()
+    }
+
+    /// Exit code of the newest instance of every main of a pod.
+    pub fn main_exit_codes(&self, pod: usize) -> Vec<Option<i32>> {
+        let code = |i: &Instance| match &i.state {
+            InstanceState::Ended { outcome, .. } => Some(outcome.exit_code()),
+            InstanceState::Starting | InstanceState::Running { .. } => None,
+        };
+        let pod = &self.pods[pod];
+        let mains = pod.spec.containers.iter().zip(&pod.shim.records).filter(|(c, _)| c.role == Role::Main);
+        mains.map(|(_, r)| r.last().and_then(code)).collect()
+    }
+
+    fn after(&mut self, delay: Duration, pod: usize, due: Due) {
+        self.serial += 1;
+        self.queue.insert((self.now + delay, self.serial), (pod, due));
+    }
+
+    fn latency(&mut self, low: u64, high: u64) -> Duration {
+        self.random.as_mut().map_or(Duration::ZERO, |r| r.millis(low, high))
+    }
+
+    fn chance(&mut self, percent: u64) -> bool {
+        self.random.as_mut().is_some_and(|r| r.chance(percent))
+    }
+
+    fn record(&mut self, pod: usize, what: What) {
+        self.steps_at_last_entry = self.steps;
+        self.log.push(Entry { at: self.now, pod, what });
+    }
+
+    /// Lets time pass until nothing has happened for as long as `quiet`, and at most until `end`.
+    ///
+    /// A retry that fails again is something; a probe that says the same again is not.
+    pub fn run(&mut self, quiet: Duration, end: Time) -> Result<(), Violation> {
+        while let Some(next) = self.queue.first_entry() {
+            let (at, _) = *next.key();
+            let last = self.log.last().map_or(self.now, |e| e.at);
+            if at > end || at > last + quiet {
+                break;
+            }
+            let (pod, due) = next.remove();
+            self.now = at;
+            self.happen(pod, due)?;
+        }
+        Ok(())
+    }
+
+    /// Whether anything but far timers is still to come.
+    pub fn check_progress(&self) -> Result<(), Violation> {
+        self.checks.not_stuck(self)
+    }
+
+    fn happen(&mut self, pod: usize, due: Due) -> Result<(), Violation> {
+        match due {
+            Due::SandboxUp { number, works } => self.sandbox_up(pod, number, works),
+            Due::SandboxDown { number } => self.sandbox_down(pod, number),
+            Due::Started { container, attempt } => self.started(pod, container, attempt),
+            Due::Ended { container, attempt, outcome } => self.ended(pod, container, attempt, outcome),
+            Due::Answer { epoch, event } if epoch == self.epoch => {
+                if let Event::StartFailed { container, .. } = event {
+                    self.record(pod, What::StartFailed { container });
+                }
+                self.tell(pod, event);
+            }
+            Due::Answer { .. } => {}
+            Due::Wake => {}
+            Due::CrashAgent => self.crash(),
+            Due::StartAgent => return self.start_agent(),
+            Due::LoseShim => self.lose_shim(pod),
+            Due::Delete { grace } => self.ask(pod, What::Deleted, Event::Delete { grace }),
+            Due::Restart => self.ask(pod, What::Restarted, Event::Restart),
+        }
+        self.decide(pod)
+    }
+
+    /// A user's request: refused while the agent is down, or when the pod is over.
+    fn ask(&mut self, pod: usize, what: What, event: Event) {
+        if self.agent_up && self.pods[pod].finished.is_none() {
+            self.record(pod, what);
+            self.checks.asked(&event, pod, self.now, &self.pods[pod].spec);
+            self.tell(pod, event);
+        }
+    }
+
+    fn tell(&mut self, pod: usize, event: Event) {
+        let now = self.now;
+        let pod = &mut self.pods[pod];
+        if let Some(machine) = &mut pod.machine {
+            machine.apply(event, now);
+            pod.stored = machine.observed().clone();
+        }
+    }
+
+    /// The worker: plan, carry out, publish.
+    fn decide(&mut self, p: usize) -> Result<(), Violation> {
+        let now = self.now;
+        let pod = &mut self.pods[p];
+        let Some(machine) = pod.machine.as_mut().filter(|_| pod.finished.is_none()) else { return Ok(()) };
+        let plan = machine.plan(now);
+        let status_ready: Vec<bool> = {
+            let statuses = plan.status.init_container_statuses.iter().chain(&plan.status.container_statuses);
+            statuses.flatten().map(|s| s.ready).collect()
+        };
+        for (i, ready) in status_ready.into_iter().enumerate() {
+            if ready != std::mem::replace(&mut self.pods[p].ready[i], ready) && ready {
+                self.record(p, What::Ready { container: i });
+            }
+        }
+        let phase = plan.status.phase.clone().unwrap_or_default();
+        if phase != self.pods[p].phase {
+            self.checks.phase(&self.pods[p].phase, &phase)?;
+            self.pods[p].phase.clone_from(&phase);
+            self.record(p, What::Phase(phase));
+        }
+        for step in &plan.steps {
+            self.steps += 1;
+            if self.crash_at_steps.contains(&self.steps) {
+                self.crash();
+                return Ok(());
+            }
+            self.carry_out(p, step)?;
+        }
+        // Like the memo in a real shim: gone with the agent's last words unless they got there.
+        if self.pods[p].shim.sandbox.is_some() {
+            self.pods[p].shim.memo = plan.memo.clone();
+        }
+        if let Some(at) = plan.wake_at.filter(|at| self.pods[p].wake != Some(*at)) {
+            self.pods[p].wake = Some(at);
+            self.after(at.since(now), p, Due::Wake);
+        }
+        if plan.finished {
+            self.checks.finished(&self.pods[p], p)?;
+            self.record(p, What::Finished);
+            self.pods[p].finished = Some(plan);
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, p: usize, step: &Step) -> Result<(), Violation> {
+        self.checks.step(&self.pods[p], p, step, self.now)?;
+        match *step {
+            Step::CreateSandbox { number } => {
+                let pod = &mut self.pods[p];
+                pod.shim.sandbox = Some((number, None));
+                pod.shim.last_number = number;
+                pod.shim.memo = Memo::default();
+                let works = !self.chance(3);
+                let delay = self.latency(1, 40);
+                self.after(delay, p, Due::SandboxUp { number, works });
+            }
+            Step::RemoveSandbox { number } => {
+                let delay = self.latency(1, 30);
+                self.after(delay, p, Due::SandboxDown { number });
+            }
+            Step::Start { container, attempt, restart_delay } => self.start(p, container, attempt, restart_delay),
+            Step::Signal { container, attempt } => self.signal(p, container, attempt),
+            Step::Kill { container, attempt } => {
+                let now = self.now;
+                if let Some(instance) = self.live(p, container, attempt) {
+                    instance.killed_at.get_or_insert(now);
+                    self.record(p, What::Killed { container, attempt });
+                    let outcome = Outcome::Signaled { signal: 9, oom: false };
+                    self.after(Duration::from_millis(2), p, Due::Ended { container, attempt, outcome });
+                }
+            }
+            Step::Probe { container, attempt, kind } => self.probe(p, container, attempt, kind),
+        }
+        Ok(())
+    }
+
+    fn live(&mut self, p: usize, container: usize, attempt: u32) -> Option<&mut Instance> {
+        self.pods[p].shim.records[container].iter_mut().find(|i| i.attempt == attempt && i.is_live())
+    }
+
+    fn start(&mut self, p: usize, container: usize, attempt: u32, restart_delay: Duration) {
+        let turn = self.pods[p].actors[container].turn(attempt);
+        let delay = self.latency(2, 60);
+        let epoch = self.epoch;
+        if turn.start == Start::NoImage && self.chance(70) {
+            let (reason, message) = ("ErrImagePull".to_owned(), "no such image".to_owned());
+            let event = Event::StartFailed { container, attempt, reason, message };
+            return self.after(delay, p, Due::Answer { epoch, event });
+        }
+        let Some((sandbox, Some(_))) = self.pods[p].shim.sandbox else { return };
+        let state = InstanceState::Starting;
+        let instance = Instance { attempt, sandbox, restart_delay, state, signaled_at: None, killed_at: None };
+        self.pods[p].shim.records[container].push(instance);
+        let failed = |by_runtime| Outcome::StartFailed { by_runtime, message: "simulated".to_owned() };
+        let due = match turn.start {
+            Start::Runs | Start::NoImage => Due::Started { container, attempt },
+            Start::NotPrepared => Due::Ended { container, attempt, outcome: failed(false) },
+            Start::Refused => Due::Ended { container, attempt, outcome: failed(true) },
+        };
+        self.after(delay, p, due);
+    }
+
+    fn started(&mut self, p: usize, container: usize, attempt: u32) {
+        let now = self.now;
+        let turn = self.pods[p].actors[container].turn(attempt);
+        let Some(instance) = self.live(p, container, attempt) else { return };
+        instance.state = InstanceState::Running { started_at: now };
+        let instance = instance.clone();
+        self.record(p, What::Started { container, attempt });
+        self.tell(p, Event::Instance { container, instance });
+        if let Some(run) = turn.run {
+            let outcome = Outcome::Exited { code: turn.code, oom: false };
+            self.after(run, p, Due::Ended { container, attempt, outcome });
+        }
+    }
+
+    fn signal(&mut self, p: usize, container: usize, attempt: u32) {
+        let now = self.now;
+        let turn = self.pods[p].actors[container].turn(attempt);
+        let Some(instance) = self.live(p, container, attempt) else { return };
+        if instance.signaled_at.is_some() {
+            return;
+        }
+        instance.signaled_at = Some(now);
+        self.record(p, What::Signaled { container, attempt });
+        if let Term::Leaves { after, code } = turn.term {
+            self.after(after, p, Due::Ended { container, attempt, outcome: Outcome::Exited { code, oom: false } });
+        }
+    }
+
+    fn ended(&mut self, p: usize, container: usize, attempt: u32, outcome: Outcome) {
+        let now = self.now;
+        let Some(instance) = self.live(p, container, attempt) else { return };
+        let started_at = match instance.state {
+            InstanceState::Running { started_at } => Some(started_at),
+            InstanceState::Starting | InstanceState::Ended { .. } => None,
+        };
+        let code = outcome.exit_code();
+        instance.state = InstanceState::Ended { started_at, finished_at: now, outcome };
+        let instance = instance.clone();
+        self.record(p, What::Ended { container, attempt, code });
+        self.tell(p, Event::Instance { container, instance });
+    }
+
+    fn probe(&mut self, p: usize, container: usize, attempt: u32, kind: ProbeKind) {
+        let now = self.now;
+        let turn = self.pods[p].actors[container].turn(attempt);
+        let outcome = match self.live(p, container, attempt).map(|i| i.state.clone()) {
+            Some(InstanceState::Running { started_at }) => {
+                let after = match kind {
+                    ProbeKind::Startup => turn.startup_after,
+                    ProbeKind::Readiness => turn.ready_after,
+                };
+                let up = now.since(started_at) >= after;
+                if up { ProbeOutcome::Success } else { ProbeOutcome::Failure("not yet".to_owned()) }
+            }
+            _ => ProbeOutcome::Error("gone".to_owned()),
+        };
+        let (delay, epoch) = (self.latency(1, 20), self.epoch);
+        self.after(delay, p, Due::Answer { epoch, event: Event::Probed { container, attempt, kind, outcome } });
+    }
+
+    fn sandbox_up(&mut self, p: usize, number: u32, works: bool) {
+        let now = self.now;
+        let shim = &mut self.pods[p].shim;
+        if shim.sandbox.is_none_or(|(n, _)| n != number) {
+            return;
+        }
+        if works {
+            shim.sandbox = Some((number, Some(now)));
+            self.record(p, What::SandboxUp { number });
+            self.tell(p, Event::SandboxReady { number, created_at: now });
+        } else {
+            shim.sandbox = None;
+            self.tell(p, Event::SandboxFailed { number, message: "simulated".to_owned() });
+        }
+    }
+
+    fn sandbox_down(&mut self, p: usize, number: u32) {
+        if self.pods[p].shim.sandbox.is_none_or(|(n, _)| n != number) {
+            return;
+        }
+        self.lose_records(p);
+        self.record(p, What::SandboxGone { number });
+        self.tell(p, Event::SandboxGone { number });
+    }
+
+    /// The shim is gone: the kernel has killed all, nobody saw the ends; the agent, if there is one, writes that down.
+    fn lose_records(&mut self, p: usize) {
+        let now = self.now;
+        let mut lost = Vec::new();
+        let shim = &mut self.pods[p].shim;
+        shim.sandbox = None;
+        for (container, records) in shim.records.iter_mut().enumerate() {
+            for instance in records.iter_mut().filter(|i| i.is_live()) {
+                let started_at = match instance.state {
+                    InstanceState::Running { started_at } => Some(started_at),
+                    InstanceState::Starting | InstanceState::Ended { .. } => None,
+                };
+                instance.state = InstanceState::Ended { started_at, finished_at: now, outcome: Outcome::Lost };
+                lost.push((container, instance.clone()));
+            }
+        }
+        for (container, instance) in lost {
+            let (attempt, code) = (instance.attempt, 137);
+            self.record(p, What::Ended { container, attempt, code });
+            self.tell(p, Event::Instance { container, instance });
+        }
+    }
+
+    fn lose_shim(&mut self, p: usize) {
+        let Some((number, _)) = self.pods[p].shim.sandbox else { return };
+        self.record(p, What::ShimLost);
+        self.lose_records(p);
+        self.tell(p, Event::SandboxGone { number });
+    }
+
+    fn crash(&mut self) {
+        if !self.agent_up {
+            return;
+        }
+        self.agent_up = false;
+        self.epoch += 1;
+        self.record(0, What::AgentCrashed);
+        for pod in &mut self.pods {
+            pod.machine = None;
+        }
+        let down = self.latency(10, 8000);
+        self.after(down, 0, Due::StartAgent);
+    }
+
+    /// A new agent finds the shims and goes on.
+    fn start_agent(&mut self) -> Result<(), Violation> {
+        self.agent_up = true;
+        self.record(0, What::AgentStarted);
+        for p in 0..self.pods.len() {
+            let policy = self.policy.clone();
+            let pod = &mut self.pods[p];
+            if pod.finished.is_some() {
+                continue;
+            }
+            let mut observed = Observed::new(pod.stored.accepted_at, pod.spec.containers.len());
+            observed.first_sandbox = pod.stored.first_sandbox;
+            observed.restart_below = pod.stored.restart_below;
+            observed.restart_at = pod.stored.restart_at;
+            observed.deletion = pod.stored.deletion;
+            observed.sandbox = match pod.shim.sandbox {
+                Some((number, Some(created_at))) => Sandbox::Ready { number, created_at },
+                Some((number, None)) => Sandbox::Creating { number },
+                None if pod.shim.last_number == 0 => Sandbox::None,
+                None => Sandbox::Gone { number: pod.shim.last_number },
+            };
+            for (known, records) in observed.containers.iter_mut().zip(&pod.shim.records) {
+                known.instances.clone_from(records);
+            }
+            let memo = pod.shim.memo.clone();
+            pod.wake = None;
+            pod.machine = Some(Machine::new(pod.spec.clone(), policy, observed, memo));
+        }
+        for p in 0..self.pods.len() {
+            if self.agent_up {
+                self.decide(p)?;
+            }
+        }
+        Ok(())
+    }
+}
