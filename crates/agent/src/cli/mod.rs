@@ -1,1 +1,3 @@
 //! The command line `podwright`.
+
+pub mod client;

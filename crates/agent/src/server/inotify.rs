@@ -36,7 +36,12 @@ impl DirWatch {
     pub(super) fn new(dir: &Path, root: &Path) -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
         let path = dir.ancestors().take_while(|p| p.starts_with(root)).map(Path::to_owned).collect();
-        Ok(DirWatch { source: AsyncFd::new(Source(inotify))?, path, watched: None })
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe; the descriptor is owned by Source and thus stays valid"
+        )]
+        let source = AsyncFd::new(Source(inotify))?;
+        Ok(DirWatch { source, path, watched: None })
     }
 
     /// Sets the watch, nearer to the directory if that is possible by now. Returns whether it moved: then something may

@@ -16,4 +16,4 @@ pub use events::{EventInput, Subject};
 pub use files::{FileReport, FileState};
 pub use index::Index;
 pub use retention::Retention;
-pub use store::{PodKey, Pruned, PutError, Snapshot, Store, StoredPod, Watcher};
+pub use store::{ENDED_AT, PodKey, Pruned, PutError, Snapshot, Store, StoredPod, Watcher};

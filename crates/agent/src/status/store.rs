@@ -13,6 +13,9 @@ use super::files::FileReport;
 use super::index::{Index, POD_FIELDS};
 use super::retention::{self, Retention};
 
+/// Annotation that a pod bears once it has ended and was removed: when it ended.
+pub const ENDED_AT: &str = "podwright.dev/ended-at";
+
 /// A pod's identity here. Several ended pods may share namespace and name; at most one that is not ended does.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PodKey {
@@ -239,6 +242,7 @@ impl Inner {
     }
 
     fn put(&mut self, key: PodKey, mut pod: Value, ended_at: Option<Time>) {
+        mark_ended(&mut pod, ended_at);
         let mut index = Index::of(&pod, POD_FIELDS);
         index.archived = ended_at.is_some();
         if let Some(known) = self.pods.get(&key) {
@@ -275,6 +279,17 @@ impl Inner {
             let version = self.next_version();
             let (before, object) = (Some(gone.index), gone.object);
             self.changes.push(Change { version, collection: Collection::Events, before, after: None, object });
+        }
+    }
+}
+
+fn mark_ended(pod: &mut Value, ended_at: Option<Time>) {
+    match ended_at {
+        Some(at) => pod["metadata"]["annotations"][ENDED_AT] = json!(at.to_timestamp().to_string()),
+        None => {
+            if let Some(annotations) = pod.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+                annotations.remove(ENDED_AT);
+            }
         }
     }
 }
@@ -352,6 +367,7 @@ mod tests {
         assert_eq!(store.pods().version, first + 1);
         let object: Value = serde_json::from_str(&store.pod("default", "a", false).unwrap().object).unwrap();
         assert_eq!(object["metadata"]["resourceVersion"], (first + 1).to_string());
+        assert_eq!(object["metadata"].get("annotations"), None);
         assert_eq!(
             store.put_pod(json!({"metadata": {"name": "x", "namespace": "y"}}), Time(0)),
             Err(PutError { missing: "metadata.uid" })
@@ -367,7 +383,9 @@ mod tests {
         assert_eq!(store.pod("default", "a", true).unwrap().key.uid, "2");
         store.put_pod(pod("a", "0", "Running"), Time(30)).unwrap();
         assert_eq!(store.pod("default", "a", true).unwrap().key.uid, "0");
-        store.archive_pod(&key("a", "0"), Time(40));
+        store.archive_pod(&key("a", "0"), Time(40_000_000_000));
+        let object: Value = serde_json::from_str(&store.pod("default", "a", true).unwrap().object).unwrap();
+        assert_eq!(object["metadata"]["annotations"][ENDED_AT], "1970-01-01T00:00:40Z");
         assert!(store.pod("default", "a", false).is_none());
         assert_eq!(store.pod("default", "a", true).unwrap().key.uid, "0");
         store.put_pod(pod("a", "1", "Pending"), Time(50)).unwrap();
