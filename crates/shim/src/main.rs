@@ -1,2 +1,108 @@
-//! Being written.
-fn main() {}
+//! `podwright-shim SANDBOX.json`: the sandbox of one pod. Started by the agent with a listening socket as standard input.
+//!
+//! It ends by `Shutdown`, or by SIGKILL (then the kernel takes namespaces and mounts, and the agent the rest). Other
+//! signals that ask a daemon to leave do nothing: a stop of the service must not stop the pods.
+
+use std::error::Error;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use podwright_shim::proto::{Event, SandboxConfig, VERSION};
+use podwright_sys::child;
+
+mod clock;
+mod connection;
+mod event_loop;
+mod execs;
+mod execute;
+mod log;
+mod runtime;
+mod sandbox;
+mod site;
+mod stdio;
+
+/// How long a shim that could not make its sandbox waits for the agent to come and hear why.
+const FAILURE_WAIT: Duration = Duration::from_secs(10);
+
+fn main() -> ExitCode {
+    child::keep_heap_small();
+    let args: Vec<_> = std::env::args_os().skip(1).collect();
+    match args.as_slice() {
+        [flag, layer] if flag == execute::REMOVE_FLAG => {
+            outcome(site::remove_tree(Path::new(layer)).map_err(Into::into))
+        }
+        [config] => outcome(run(Path::new(config))),
+        _ => outcome(Err("usage: podwright-shim SANDBOX.json, with a listening Unix socket as standard input".into())),
+    }
+}
+
+fn outcome(result: Result<(), Box<dyn Error>>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("podwright-shim: {}", chain(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An error and what it comes from, in one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text
+}
+
+fn run(path: &Path) -> Result<(), Box<dyn Error>> {
+    let listener = take_listener()?;
+    // Some kernels lack it; then what the agent left open stays open.
+    child::close_on_exec_from(3).unwrap_or(());
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    let config = read_config(path)?;
+    let signals = child::watch_signals(&event_loop::SIGNALS)?;
+    if let Err(error) = sandbox::enter(&config) {
+        tell_failure(&listener, chain(&error))?;
+        return Err(error.into());
+    }
+    child::release_freed_memory();
+    event_loop::run(config, listener, signals)
+}
+
+/// The socket leaves standard input, which becomes /dev/null: no child may hold it, since refused connections are how
+/// the agent knows that a shim is gone.
+fn take_listener() -> std::io::Result<UnixListener> {
+    let listener = UnixListener::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+    nix::unistd::dup2_stdin(File::open("/dev/null")?)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn read_config(path: &Path) -> Result<SandboxConfig, Box<dyn Error>> {
+    let text = std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let config: SandboxConfig =
+        serde_json::from_slice(&text).map_err(|error| format!("cannot understand {}: {error}", path.display()))?;
+    if config.version != VERSION {
+        let found = config.version;
+        return Err(format!("{} has version {found}; this shim understands {VERSION}", path.display()).into());
+    }
+    Ok(config)
+}
+
+fn tell_failure(listener: &UnixListener, message: String) -> Result<(), Box<dyn Error>> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let wait = PollTimeout::try_from(FAILURE_WAIT)?;
+    if poll(&mut [PollFd::new(listener.as_fd(), PollFlags::POLLIN)], wait)? > 0 {
+        let (stream, _) = listener.accept()?;
+        serde_json::to_writer(&stream, &Event::Failed { message })?;
+        std::io::Write::write_all(&mut &stream, b"\n")?;
+    }
+    Ok(())
+}

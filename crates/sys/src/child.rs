@@ -175,7 +175,8 @@ pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> nix::Result<()> 
     Errno::result(result).map(drop)
 }
 
-/// Sends a signal to a child of ours that has not been reaped: until then its pid cannot be anyone else's.
+/// Sends a signal to a child of ours that has not been reaped: until then its pid cannot be anyone else's. As with
+/// kill(2), a negative number is the process group that this child leads.
 ///
 /// # Errors
 /// kill(2)'s.
@@ -185,7 +186,7 @@ pub fn signal_child(pid: i32, signal: i32) -> nix::Result<()> {
     Errno::result(result).map(drop)
 }
 
-/// SIGKILLs a process, its descendants and its session, as far as they are among `candidates`, until no new one is found.
+/// SIGKILLs a process, its descendants, its process group and its session, as far as they are among `candidates`, until no new one is found.
 /// A process that detached itself (double fork and setsid) is not recognised.
 ///
 /// `candidates` is asked anew for each round, since processes may fork while being killed.
@@ -199,7 +200,8 @@ pub fn kill_tree(root: i32, mut candidates: impl FnMut() -> Vec<i32>) {
         // Children may be listed before their parents: go over the list until nothing is added.
         loop {
             let found = stats.iter().find(|(pid, stat)| {
-                !doomed.contains(pid) && (doomed.contains(&stat.ppid) || doomed.contains(&stat.session))
+                let kin = [stat.ppid, stat.pgrp, stat.session];
+                !doomed.contains(pid) && kin.iter().any(|relative| doomed.contains(relative))
             });
             let Some((pid, _)) = found else { break };
             doomed.push(*pid);

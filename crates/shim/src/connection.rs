@@ -1,0 +1,155 @@
+//! The line to the agent: requests in, events out, and never a wait for it.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+
+use podwright_shim::proto::{Event, MAX_LINE, Request};
+
+/// Bytes that may wait for a slow agent. With more the connection is dropped; the agent comes back and asks for the state.
+const MAX_PENDING: usize = 2 * MAX_LINE;
+
+/// The connected agent.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: UnixStream,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    greeted: bool,
+}
+
+/// Why a connection is over.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Lost {
+    /// The agent closed it, or died.
+    #[error("closed by the agent")]
+    Closed,
+    /// A line longer than [`MAX_LINE`].
+    #[error("a request is longer than {MAX_LINE} bytes")]
+    TooLong,
+    /// The agent does not read.
+    #[error("the agent does not read: more than {MAX_PENDING} bytes wait for it")]
+    TooSlow,
+    /// recv(2) or send(2) failed.
+    #[error("socket error")]
+    Socket(#[from] io::Error),
+}
+
+impl Connection {
+    /// Takes over an accepted connection.
+    pub(crate) fn new(stream: UnixStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        Ok(Self { stream, input: Vec::new(), output: Vec::new(), greeted: false })
+    }
+
+    /// What to poll.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+
+    /// Whether there is something to send as soon as the socket takes it.
+    pub(crate) fn has_output(&self) -> bool {
+        !self.output.is_empty()
+    }
+
+    /// Reads once and returns the complete requests. A line that is none is reported and left out: a newer agent may ask
+    /// for what this shim does not know.
+    pub(crate) fn receive(&mut self) -> Result<Vec<Request>, Lost> {
+        let mut buffer = vec![0; 16 << 10];
+        let length = match self.stream.read(&mut buffer) {
+            Ok(0) => return Err(Lost::Closed),
+            Ok(length) => length,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        self.input.extend_from_slice(buffer.get(..length).unwrap_or_default());
+        let Some(end) = self.input.iter().rposition(|byte| *byte == b'\n') else {
+            return if self.input.len() > MAX_LINE { Err(Lost::TooLong) } else { Ok(Vec::new()) };
+        };
+        let rest = self.input.split_off(end + 1);
+        let lines = std::mem::replace(&mut self.input, rest);
+        let mut requests = Vec::new();
+        for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            match serde_json::from_slice(line) {
+                Ok(request) => requests.push(request),
+                Err(error) => eprintln!("podwright-shim: a request is not understood and left out: {error}"),
+            }
+        }
+        self.greeted |= requests.iter().any(|request| matches!(request, Request::Hello { .. }));
+        Ok(requests)
+    }
+
+    /// Sends an event, or keeps it until the socket takes it. Nothing is sent before the agent has said hello: the state
+    /// that answers it tells everything.
+    pub(crate) fn send(&mut self, event: &Event) -> Result<(), Lost> {
+        if !self.greeted {
+            return Ok(());
+        }
+        serde_json::to_writer(&mut self.output, event).map_err(io::Error::from)?;
+        self.output.push(b'\n');
+        self.flush()
+    }
+
+    /// Sends what waits, as far as the socket takes it.
+    pub(crate) fn flush(&mut self) -> Result<(), Lost> {
+        while !self.output.is_empty() {
+            match self.stream.write(&self.output) {
+                Ok(0) => return Err(Lost::Closed),
+                Ok(length) => drop(self.output.drain(..length)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if self.output.is_empty() {
+            self.output = Vec::new();
+        }
+        if self.output.len() > MAX_PENDING { Err(Lost::TooSlow) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> (UnixStream, Connection) {
+        let (agent, ours) = UnixStream::pair().unwrap();
+        (agent, Connection::new(ours).unwrap())
+    }
+
+    #[test]
+    fn requests_come_whole_and_unknown_ones_are_left_out() {
+        let (mut agent, mut connection) = pair();
+        agent.write_all(b"{\"type\":\"hello\",\"version\":1}\n{\"type\":\"new_thing\"}\n{\"type\":\"shut").unwrap();
+        assert_eq!(connection.receive().unwrap(), [Request::Hello { version: 1 }]);
+        assert_eq!(connection.receive().unwrap(), []);
+        agent.write_all(b"down\"}\n").unwrap();
+        assert_eq!(connection.receive().unwrap(), [Request::Shutdown]);
+        drop(agent);
+        assert!(matches!(connection.receive(), Err(Lost::Closed)));
+    }
+
+    #[test]
+    fn a_slow_agent_costs_bounded_memory_and_no_wait() {
+        let (agent, mut connection) = pair();
+        let event = Event::Failed { message: "x".repeat(1000) };
+        connection.send(&event).unwrap();
+        assert!(!connection.has_output(), "nothing is sent before hello");
+        connection.greeted = true;
+        let lost = (0..10_000).find_map(|_| connection.send(&event).err());
+        assert!(matches!(lost, Some(Lost::TooSlow)), "{lost:?}");
+        assert!(connection.output.len() < MAX_PENDING + 2000);
+        drop(agent);
+    }
+
+    #[test]
+    fn a_line_without_end_is_not_collected_for_ever() {
+        let (mut agent, mut connection) = pair();
+        agent.set_nonblocking(true).unwrap();
+        let lost = (0..10_000).find_map(|_| {
+            drop(agent.write(&[b'x'; 4096]));
+            connection.receive().err()
+        });
+        assert!(matches!(lost, Some(Lost::TooLong)), "{lost:?}");
+    }
+}

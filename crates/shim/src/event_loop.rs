@@ -1,0 +1,290 @@
+//! The poll loop: waits for descriptors and deadlines, turns what happens into inputs of the machine, and has its actions done.
+
+use std::collections::VecDeque;
+use std::error::Error;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
+use podwright_shim::machine::{Input, Machine};
+use podwright_shim::proto::{Event, InstanceId, MAX_LINE, Record, Request, SandboxConfig, Stamp, VERSION};
+use podwright_sys::child;
+
+use crate::clock;
+use crate::connection::{Connection, Lost};
+use crate::execs::Command;
+use crate::site::Site;
+
+/// Taken by descriptor. All but SIGCHLD are read and forgotten: only the agent ends a pod.
+pub(crate) const SIGNALS: [Signal; 5] =
+    [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT];
+
+/// Pause between attempts to write records that a full or failing disk refused.
+const RETRY_NS: i64 = 10_000_000_000;
+
+/// A process that works for the shim itself.
+#[derive(Debug)]
+pub(crate) struct Helper {
+    pub(crate) pid: i32,
+    pub(crate) task: Task,
+}
+
+/// What a helper does.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// The runtime's `run`.
+    Run(InstanceId),
+    /// The runtime's `exec`, for the command with this number.
+    Exec(u64),
+    /// The runtime's `delete`.
+    Delete(InstanceId),
+    /// Removal of a layer.
+    Remove(InstanceId),
+}
+
+/// The shim: what it knows, and what it holds.
+#[derive(Debug)]
+pub(crate) struct Shim {
+    pub(crate) config: SandboxConfig,
+    pub(crate) machine: Machine,
+    /// What happened and has not been given to the machine yet.
+    pub(crate) inputs: VecDeque<Input>,
+    pub(crate) sites: Vec<Site>,
+    pub(crate) commands: Vec<Command>,
+    pub(crate) helpers: Vec<Helper>,
+    /// Mount points of the tmpfs volumes.
+    pub(crate) volumes: Vec<PathBuf>,
+    pub(crate) connection: Option<Connection>,
+    /// Records that could not be written, to be tried again.
+    pub(crate) unwritten: Vec<Record>,
+    pub(crate) retry_at: Option<i64>,
+    pub(crate) leaving: bool,
+    /// Whether memory was freed that is worth giving back.
+    pub(crate) slack: bool,
+    memo: Option<String>,
+    created: Stamp,
+}
+
+/// What a polled descriptor stands for.
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    Signals,
+    Listener,
+    Agent,
+    Stream(usize, usize),
+    Cgroup(usize),
+    Command(usize),
+}
+
+/// Serves until the machine leaves.
+pub(crate) fn run(config: SandboxConfig, listener: UnixListener, signals: SignalFd) -> Result<(), Box<dyn Error>> {
+    let mut shim = Shim {
+        machine: Machine::new(config.number, config.boot_id.clone()),
+        config,
+        inputs: VecDeque::new(),
+        sites: Vec::new(),
+        commands: Vec::new(),
+        helpers: Vec::new(),
+        volumes: Vec::new(),
+        connection: None,
+        unwritten: Vec::new(),
+        retry_at: None,
+        leaving: false,
+        slack: false,
+        memo: None,
+        created: clock::now(),
+    };
+    while !shim.leaving {
+        if std::mem::take(&mut shim.slack) {
+            child::release_freed_memory();
+        }
+        for (source, flags) in shim.wait(&listener, &signals)? {
+            shim.handle(source, flags, &listener, &signals)?;
+        }
+        shim.inputs.push_back(Input::Tick);
+        shim.settle();
+        shim.retry_writes();
+    }
+    Ok(())
+}
+
+impl Shim {
+    /// Sleeps until something is to be done; for ever when nothing is going on.
+    fn wait(&self, listener: &UnixListener, signals: &SignalFd) -> nix::Result<Vec<(Source, PollFlags)>> {
+        let mut sources: Vec<(Source, BorrowedFd<'_>, PollFlags)> = Vec::new();
+        // Streams come first: what follows may remove instances and commands, and with that shift their indices.
+        for (index, site) in self.sites.iter().enumerate() {
+            let streams = site.streams.iter().enumerate();
+            sources.extend(streams.filter_map(|(n, s)| Some((Source::Stream(index, n), s.fd()?, PollFlags::POLLIN))));
+            sources.extend(site.events().map(|fd| (Source::Cgroup(index), fd, PollFlags::POLLPRI)));
+        }
+        for (index, command) in self.commands.iter().enumerate() {
+            sources.extend(command.fd().map(|fd| (Source::Command(index), fd, PollFlags::POLLIN)));
+        }
+        sources.push((Source::Signals, signals.as_fd(), PollFlags::POLLIN));
+        if let Some(agent) = &self.connection {
+            let output = if agent.has_output() { PollFlags::POLLOUT } else { PollFlags::empty() };
+            sources.push((Source::Agent, agent.fd(), PollFlags::POLLIN | output));
+        }
+        sources.push((Source::Listener, listener.as_fd(), PollFlags::POLLIN));
+        let mut fds: Vec<PollFd<'_>> = sources.iter().map(|(_, fd, flags)| PollFd::new(*fd, *flags)).collect();
+        match poll(&mut fds, self.timeout()) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+        let flags = fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
+        let ready = sources.iter().map(|(source, ..)| *source).zip(flags);
+        Ok(ready.filter(|(_, flags)| !flags.is_empty()).collect())
+    }
+
+    fn timeout(&self) -> PollTimeout {
+        let Some(at) = self.machine.deadline().into_iter().chain(self.retry_at).min() else { return PollTimeout::NONE };
+        // Rounded up: waking early would only mean to sleep once more.
+        let millis = (at - clock::now().boot_ns).max(0).saturating_add(999_999) / 1_000_000;
+        PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
+    }
+
+    fn handle(
+        &mut self,
+        source: Source,
+        flags: PollFlags,
+        listener: &UnixListener,
+        signals: &SignalFd,
+    ) -> Result<(), Box<dyn Error>> {
+        match source {
+            Source::Signals => {
+                while signals.read_signal()?.is_some() {}
+                self.reap()?;
+            }
+            Source::Listener => self.accept(listener),
+            Source::Agent => {
+                let result = self.serve(flags);
+                self.keep_connection(result);
+            }
+            Source::Stream(site, stream) => self.sites.get_mut(site).into_iter().for_each(|site| site.read(stream)),
+            Source::Cgroup(site) => self.check_end(site),
+            Source::Command(index) => self.commands.get_mut(index).into_iter().for_each(Command::read),
+        }
+        Ok(())
+    }
+
+    /// Gives the machine what happened, and does what it says, until both are done.
+    pub(crate) fn settle(&mut self) {
+        while let Some(input) = self.inputs.pop_front() {
+            for action in self.machine.apply(input, clock::now()) {
+                self.execute(action);
+            }
+        }
+    }
+
+    /// Collects every child that has ended. The runtimes among them come last: what they started may be among the others.
+    fn reap(&mut self) -> nix::Result<()> {
+        let mut helpers = Vec::new();
+        while let Some((pid, ended)) = child::reap()? {
+            match self.helpers.iter().position(|helper| helper.pid == pid) {
+                Some(index) => helpers.push((self.helpers.remove(index), ended)),
+                None => self.inputs.push_back(Input::Reaped { pid, ended }),
+            }
+        }
+        helpers.into_iter().for_each(|(helper, ended)| self.helped(helper, ended));
+        Ok(())
+    }
+
+    /// The newest connection is the agent; one before it belongs to an agent that is gone, or will be.
+    fn accept(&mut self, listener: &UnixListener) {
+        match listener.accept().and_then(|(stream, _)| Connection::new(stream)) {
+            Ok(connection) => self.connection = Some(connection),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => eprintln!("podwright-shim: cannot accept a connection: {error}"),
+        }
+    }
+
+    fn serve(&mut self, flags: PollFlags) -> Result<(), Lost> {
+        let Some(connection) = &mut self.connection else { return Ok(()) };
+        if flags.contains(PollFlags::POLLOUT) {
+            connection.flush()?;
+        }
+        if !flags.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR) {
+            return Ok(());
+        }
+        for request in connection.receive()? {
+            self.take(request)?;
+            // One after the other: the answer to a request does not depend on the ones behind it.
+            self.settle();
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, request: Request) -> Result<(), Lost> {
+        match request {
+            Request::Hello { .. } => {
+                let state = self.state();
+                self.connection.as_mut().map_or(Ok(()), |connection| connection.send(&state))?;
+            }
+            Request::Start(request) => self.take_start(*request),
+            Request::Signal { id, signal } => self.inputs.push_back(Input::Signal { id, signal }),
+            Request::Kill { id } => self.inputs.push_back(Input::Kill { id }),
+            Request::Exec { seq, id, command, timeout_ms } => {
+                let site = self.sites.iter().find(|site| site.request.id == id);
+                if let Some(site) = site {
+                    self.commands.push(Command::new(seq, id.clone(), command, &site.bundle));
+                }
+                self.inputs.push_back(Input::Exec { seq, id, timeout_ms });
+            }
+            Request::Remember { memo } if memo.len() <= MAX_LINE / 2 => self.memo = Some(memo),
+            Request::Remember { memo } => {
+                eprintln!("podwright-shim: a memo of {} bytes is too long and left out", memo.len());
+            }
+            Request::Shutdown => self.inputs.push_back(Input::Shutdown),
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> Event {
+        Event::State {
+            version: VERSION,
+            sandbox: self.config.number,
+            pid: std::process::id().cast_signed(),
+            created: self.created,
+            instances: self.machine.records(),
+            memo: self.memo.clone(),
+        }
+    }
+
+    /// Tells the agent, if there is one.
+    pub(crate) fn send(&mut self, event: &Event) {
+        let result = self.connection.as_mut().map_or(Ok(()), |connection| connection.send(event));
+        self.keep_connection(result);
+    }
+
+    /// A connection that failed is closed; the agent comes back and asks for the state.
+    fn keep_connection(&mut self, result: Result<(), Lost>) {
+        if let Err(lost) = result {
+            if !matches!(lost, Lost::Closed) {
+                eprintln!("podwright-shim: connection dropped: {}", crate::chain(&lost));
+            }
+            self.connection = None;
+            self.slack = true;
+        }
+    }
+
+    fn retry_writes(&mut self) {
+        if self.retry_at.is_some_and(|at| at <= clock::now().boot_ns) {
+            self.retry_at = None;
+            for record in std::mem::take(&mut self.unwritten) {
+                self.persist(record, podwright_sys::durable::Durability::Synced);
+            }
+        }
+    }
+
+    /// Keeps a record that could not be written.
+    pub(crate) fn postpone(&mut self, record: Record) {
+        self.unwritten.retain(|other| other.id != record.id);
+        self.unwritten.push(record);
+        self.retry_at.get_or_insert(clock::now().boot_ns + RETRY_NS);
+    }
+}

@@ -1,0 +1,98 @@
+//! Commands in running containers: their process description, their output, their files.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use podwright_shim::proto::InstanceId;
+use podwright_sys::durable::{Durability, write_atomic};
+use serde::Deserialize;
+
+/// Bytes of output that are kept, as kubelet keeps of a probe's.
+const MAX_OUTPUT: usize = 10 << 10;
+
+/// Reads before the loop looks at other descriptors again.
+const READS_PER_TURN: usize = 16;
+
+/// A command that was asked for and has not been answered.
+#[derive(Debug)]
+pub(crate) struct Command {
+    pub(crate) seq: u64,
+    pub(crate) id: InstanceId,
+    /// Its files are `BASE.json`, `BASE.pid` and `BASE.log`.
+    base: PathBuf,
+    pub(crate) argv: Vec<String>,
+    pub(crate) pipe: Option<File>,
+    output: Vec<u8>,
+}
+
+/// The part of a bundle's config that a command inherits.
+#[derive(Deserialize)]
+struct Bundle {
+    process: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Command {
+    /// A command of the container with this bundle directory.
+    pub(crate) fn new(seq: u64, id: InstanceId, argv: Vec<String>, bundle: &Path) -> Self {
+        let base = bundle.join(format!("exec-{seq}"));
+        Self { seq, id, base, argv, pipe: None, output: Vec::new() }
+    }
+
+    /// One of its files, by extension.
+    pub(crate) fn file(&self, extension: &str) -> PathBuf {
+        self.base.with_extension(extension)
+    }
+
+    /// Writes the OCI process: that of the container with other arguments and no terminal. Returns the file.
+    pub(crate) fn write_process(&mut self, bundle: &Path) -> Result<PathBuf, String> {
+        let config = bundle.join("config.json");
+        let tell = |error: &dyn std::fmt::Display| format!("cannot read {}: {error}", config.display());
+        let text = fs::read(&config).map_err(|error| tell(&error))?;
+        let mut process = serde_json::from_slice::<Bundle>(&text).map_err(|error| tell(&error))?.process;
+        process.insert("args".into(), std::mem::take(&mut self.argv).into());
+        process.insert("terminal".into(), false.into());
+        let path = self.file("json");
+        let bytes = serde_json::to_vec(&process).map_err(|error| tell(&error))?;
+        write_atomic(&path, &bytes, Durability::Rename).map_err(|error| crate::chain(&error))?;
+        Ok(path)
+    }
+
+    /// What to poll, until its end.
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.pipe.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Reads what is there; what is too much is thrown away, so that the command does not block.
+    pub(crate) fn read(&mut self) {
+        let mut buffer = [0; 4096];
+        for _ in 0..READS_PER_TURN {
+            let Some(pipe) = &mut self.pipe else { return };
+            match pipe.read(&mut buffer) {
+                Ok(0) => self.pipe = None,
+                Ok(length) => {
+                    let room = MAX_OUTPUT.saturating_sub(self.output.len()).min(length);
+                    self.output.extend_from_slice(buffer.get(..room).unwrap_or_default());
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(_) => self.pipe = None,
+            }
+        }
+    }
+
+    /// Its output, at its end; its files are removed.
+    pub(crate) fn finish(mut self) -> String {
+        // What its first process wrote is in the pipe by now. Others that hold the pipe are not waited for.
+        self.read();
+        for extension in ["json", "pid", "log"] {
+            if let Err(error) = fs::remove_file(self.file(extension))
+                && error.kind() != ErrorKind::NotFound
+            {
+                eprintln!("podwright-shim: cannot remove {}: {error}", self.file(extension).display());
+            }
+        }
+        String::from_utf8_lossy(&self.output).into_owned()
+    }
+}

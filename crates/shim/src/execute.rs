@@ -1,0 +1,243 @@
+//! Does what the machine says. No decision is made here but how to tell a failure.
+
+use std::ffi::OsStr;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use podwright_shim::machine::{Action, Input};
+use podwright_shim::proto::{Event, ExecResult, InstanceId, Record, StartRequest};
+use podwright_sys::child::{self, Ended, Program};
+use podwright_sys::durable::{Durability, write_atomic};
+
+use crate::event_loop::{Helper, Shim, Task};
+use crate::runtime::{self, Runtime};
+use crate::site::Site;
+use crate::stdio;
+
+/// `podwright-shim --remove DIR` removes a directory: a container may leave more files than the loop may wait for.
+pub(crate) const REMOVE_FLAG: &str = "--remove";
+
+impl Shim {
+    pub(crate) fn execute(&mut self, action: Action) {
+        match action {
+            Action::Persist(record, durability) => self.persist(*record, durability),
+            Action::Announce(record) => self.send(&Event::Instance(*record)),
+            Action::Prepare(id) => self.prepare(id),
+            Action::Launch(id) => self.launch(id),
+            Action::AbortRuntime(id) => self.abort(&[Task::Run(id.clone()), Task::Delete(id)]),
+            Action::Signal { pid, signal } => {
+                if let Err(error) = child::signal_child(pid, signal) {
+                    eprintln!("podwright-shim: cannot send signal {signal} to process {pid}: {error}");
+                }
+            }
+            Action::KillAll { id, pid } => self.kill_all(&id, pid),
+            Action::Drain { id, give_up } => self.drain(id, give_up),
+            Action::Delete(id) => self.delete(id),
+            Action::Clean(id) => self.clean(id),
+            Action::LaunchExec { seq, .. } => self.launch_exec(seq),
+            Action::KillExec { seq, id, pid } => self.kill_exec(seq, &id, pid),
+            Action::FinishExec { seq, result } => self.finish_exec(seq, result),
+            Action::Leave => self.leaving = true,
+        }
+    }
+
+    fn site(&mut self, id: &InstanceId) -> Option<&mut Site> {
+        self.sites.iter_mut().find(|site| site.request.id == *id)
+    }
+
+    fn record_path(&self, id: &InstanceId) -> PathBuf {
+        self.config.records.join(&id.container).join(format!("{}.json", id.attempt))
+    }
+
+    /// An instance that the machine does not know may still have a record, of an earlier sandbox or long ago.
+    pub(crate) fn take_start(&mut self, request: StartRequest) {
+        let id = request.id.clone();
+        let restart_delay_ms = request.restart_delay_ms;
+        let on_disk = std::fs::read(self.record_path(&id)).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        if on_disk.is_none() && self.site(&id).is_none() {
+            self.sites.push(Site::new(request, &self.config));
+        }
+        self.inputs.push_back(Input::Start { id, restart_delay_ms, on_disk });
+    }
+
+    /// A disk that refuses must not hang the pod: the event goes out, and the record is tried again until it is written.
+    pub(crate) fn persist(&mut self, record: Record, durability: Durability) {
+        let path = self.record_path(&record.id);
+        let directory = path.parent().unwrap_or(&path);
+        let written = std::fs::create_dir_all(directory).map_err(|error| error.to_string()).and_then(|()| {
+            let text = serde_json::to_vec(&record).map_err(|error| error.to_string())?;
+            write_atomic(&path, &text, durability).map_err(|error| crate::chain(&error))
+        });
+        if let Err(error) = written {
+            eprintln!(
+                "podwright-shim: the record of {}/{} is not written yet: {error}",
+                record.id.container, record.id.attempt
+            );
+            self.postpone(record);
+        }
+    }
+
+    fn prepare(&mut self, id: InstanceId) {
+        let site = self.sites.iter_mut().find(|site| site.request.id == id);
+        let result = site.map_or(Ok(()), |site| site.prepare(&mut self.volumes)).map_err(|error| crate::chain(&error));
+        self.slack = true;
+        self.inputs.push_back(Input::Prepared { id, result });
+    }
+
+    fn launch(&mut self, id: InstanceId) {
+        let root = self.config.run.join("runtime");
+        let Some(site) = self.site(&id) else { return };
+        let (log, pid_file) = (site.file("run.log"), site.file("run.pid"));
+        let Some((stdout, stderr)) = site.outputs.take() else { return };
+        let call = Runtime { path: &site.request.runtime, root: &root, id: &site.runtime_id, log: &log };
+        match call.run(&site.bundle, &pid_file, (stdout.as_fd(), stderr.as_fd())) {
+            Ok(pid) => self.helpers.push(Helper { pid, task: Task::Run(id) }),
+            Err(error) => {
+                let result = Err(cannot_start(&site.request.runtime, error));
+                self.inputs.push_back(Input::Launched { id, result });
+            }
+        }
+    }
+
+    fn delete(&mut self, id: InstanceId) {
+        let root = self.config.run.join("runtime");
+        let Some(site) = self.site(&id) else { return };
+        let log = site.file("delete.log");
+        match (Runtime { path: &site.request.runtime, root: &root, id: &site.runtime_id, log: &log }).delete() {
+            Ok(pid) => self.helpers.push(Helper { pid, task: Task::Delete(id) }),
+            Err(error) => {
+                eprintln!("podwright-shim: {}", cannot_start(&site.request.runtime, error));
+                self.inputs.push_back(Input::Deleted { id });
+            }
+        }
+    }
+
+    /// A process that worked for us has ended.
+    pub(crate) fn helped(&mut self, helper: Helper, ended: Ended) {
+        match helper.task {
+            Task::Run(id) => {
+                let Some(site) = self.site(&id) else { return };
+                let result =
+                    runtime::outcome(&site.request.runtime, ended, &site.file("run.pid"), &site.file("run.log"));
+                self.inputs.push_back(Input::Launched { id, result });
+            }
+            Task::Exec(seq) => {
+                let Some(command) = self.commands.iter().find(|command| command.seq == seq) else {
+                    // Already answered, at its timeout; its runtime was killed then.
+                    let result = Err(String::new());
+                    return self.inputs.push_back(Input::ExecLaunched { seq, result });
+                };
+                let site = self.sites.iter().find(|site| site.request.id == command.id);
+                let runtime = site.map_or(Path::new("runtime"), |site| &site.request.runtime);
+                let result = runtime::outcome(runtime, ended, &command.file("pid"), &command.file("log"));
+                self.inputs.push_back(Input::ExecLaunched { seq, result });
+            }
+            Task::Delete(id) => {
+                let Some(site) = self.site(&id) else { return };
+                if ended != Ended::Exited(0) {
+                    let reason = runtime::failure(&site.request.runtime, ended, &site.file("delete.log"));
+                    eprintln!("podwright-shim: delete of {} failed: {reason}", site.runtime_id);
+                }
+                self.inputs.push_back(Input::Deleted { id });
+            }
+            Task::Remove(id) => self.cleaned(id),
+        }
+    }
+
+    /// SIGKILL to helpers with what they started themselves: each leads a process group.
+    fn abort(&self, tasks: &[Task]) {
+        for helper in self.helpers.iter().filter(|helper| tasks.contains(&helper.task)) {
+            child::signal_child(-helper.pid, SIGKILL).unwrap_or(());
+        }
+    }
+
+    /// The first process is killed by pid too: a runtime may not have honoured the cgroup.
+    fn kill_all(&mut self, id: &InstanceId, pid: Option<i32>) {
+        let Some(site) = self.site(id) else { return };
+        if let Err(error) = site.cgroup.kill() {
+            eprintln!("podwright-shim: {}", crate::chain(&error));
+        }
+        if let Some(pid) = pid {
+            child::signal_child(pid, SIGKILL).unwrap_or(());
+        }
+    }
+
+    fn drain(&mut self, id: InstanceId, give_up: bool) {
+        let Some(site) = self.site(&id) else { return };
+        if give_up {
+            eprintln!("podwright-shim: processes of {} outlast SIGKILL; not waiting for them", site.runtime_id);
+        }
+        if give_up || site.watch_end() {
+            let oom = site.finish_streams();
+            self.inputs.push_back(Input::Drained { id, oom });
+        }
+    }
+
+    /// The cgroup of an ended instance has changed.
+    pub(crate) fn check_end(&mut self, site: usize) {
+        let Some(site) = self.sites.get_mut(site) else { return };
+        if site.events().is_some() && site.is_empty() {
+            let (id, oom) = (site.request.id.clone(), site.finish_streams());
+            self.inputs.push_back(Input::Drained { id, oom });
+        }
+    }
+
+    fn clean(&mut self, id: InstanceId) {
+        let big_layer = self.site(&id).and_then(Site::clean);
+        let Some(layer) = big_layer else { return self.cleaned(id) };
+        let args = [OsStr::new(REMOVE_FLAG), layer.as_os_str()];
+        let program = Program { path: Path::new("/proc/self/exe"), args: &args, env: &[], stdout: None, stderr: None };
+        match child::spawn(&program) {
+            Ok(pid) => self.helpers.push(Helper { pid, task: Task::Remove(id) }),
+            Err(error) => {
+                eprintln!("podwright-shim: cannot remove {}: {error}", layer.display());
+                self.cleaned(id);
+            }
+        }
+    }
+
+    fn cleaned(&mut self, id: InstanceId) {
+        self.sites.retain(|site| site.request.id != id);
+        self.slack = true;
+        self.inputs.push_back(Input::Cleaned { id });
+    }
+
+    fn launch_exec(&mut self, seq: u64) {
+        let root = self.config.run.join("runtime");
+        let Some(command) = self.commands.iter_mut().find(|command| command.seq == seq) else { return };
+        let Some(site) = self.sites.iter().find(|site| site.request.id == command.id) else { return };
+        let started = command.write_process(&site.bundle).and_then(|process| {
+            let (ours, theirs) = stdio::pipe().map_err(|error| format!("cannot make a pipe: {error}"))?;
+            command.pipe = Some(ours);
+            let log = command.file("log");
+            let call = Runtime { path: &site.request.runtime, root: &root, id: &site.runtime_id, log: &log };
+            call.exec(&process, &command.file("pid"), (theirs.as_fd(), theirs.as_fd()))
+                .map_err(|error| cannot_start(&site.request.runtime, error))
+        });
+        match started {
+            Ok(pid) => self.helpers.push(Helper { pid, task: Task::Exec(seq) }),
+            Err(message) => self.inputs.push_back(Input::ExecLaunched { seq, result: Err(message) }),
+        }
+    }
+
+    fn kill_exec(&mut self, seq: u64, id: &InstanceId, pid: Option<i32>) {
+        match (pid, self.sites.iter().find(|site| site.request.id == *id)) {
+            (Some(pid), Some(site)) => child::kill_tree(pid, || site.cgroup.procs().unwrap_or_default()),
+            (Some(pid), None) => child::kill_tree(pid, Vec::new),
+            (None, _) => self.abort(&[Task::Exec(seq)]),
+        }
+    }
+
+    fn finish_exec(&mut self, seq: u64, result: ExecResult) {
+        let command =
+            self.commands.iter().position(|command| command.seq == seq).map(|index| self.commands.remove(index));
+        let output = command.map_or_else(String::new, |command| command.finish());
+        self.send(&Event::ExecDone { seq, result, output });
+    }
+}
+
+const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
+
+fn cannot_start(runtime: &Path, error: nix::Error) -> String {
+    format!("cannot start the runtime {}: {}", runtime.display(), std::io::Error::from(error))
+}

@@ -1,0 +1,607 @@
+//! What the shim decides: inputs change what is known of instances and commands, and give actions for the loop to do.
+//! No clock, no file, no process is touched here.
+//!
+//! ```text
+//! Waiting ─► Preparing ─► Ready ─► Launching ─► Running ─► Draining ─► Deleting ─► Cleaning ─► Gone
+//!    │            │          │         │          (exit recorded and told here ▲)      ▲
+//!    │            │          │         └── the runtime refused ────────────────┘       │
+//!    └────────────┴──────────┴── killed before it was started, or not prepared ────────┘
+//! ```
+//!
+//! An instance waits until the one before it of the same container is gone: both use the same cgroup and mount points.
+
+use crate::proto::{ExecResult, Exit, InstanceId, Outcome, Record, Stamp, StartStage, VERSION};
+use podwright_sys::child::Ended;
+use podwright_sys::durable::Durability;
+
+#[cfg(test)]
+mod tests;
+
+/// Runtimes that may start containers at the same time. One: the kernel work of two starts (namespaces, cgroups, mounts)
+/// mostly waits for the same locks, and containers appear in the order in which they were asked for.
+pub const MAX_LAUNCHES: usize = 1;
+
+/// Ended instances of one container that are kept for [`crate::proto::Event::State`], the newest ones; the others have
+/// their record on disk. Bounds memory and message size for a container that crashes for weeks.
+pub const REMEMBERED: usize = 8;
+
+/// How long a runtime may go on after the instance that it starts was killed.
+const LAUNCH_KILL_GRACE_NS: i64 = 2_000_000_000;
+
+/// How long the pipes and the cgroup of an ended instance may take to become empty.
+const DRAIN_LIMIT_NS: i64 = 5_000_000_000;
+
+/// How long `delete --force` may take.
+const DELETE_LIMIT_NS: i64 = 30_000_000_000;
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// [`crate::proto::Request::Start`].
+    Start {
+        /// Whom.
+        id: InstanceId,
+        /// Kept in the record.
+        restart_delay_ms: u64,
+        /// The record of this instance, if its file exists already.
+        on_disk: Option<Box<Record>>,
+    },
+    /// [`crate::proto::Request::Signal`].
+    Signal {
+        /// Whom.
+        id: InstanceId,
+        /// Signal number.
+        signal: i32,
+    },
+    /// [`crate::proto::Request::Kill`].
+    Kill {
+        /// Whom.
+        id: InstanceId,
+    },
+    /// [`crate::proto::Request::Exec`].
+    Exec {
+        /// The agent's number.
+        seq: u64,
+        /// Where.
+        id: InstanceId,
+        /// Time until it is killed.
+        timeout_ms: u64,
+    },
+    /// [`crate::proto::Request::Shutdown`].
+    Shutdown,
+    /// [`Action::Prepare`] is through.
+    Prepared {
+        /// Whose.
+        id: InstanceId,
+        /// The error is for people.
+        result: Result<(), String>,
+    },
+    /// The runtime of [`Action::Launch`] has ended.
+    Launched {
+        /// Whose.
+        id: InstanceId,
+        /// The error is for people.
+        result: Result<Process, String>,
+    },
+    /// The runtime of [`Action::LaunchExec`] has ended.
+    ExecLaunched {
+        /// Which.
+        seq: u64,
+        /// The error is for people.
+        result: Result<Process, String>,
+    },
+    /// A child that is no runtime was reaped: a first process, a command, or an orphan of theirs.
+    Reaped {
+        /// Its pid.
+        pid: i32,
+        /// How it ended.
+        ended: Ended,
+    },
+    /// [`Action::Drain`] is through.
+    Drained {
+        /// Whose.
+        id: InstanceId,
+        /// Whether a process of it was killed for memory.
+        oom: bool,
+    },
+    /// The runtime of [`Action::Delete`] has ended.
+    Deleted {
+        /// Whose.
+        id: InstanceId,
+    },
+    /// [`Action::Clean`] is through.
+    Cleaned {
+        /// Whose.
+        id: InstanceId,
+    },
+    /// [`Machine::deadline`] may have come.
+    Tick,
+}
+
+/// A process that a runtime left behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Process {
+    /// From the pid file.
+    pub pid: i32,
+    /// Its start time, if it was still there as a child of ours (as a zombie too); `None` if it has been reaped.
+    pub start: Option<u64>,
+}
+
+/// Something to do, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Write the record file.
+    Persist(Box<Record>, Durability),
+    /// Tell the agent, if one is connected.
+    Announce(Box<Record>),
+    /// Make mounts, bundle, log and pipes; answered by [`Input::Prepared`].
+    Prepare(InstanceId),
+    /// Call the runtime's `run`; answered by [`Input::Launched`].
+    Launch(InstanceId),
+    /// SIGKILL the runtime that works for this instance.
+    AbortRuntime(InstanceId),
+    /// Send a signal to a first process that has not been reaped.
+    Signal {
+        /// The process.
+        pid: i32,
+        /// Signal number.
+        signal: i32,
+    },
+    /// SIGKILL everything in the instance's cgroup, and its first process if it runs.
+    KillAll {
+        /// Whose.
+        id: InstanceId,
+        /// The first process, if it runs.
+        pid: Option<i32>,
+    },
+    /// Read the pipes to their end and wait until the cgroup is empty; answered by [`Input::Drained`].
+    Drain {
+        /// Whose.
+        id: InstanceId,
+        /// Take what is there and stop waiting.
+        give_up: bool,
+    },
+    /// Call the runtime's `delete --force`; answered by [`Input::Deleted`].
+    Delete(InstanceId),
+    /// Undo what [`Action::Prepare`] made; answered by [`Input::Cleaned`].
+    Clean(InstanceId),
+    /// Call the runtime's `exec`; answered by [`Input::ExecLaunched`].
+    LaunchExec {
+        /// Which.
+        seq: u64,
+        /// Where.
+        id: InstanceId,
+    },
+    /// SIGKILL a command with its descendants, or the runtime that starts it.
+    KillExec {
+        /// Which.
+        seq: u64,
+        /// Where.
+        id: InstanceId,
+        /// Its first process, if there is one already.
+        pid: Option<i32>,
+    },
+    /// Tell the agent, with the output, and forget the command.
+    FinishExec {
+        /// Which.
+        seq: u64,
+        /// How it went.
+        result: ExecResult,
+    },
+    /// Nothing is left: leave.
+    Leave,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Phase {
+    Waiting,
+    Preparing,
+    Ready,
+    Launching { give_up_at: Option<i64> },
+    Running { pid: i32 },
+    Draining { outcome: Outcome, finished: Stamp, give_up_at: Option<i64> },
+    Deleting { give_up_at: Option<i64> },
+    Cleaning,
+    Gone,
+}
+
+#[derive(Debug)]
+struct Instance {
+    record: Record,
+    phase: Phase,
+    /// A signal that came before there was a process.
+    held_signal: Option<i32>,
+}
+
+#[derive(Debug)]
+struct Command {
+    seq: u64,
+    id: InstanceId,
+    phase: CommandPhase,
+}
+
+#[derive(Debug)]
+enum CommandPhase {
+    Launching {
+        give_up_at: i64,
+    },
+    /// Its timeout came before its process; the agent has been told.
+    Abandoned,
+    Running {
+        pid: i32,
+        give_up_at: i64,
+    },
+}
+
+/// All that a shim knows of its instances and commands.
+#[derive(Debug)]
+pub struct Machine {
+    sandbox: u32,
+    boot_id: String,
+    instances: Vec<Instance>,
+    commands: Vec<Command>,
+    /// Children reaped while a runtime was at work: one may be the process that the runtime is about to name.
+    strangers: Vec<(i32, Ended)>,
+    leaving: bool,
+}
+
+impl Machine {
+    /// For the sandbox with this number, on this boot.
+    pub fn new(sandbox: u32, boot_id: String) -> Self {
+        Self { sandbox, boot_id, instances: Vec::new(), commands: Vec::new(), strangers: Vec::new(), leaving: false }
+    }
+
+    /// Records of all remembered instances, in the order of their start.
+    pub fn records(&self) -> Vec<Record> {
+        self.instances.iter().map(|instance| instance.record.clone()).collect()
+    }
+
+    /// Boot-time nanoseconds at which [`Input::Tick`] is due, if ever.
+    pub fn deadline(&self) -> Option<i64> {
+        let instances = self.instances.iter().filter_map(|instance| match instance.phase {
+            Phase::Launching { give_up_at } | Phase::Draining { give_up_at, .. } | Phase::Deleting { give_up_at } => {
+                give_up_at
+            }
+            Phase::Waiting | Phase::Preparing | Phase::Ready | Phase::Running { .. } => None,
+            Phase::Cleaning | Phase::Gone => None,
+        });
+        let commands = self.commands.iter().filter_map(|command| match command.phase {
+            CommandPhase::Launching { give_up_at } | CommandPhase::Running { give_up_at, .. } => Some(give_up_at),
+            CommandPhase::Abandoned => None,
+        });
+        instances.chain(commands).min()
+    }
+
+    /// Takes one input and says what to do.
+    pub fn apply(&mut self, input: Input, now: Stamp) -> Vec<Action> {
+        let mut todo = Vec::new();
+        match input {
+            Input::Start { id, restart_delay_ms, on_disk } => self.start(id, restart_delay_ms, on_disk, now, &mut todo),
+            Input::Signal { id, signal } => self.signal(&id, signal, now, &mut todo),
+            Input::Kill { id } => self.kill(&id, now, &mut todo),
+            Input::Exec { seq, id, timeout_ms } => self.exec(seq, id, timeout_ms, now, &mut todo),
+            Input::Shutdown => self.shutdown(now, &mut todo),
+            Input::Prepared { id, result } => self.prepared(&id, result, now, &mut todo),
+            Input::Launched { id, result } => self.launched(&id, result, now, &mut todo),
+            Input::ExecLaunched { seq, result } => self.exec_launched(seq, result, &mut todo),
+            Input::Reaped { pid, ended } => self.reaped(pid, ended, now, &mut todo),
+            Input::Drained { id, oom } => self.drained(&id, oom, now, &mut todo),
+            Input::Deleted { id } => self.step(&id, Phase::Cleaning, Action::Clean(id.clone()), &mut todo),
+            Input::Cleaned { id } => self.cleaned(&id),
+            Input::Tick => self.tick(now, &mut todo),
+        }
+        self.advance(&mut todo);
+        todo
+    }
+
+    fn find(&mut self, id: &InstanceId) -> Option<&mut Instance> {
+        self.instances.iter_mut().find(|instance| instance.record.id == *id)
+    }
+
+    fn start(&mut self, id: InstanceId, delay: u64, on_disk: Option<Box<Record>>, now: Stamp, todo: &mut Vec<Action>) {
+        if let Some(known) = self.find(&id) {
+            todo.push(Action::Announce(Box::new(known.record.clone())));
+            return;
+        }
+        if let Some(record) = on_disk {
+            todo.push(Action::Announce(record));
+            return;
+        }
+        let record = Record {
+            version: VERSION,
+            id,
+            sandbox: self.sandbox,
+            boot_id: self.boot_id.clone(),
+            restart_delay_ms: delay,
+            requested: now,
+            pid: None,
+            pid_start: None,
+            started: None,
+            signaled: None,
+            killed: None,
+            exit: None,
+        };
+        let mut instance = Instance { record, phase: Phase::Waiting, held_signal: None };
+        if self.leaving {
+            instance.never_started("the sandbox is being removed", now, todo);
+        } else {
+            todo.push(Action::Persist(Box::new(instance.record.clone()), Durability::Rename));
+        }
+        self.instances.push(instance);
+    }
+
+    fn signal(&mut self, id: &InstanceId, signal: i32, now: Stamp, todo: &mut Vec<Action>) {
+        let Some(instance) = self.find(id) else { return };
+        match instance.phase {
+            Phase::Waiting | Phase::Preparing | Phase::Ready | Phase::Launching { .. } => {
+                instance.held_signal = Some(signal);
+            }
+            Phase::Running { pid } => instance.send(pid, signal, now, todo),
+            Phase::Draining { .. } | Phase::Deleting { .. } | Phase::Cleaning | Phase::Gone => {}
+        }
+    }
+
+    fn kill(&mut self, id: &InstanceId, now: Stamp, todo: &mut Vec<Action>) {
+        let Some(instance) = self.find(id) else { return };
+        match &mut instance.phase {
+            Phase::Waiting | Phase::Preparing | Phase::Ready => {
+                instance.record.killed = Some(now);
+                instance.never_started("killed before it was started", now, todo);
+            }
+            Phase::Launching { give_up_at } => {
+                // What is in the cgroup goes now; what the runtime is about to put there goes when it returns.
+                give_up_at.get_or_insert(now.boot_ns + LAUNCH_KILL_GRACE_NS);
+                instance.record.killed.get_or_insert(now);
+                todo.push(Action::KillAll { id: id.clone(), pid: None });
+                instance.tell(todo);
+            }
+            Phase::Running { pid } => {
+                todo.push(Action::KillAll { id: id.clone(), pid: Some(*pid) });
+                instance.record.killed.get_or_insert(now);
+                instance.tell(todo);
+            }
+            Phase::Draining { .. } | Phase::Deleting { .. } | Phase::Cleaning | Phase::Gone => {}
+        }
+    }
+
+    fn shutdown(&mut self, now: Stamp, todo: &mut Vec<Action>) {
+        self.leaving = true;
+        let all: Vec<InstanceId> = self.instances.iter().map(|instance| instance.record.id.clone()).collect();
+        for id in all {
+            self.kill(&id, now, todo);
+        }
+    }
+
+    fn prepared(&mut self, id: &InstanceId, result: Result<(), String>, now: Stamp, todo: &mut Vec<Action>) {
+        let Some(instance) = self.find(id) else { return };
+        if instance.phase != Phase::Preparing {
+            return;
+        }
+        match result {
+            Ok(()) => instance.phase = Phase::Ready,
+            Err(message) => instance.never_started(&message, now, todo),
+        }
+    }
+
+    fn launched(&mut self, id: &InstanceId, result: Result<Process, String>, now: Stamp, todo: &mut Vec<Action>) {
+        let gone = self.ended_already(&result);
+        let Some(instance) = self.find(id) else { return };
+        match result.and_then(|process| present(process, gone)) {
+            Ok(process) => {
+                instance.phase = Phase::Running { pid: process.pid };
+                instance.record.pid = Some(process.pid);
+                instance.record.pid_start = process.start;
+                instance.record.started = Some(now);
+                instance.tell(todo);
+                let killed = instance.record.killed.is_some();
+                if let (Some(signal), None) = (instance.held_signal.take(), gone) {
+                    instance.send(process.pid, signal, now, todo);
+                }
+                if let Some(ended) = gone {
+                    instance.ended(ended, now, todo);
+                } else if killed {
+                    todo.push(Action::KillAll { id: id.clone(), pid: Some(process.pid) });
+                }
+            }
+            Err(message) => {
+                todo.push(Action::KillAll { id: id.clone(), pid: None });
+                let outcome = Outcome::StartFailed { stage: StartStage::Runtime, message };
+                instance.finish(Exit { outcome, oom: false, finished: now }, todo);
+                todo.push(Action::Delete(id.clone()));
+                instance.phase = Phase::Deleting { give_up_at: Some(now.boot_ns + DELETE_LIMIT_NS) };
+            }
+        }
+    }
+
+    fn exec(&mut self, seq: u64, id: InstanceId, timeout_ms: u64, now: Stamp, todo: &mut Vec<Action>) {
+        if !self.find(&id).is_some_and(|instance| matches!(instance.phase, Phase::Running { .. })) {
+            let message = format!("container {} does not run", id.container);
+            todo.push(Action::FinishExec { seq, result: ExecResult::Error { message } });
+            return;
+        }
+        let timeout_ns = i64::try_from(timeout_ms).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+        let phase = CommandPhase::Launching { give_up_at: now.boot_ns.saturating_add(timeout_ns) };
+        todo.push(Action::LaunchExec { seq, id: id.clone() });
+        self.commands.push(Command { seq, id, phase });
+    }
+
+    fn exec_launched(&mut self, seq: u64, result: Result<Process, String>, todo: &mut Vec<Action>) {
+        let gone = self.ended_already(&result);
+        let Some(index) = self.commands.iter().position(|command| command.seq == seq) else { return };
+        let command = &mut self.commands[index];
+        let finished = match (&command.phase, result.and_then(|process| present(process, gone)), gone) {
+            (CommandPhase::Launching { .. }, Ok(_), Some(ended)) => Some(exec_result(ended)),
+            (CommandPhase::Launching { .. }, Err(message), _) => Some(ExecResult::Error { message }),
+            (CommandPhase::Launching { give_up_at }, Ok(process), None) => {
+                command.phase = CommandPhase::Running { pid: process.pid, give_up_at: *give_up_at };
+                return;
+            }
+            (CommandPhase::Abandoned, Ok(process), None) => {
+                todo.push(Action::KillExec { seq, id: command.id.clone(), pid: Some(process.pid) });
+                None
+            }
+            (CommandPhase::Abandoned | CommandPhase::Running { .. }, _, _) => None,
+        };
+        todo.extend(finished.map(|result| Action::FinishExec { seq, result }));
+        self.commands.remove(index);
+    }
+
+    fn reaped(&mut self, pid: i32, ended: Ended, now: Stamp, todo: &mut Vec<Action>) {
+        if let Some(instance) = self.instances.iter_mut().find(|instance| instance.phase == Phase::Running { pid }) {
+            instance.ended(ended, now, todo);
+            return;
+        }
+        let runs_as = |command: &Command| matches!(command.phase, CommandPhase::Running { pid: own, .. } if own == pid);
+        if let Some(index) = self.commands.iter().position(runs_as) {
+            let seq = self.commands.remove(index).seq;
+            todo.push(Action::FinishExec { seq, result: exec_result(ended) });
+            return;
+        }
+        self.strangers.push((pid, ended));
+    }
+
+    fn drained(&mut self, id: &InstanceId, oom: bool, now: Stamp, todo: &mut Vec<Action>) {
+        let Some(instance) = self.find(id) else { return };
+        if let Phase::Draining { outcome, finished, .. } = &instance.phase {
+            let exit = Exit { outcome: outcome.clone(), oom, finished: *finished };
+            instance.finish(exit, todo);
+            todo.push(Action::Delete(id.clone()));
+            instance.phase = Phase::Deleting { give_up_at: Some(now.boot_ns + DELETE_LIMIT_NS) };
+        }
+    }
+
+    fn step(&mut self, id: &InstanceId, phase: Phase, action: Action, todo: &mut Vec<Action>) {
+        if let Some(instance) = self.find(id) {
+            instance.phase = phase;
+            todo.push(action);
+        }
+    }
+
+    fn cleaned(&mut self, id: &InstanceId) {
+        let Some(instance) = self.find(id) else { return };
+        instance.phase = Phase::Gone;
+        let of_it = |i: &Instance| i.record.id.container == id.container && i.phase == Phase::Gone;
+        if self.instances.iter().filter(|i| of_it(i)).count() > REMEMBERED {
+            let oldest = self.instances.iter().position(of_it);
+            oldest.map(|index| self.instances.remove(index));
+        }
+    }
+
+    fn tick(&mut self, now: Stamp, todo: &mut Vec<Action>) {
+        for instance in &mut self.instances {
+            let id = &instance.record.id;
+            match &mut instance.phase {
+                Phase::Launching { give_up_at } | Phase::Deleting { give_up_at } => {
+                    if give_up_at.take_if(|at| *at <= now.boot_ns).is_some() {
+                        todo.push(Action::AbortRuntime(id.clone()));
+                    }
+                }
+                Phase::Draining { give_up_at, .. } => {
+                    if give_up_at.take_if(|at| *at <= now.boot_ns).is_some() {
+                        todo.push(Action::Drain { id: id.clone(), give_up: true });
+                    }
+                }
+                Phase::Waiting | Phase::Preparing | Phase::Ready | Phase::Running { .. } => {}
+                Phase::Cleaning | Phase::Gone => {}
+            }
+        }
+        self.commands.retain_mut(|command| {
+            let pid = match command.phase {
+                CommandPhase::Launching { give_up_at } if give_up_at <= now.boot_ns => None,
+                CommandPhase::Running { pid, give_up_at } if give_up_at <= now.boot_ns => Some(pid),
+                CommandPhase::Launching { .. } | CommandPhase::Running { .. } | CommandPhase::Abandoned => return true,
+            };
+            todo.push(Action::KillExec { seq: command.seq, id: command.id.clone(), pid });
+            todo.push(Action::FinishExec { seq: command.seq, result: ExecResult::TimedOut });
+            command.phase = CommandPhase::Abandoned;
+            pid.is_none()
+        });
+    }
+
+    /// What follows by itself: instances that can go on now, memory that is of no use any more, the end.
+    fn advance(&mut self, todo: &mut Vec<Action>) {
+        let launching = |i: &Instance| matches!(i.phase, Phase::Launching { .. });
+        let mut launches = self.instances.iter().filter(|i| launching(i)).count();
+        for index in 0..self.instances.len() {
+            let (earlier, rest) = self.instances.split_at_mut(index);
+            let Some(instance) = rest.first_mut() else { break };
+            let id = &instance.record.id;
+            let alone = !earlier.iter().any(|e| e.record.id.container == id.container && e.phase != Phase::Gone);
+            if instance.phase == Phase::Waiting && alone {
+                todo.push(Action::Prepare(id.clone()));
+                instance.phase = Phase::Preparing;
+            } else if instance.phase == Phase::Ready && launches < MAX_LAUNCHES {
+                todo.push(Action::Launch(id.clone()));
+                instance.phase = Phase::Launching { give_up_at: None };
+                launches += 1;
+            }
+        }
+        let commands_wait = self.commands.iter().any(|c| !matches!(c.phase, CommandPhase::Running { .. }));
+        if launches == 0 && !commands_wait {
+            self.strangers = Vec::new();
+        }
+        if self.leaving && self.instances.iter().all(|i| i.phase == Phase::Gone) {
+            todo.push(Action::Leave);
+        }
+    }
+
+    /// How a process that a runtime names has ended, if it was reaped before the runtime was.
+    fn ended_already(&mut self, result: &Result<Process, String>) -> Option<Ended> {
+        let process = result.as_ref().ok().filter(|process| process.start.is_none())?;
+        let index = self.strangers.iter().rposition(|(pid, _)| *pid == process.pid)?;
+        Some(self.strangers.remove(index).1)
+    }
+}
+
+fn present(process: Process, ended: Option<Ended>) -> Result<Process, String> {
+    if process.start.is_some() || ended.is_some() {
+        return Ok(process);
+    }
+    Err(format!("the runtime named process {} in its pid file, which is no child of the shim", process.pid))
+}
+
+fn exec_result(ended: Ended) -> ExecResult {
+    match ended {
+        Ended::Exited(code) => ExecResult::Exited { code },
+        Ended::Signaled(signal) => ExecResult::Exited { code: 128 + signal },
+    }
+}
+
+impl Instance {
+    /// Writes and tells a change that may be lost in a power cut.
+    fn tell(&self, todo: &mut Vec<Action>) {
+        todo.push(Action::Persist(Box::new(self.record.clone()), Durability::Rename));
+        todo.push(Action::Announce(Box::new(self.record.clone())));
+    }
+
+    fn send(&mut self, pid: i32, signal: i32, now: Stamp, todo: &mut Vec<Action>) {
+        todo.push(Action::Signal { pid, signal });
+        self.record.signaled.get_or_insert(now);
+        self.tell(todo);
+    }
+
+    fn ended(&mut self, ended: Ended, now: Stamp, todo: &mut Vec<Action>) {
+        let outcome = match ended {
+            Ended::Exited(code) => Outcome::Exited { code },
+            Ended::Signaled(signal) => Outcome::Signaled { signal },
+        };
+        let id = self.record.id.clone();
+        todo.push(Action::KillAll { id: id.clone(), pid: None });
+        todo.push(Action::Drain { id, give_up: false });
+        self.phase = Phase::Draining { outcome, finished: now, give_up_at: Some(now.boot_ns + DRAIN_LIMIT_NS) };
+    }
+
+    fn never_started(&mut self, message: &str, now: Stamp, todo: &mut Vec<Action>) {
+        let outcome = Outcome::StartFailed { stage: StartStage::Prepare, message: message.to_owned() };
+        self.finish(Exit { outcome, oom: false, finished: now }, todo);
+        todo.push(Action::Clean(self.record.id.clone()));
+        self.phase = Phase::Cleaning;
+    }
+
+    /// The end is durable before anyone hears of it.
+    fn finish(&mut self, exit: Exit, todo: &mut Vec<Action>) {
+        self.record.exit = Some(exit);
+        todo.push(Action::Persist(Box::new(self.record.clone()), Durability::Synced));
+        todo.push(Action::Announce(Box::new(self.record.clone())));
+    }
+}

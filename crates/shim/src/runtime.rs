@@ -1,0 +1,138 @@
+//! Calls of the OCI runtime's command line (runc(8), crun(1)), and what comes back: a pid file and a log in JSON.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+use podwright_shim::machine::Process;
+use podwright_sys::child::{Ended, Program, proc_stat, spawn};
+use serde::Deserialize;
+
+/// All of a runtime's environment. Nothing of the agent's may leak into it: runc, for one, acts on NOTIFY_SOCKET.
+const ENVIRONMENT: [&str; 1] = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"];
+
+/// What every call of a runtime names.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Runtime<'a> {
+    /// Its binary.
+    pub(crate) path: &'a Path,
+    /// Where it keeps its state.
+    pub(crate) root: &'a Path,
+    /// The container's id.
+    pub(crate) id: &'a str,
+    /// Log file of this call.
+    pub(crate) log: &'a Path,
+}
+
+/// Standard output and error of a container or command.
+type Output<'a> = (BorrowedFd<'a>, BorrowedFd<'a>);
+
+impl Runtime<'_> {
+    /// `run --detach`: creates and starts the container. Returns the pid of the runtime.
+    pub(crate) fn run(&self, bundle: &Path, pid_file: &Path, output: Output<'_>) -> nix::Result<i32> {
+        let args = ["run", "--detach", "--bundle"].map(OsStr::new);
+        let rest = [bundle.as_os_str(), OsStr::new("--pid-file"), pid_file.as_os_str(), OsStr::new(self.id)];
+        self.call(&[&args[..], &rest[..]].concat(), Some(output))
+    }
+
+    /// `exec --detach`: starts a process in the container. Returns the pid of the runtime.
+    pub(crate) fn exec(&self, process: &Path, pid_file: &Path, output: Output<'_>) -> nix::Result<i32> {
+        let args = ["exec", "--detach", "--pid-file"].map(OsStr::new);
+        let rest = [pid_file.as_os_str(), OsStr::new("--process"), process.as_os_str(), OsStr::new(self.id)];
+        self.call(&[&args[..], &rest[..]].concat(), Some(output))
+    }
+
+    /// `delete --force`: removes what the runtime keeps. Returns the pid of the runtime.
+    pub(crate) fn delete(&self) -> nix::Result<i32> {
+        self.call(&["delete", "--force", self.id].map(OsStr::new), None)
+    }
+
+    fn call(&self, command: &[&OsStr], output: Option<Output<'_>>) -> nix::Result<i32> {
+        let (root, log) = (self.root.as_os_str(), self.log.as_os_str());
+        let flag = OsStr::new;
+        let mut args = vec![flag("--root"), root, flag("--log"), log, flag("--log-format"), flag("json")];
+        args.extend_from_slice(command);
+        let (stdout, stderr) = (output.map(|o| o.0), output.map(|o| o.1));
+        spawn(&Program { path: self.path, args: &args, env: &ENVIRONMENT, stdout, stderr })
+    }
+}
+
+/// What a finished `run` or `exec` has left: a process, or the reason why there is none.
+pub(crate) fn outcome(runtime: &Path, ended: Ended, pid_file: &Path, log: &Path) -> Result<Process, String> {
+    if ended != Ended::Exited(0) {
+        return Err(failure(runtime, ended, log));
+    }
+    let text = fs::read_to_string(pid_file).unwrap_or_default();
+    let pid: i32 = text
+        .trim()
+        .parse()
+        .map_err(|_| format!("{} wrote no pid into {}, but reported success", runtime.display(), pid_file.display()))?;
+    let own = std::process::id();
+    let ours = proc_stat(pid).filter(|stat| u32::try_from(stat.ppid) == Ok(own));
+    Ok(Process { pid, start: ours.map(|stat| stat.start) })
+}
+
+/// One line of a runtime's JSON log.
+#[derive(Deserialize)]
+struct LogLine {
+    #[serde(default)]
+    level: String,
+    #[serde(default)]
+    msg: String,
+}
+
+/// Why a runtime failed: the last error in its log, or how it ended.
+pub(crate) fn failure(runtime: &Path, ended: Ended, log: &Path) -> String {
+    let text = fs::read(log).unwrap_or_default();
+    let lines: Vec<LogLine> =
+        text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
+    let is_error = |line: &&LogLine| matches!(line.level.as_str(), "error" | "fatal" | "panic");
+    if let Some(line) = lines.iter().rev().find(is_error).or(lines.last()) {
+        return line.msg.trim().to_owned();
+    }
+    match ended {
+        Ended::Exited(code) => {
+            format!("{} left with status {code} and wrote no reason into its log", runtime.display())
+        }
+        Ended::Signaled(signal) => format!("{} was ended by signal {signal}", runtime.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_error_of_the_log_is_the_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, pid_file, path) = (dir.path().join("log"), dir.path().join("pid"), Path::new("/bin/rt"));
+        let fail = |text: &str| {
+            fs::write(&log, text).unwrap();
+            outcome(path, Ended::Exited(1), &pid_file, &log).unwrap_err()
+        };
+        let error = r#"{"level":"error","msg":"exec: \"x\": not found\n","time":"t"}"#;
+        let warning = r#"{"level":"warning","msg":"odd"}"#;
+        assert_eq!(fail(&format!("{warning}\n{error}\n{warning}\n")), "exec: \"x\": not found");
+        assert_eq!(fail(warning), "odd");
+        assert_eq!(fail("panic: no JSON\n"), "/bin/rt left with status 1 and wrote no reason into its log");
+        let killed = outcome(path, Ended::Signaled(9), &pid_file, Path::new("/nonexistent")).unwrap_err();
+        assert_eq!(killed, "/bin/rt was ended by signal 9");
+    }
+
+    #[test]
+    fn only_children_of_ours_count_as_present() {
+        let dir = tempfile::tempdir().unwrap();
+        let pid_file = dir.path().join("pid");
+        let get = || outcome(Path::new("/bin/rt"), Ended::Exited(0), &pid_file, &pid_file);
+        assert!(get().unwrap_err().contains("wrote no pid"));
+        fs::write(&pid_file, "1\n").unwrap();
+        assert_eq!(get(), Ok(Process { pid: 1, start: None }));
+        let mut child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
+        fs::write(&pid_file, child.id().to_string()).unwrap();
+        assert!(get().unwrap().start.is_some());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(get().unwrap().start, None);
+    }
+}

@@ -1,0 +1,238 @@
+//! What one instance has on the host while it lives: mounts, bundle, log, pipes, cgroup. Made in [`Site::prepare`], undone in
+//! [`Site::clean`].
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read, Seek};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use podwright_shim::proto::{PodMount, SandboxConfig, StartRequest};
+use podwright_sys::cgroup::{Cgroup, CgroupError};
+use podwright_sys::durable::{Durability, WriteError, write_atomic};
+use podwright_sys::podmount::{self, PodMountError};
+
+use crate::clock;
+use crate::log::{Batch, Log};
+use crate::stdio::{Stream, pipe};
+
+/// At the end of an instance, how often at most each pipe is read: all that a pipe can hold, and a bound for a process
+/// that escaped with the other end and goes on writing.
+const FINAL_READS: usize = 16;
+
+/// An instance and what it uses.
+#[derive(Debug)]
+pub(crate) struct Site {
+    /// The request; its config is null once it is in the bundle.
+    pub(crate) request: StartRequest,
+    /// The container's id for the runtime.
+    pub(crate) runtime_id: String,
+    /// Its bundle directory; the files of runtime calls are there too.
+    pub(crate) bundle: PathBuf,
+    pub(crate) cgroup: Cgroup,
+    log: Option<Log>,
+    pub(crate) streams: Vec<Stream>,
+    /// The container's ends of its pipes, until the runtime has them.
+    pub(crate) outputs: Option<(OwnedFd, OwnedFd)>,
+    /// How many of the request's mounts have been begun.
+    mounts_begun: usize,
+    /// `cgroup.events`, while the instance is drained and processes of it are left.
+    events: Option<File>,
+}
+
+/// Why an instance could not be prepared.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PrepareError {
+    #[error("cannot remove the leftover cgroup of an earlier instance")]
+    Cgroup(#[source] CgroupError),
+    #[error(transparent)]
+    Mount(#[from] PodMountError),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error("cannot {action} {}", path.display())]
+    File { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("cannot make the pipes of the container")]
+    Pipe(#[source] nix::Error),
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PrepareError {
+    move |source| PrepareError::File { action, path: path.to_owned(), source }
+}
+
+impl Site {
+    /// Nothing is made yet.
+    pub(crate) fn new(request: StartRequest, sandbox: &SandboxConfig) -> Self {
+        let id = &request.id;
+        Self {
+            runtime_id: format!("{}-{}-{}", sandbox.uid, id.container, id.attempt),
+            bundle: sandbox.run.join("bundles").join(&id.container),
+            cgroup: Cgroup::at(&request.cgroup),
+            request,
+            log: None,
+            streams: Vec::new(),
+            outputs: None,
+            mounts_begun: 0,
+            events: None,
+        }
+    }
+
+    /// Makes all that the runtime needs. `volumes` are the tmpfs volumes that stand in the sandbox already.
+    pub(crate) fn prepare(&mut self, volumes: &mut Vec<PathBuf>) -> Result<(), PrepareError> {
+        // A leftover would carry the counters of an earlier instance, its OOM kills too.
+        if self.cgroup.exists() {
+            self.cgroup.kill().and_then(|()| self.cgroup.remove()).map_err(PrepareError::Cgroup)?;
+        }
+        for mount in &self.request.mounts {
+            self.mounts_begun += 1;
+            match mount {
+                PodMount::Overlay { lower, layer, target } => {
+                    remove_tree(layer).map_err(failed("remove the leftover layer", layer))?;
+                    podmount::overlay(lower, layer, target)?;
+                }
+                PodMount::Tmpfs { target, .. } if volumes.contains(target) => {}
+                PodMount::Tmpfs { target, size } => {
+                    podmount::tmpfs(target, *size)?;
+                    volumes.push(target.clone());
+                }
+                PodMount::Subpath { volume, path, target } => podmount::subpath(volume, path, target)?,
+            }
+        }
+        remove_tree(&self.bundle).map_err(failed("remove the leftover bundle", &self.bundle))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.bundle)
+            .map_err(failed("create the bundle", &self.bundle))?;
+        let mut config = self.request.config.take();
+        if let Some(process) = config.get_mut("process").and_then(serde_json::Value::as_object_mut) {
+            // Else it would inherit the shim's own.
+            process.entry("oomScoreAdj").or_insert(0.into());
+        }
+        let config = serde_json::to_vec(&config).map_err(|error| failed("encode", &self.bundle)(error.into()))?;
+        write_atomic(&self.bundle.join("config.json"), &config, Durability::Rename)?;
+        let request = &self.request;
+        let log = Log::open(&request.log, request.log_max_bytes, request.log_max_files);
+        self.log = Some(log.map_err(failed("open the log file", &request.log))?);
+        let (stdout, stdout_end) = pipe().map_err(PrepareError::Pipe)?;
+        let (stderr, stderr_end) = pipe().map_err(PrepareError::Pipe)?;
+        self.streams = vec![Stream::new("stdout", stdout), Stream::new("stderr", stderr)];
+        self.outputs = Some((stdout_end, stderr_end));
+        Ok(())
+    }
+
+    /// A file beside the bundle's config.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.bundle.join(name)
+    }
+
+    /// Reads one stream and logs what is through.
+    pub(crate) fn read(&mut self, stream: usize) {
+        let now = clock::now().wall_ns;
+        let mut batch = Batch::default();
+        if let Some(stream) = self.streams.get_mut(stream) {
+            stream.read(&clock::rfc3339(now), &mut batch);
+        }
+        if let Some(log) = &mut self.log {
+            log.write(&batch, now);
+        }
+    }
+
+    /// Starts waiting until no process of the instance is left. Returns whether that is so already.
+    pub(crate) fn watch_end(&mut self) -> bool {
+        self.events = self.cgroup.events().ok();
+        self.is_empty()
+    }
+
+    /// What to poll (POLLPRI) until [`Site::is_empty`].
+    pub(crate) fn events(&self) -> Option<BorrowedFd<'_>> {
+        self.events.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Whether no process is left in the cgroup. Reading through the polled descriptor makes it quiet until the next change.
+    pub(crate) fn is_empty(&mut self) -> bool {
+        let mut text = String::new();
+        let Some(events) = &mut self.events else { return true };
+        // A cgroup that has been removed cannot be read, and is empty.
+        let read = events.rewind().and_then(|()| events.read_to_string(&mut text));
+        read.is_err() || !text.lines().any(|line| line == "populated 1")
+    }
+
+    /// Takes what is left in the pipes, closes them, and says whether the kernel killed a process for memory.
+    pub(crate) fn finish_streams(&mut self) -> bool {
+        self.events = None;
+        for index in 0..self.streams.len() {
+            for _ in 0..FINAL_READS {
+                self.read(index);
+            }
+        }
+        let now = clock::now().wall_ns;
+        let mut batch = Batch::default();
+        self.streams.iter_mut().for_each(|stream| stream.close(&clock::rfc3339(now), &mut batch));
+        if let Some(log) = &mut self.log {
+            log.write(&batch, now);
+        }
+        self.log = None;
+        // Without the memory controller there is no count, and no limit that could kill.
+        self.cgroup.oom_kills().ok().flatten().unwrap_or(0) > 0
+    }
+
+    /// Undoes [`Site::prepare`], as far as it came. What fails is reported and left: the agent removes the pod's directories
+    /// with the sandbox. Returns the layer's directory if it holds too much to be removed here.
+    pub(crate) fn clean(&mut self) -> Option<PathBuf> {
+        (self.streams, self.outputs, self.log) = (Vec::new(), None, None);
+        let mut big_layer = None;
+        for mount in self.request.mounts.iter().take(self.mounts_begun).rev() {
+            match mount {
+                PodMount::Overlay { layer, target, .. } => {
+                    report(podmount::unmount(target));
+                    report(remove_empty(target));
+                    // rmdir(2) of the upper directory fails exactly when the container wrote to its root.
+                    match fs::remove_dir(layer.join("upper")) {
+                        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                            big_layer = Some(layer.clone())
+                        }
+                        _ => report(remove_tree(layer).map_err(failed("remove the layer", layer))),
+                    }
+                }
+                PodMount::Subpath { target, .. } => {
+                    report(podmount::unmount(target));
+                    report(remove_empty(target));
+                }
+                // A volume stays as long as the sandbox.
+                PodMount::Tmpfs { .. } => {}
+            }
+        }
+        report(remove_tree(&self.bundle).map_err(failed("remove the bundle", &self.bundle)));
+        // With processes in it, it cannot be removed, and waiting here would hold up the other containers.
+        if self.cgroup.populated().is_ok_and(|populated| !populated) {
+            report(self.cgroup.remove());
+        }
+        big_layer
+    }
+}
+
+/// Removes a directory with all below it. One that is not there is fine.
+pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a mount point: an empty directory, or a file.
+fn remove_empty(path: &Path) -> Result<(), PrepareError> {
+    let removed = match fs::remove_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => fs::remove_file(path),
+        other => other,
+    };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove the mount point", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn report<E: std::error::Error>(result: Result<(), E>) {
+    if let Err(error) = result {
+        eprintln!("podwright-shim: {}", crate::chain(&error));
+    }
+}
