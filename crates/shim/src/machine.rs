@@ -449,6 +449,8 @@ impl Machine {
     fn reaped(&mut self, pid: i32, ended: Ended, now: Stamp, todo: &mut Vec<Action>) {
         if let Some(instance) = self.instances.iter_mut().find(|instance| instance.phase == Phase::Running { pid }) {
             instance.ended(ended, now, todo);
+            let id = instance.record.id.clone();
+            self.end_commands(&id, todo);
             return;
         }
         let runs_as = |command: &Command| matches!(command.phase, CommandPhase::Running { pid: own, .. } if own == pid);
@@ -458,6 +460,26 @@ impl Machine {
             return;
         }
         self.strangers.push((pid, ended));
+    }
+
+    /// The container has ended: commands that run there are being killed with it and will be reaped; one whose runtime is
+    /// still at work must not get in afterwards.
+    fn end_commands(&mut self, id: &InstanceId, todo: &mut Vec<Action>) {
+        for command in self.commands.iter_mut().filter(|command| command.id == *id) {
+            let seq = command.seq;
+            match command.phase {
+                CommandPhase::Launching { .. } => {
+                    todo.push(Action::KillExec { seq, id: id.clone(), pid: None });
+                    let message = format!("container {} has ended", id.container);
+                    todo.push(Action::FinishExec { seq, result: ExecResult::Error { message } });
+                    command.phase = CommandPhase::Abandoned;
+                }
+                CommandPhase::Running { pid, .. } => {
+                    todo.push(Action::KillExec { seq, id: id.clone(), pid: Some(pid) });
+                }
+                CommandPhase::Abandoned => {}
+            }
+        }
     }
 
     fn drained(&mut self, id: &InstanceId, oom: bool, now: Stamp, todo: &mut Vec<Action>) {
@@ -498,6 +520,7 @@ impl Machine {
                 }
                 Phase::Draining { give_up_at, .. } => {
                     if give_up_at.take_if(|at| *at <= now.boot_ns).is_some() {
+                        todo.push(Action::KillAll { id: id.clone(), pid: None });
                         todo.push(Action::Drain { id: id.clone(), give_up: true });
                     }
                 }
