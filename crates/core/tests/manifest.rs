@@ -33,7 +33,8 @@ fn shown(name: &str, result: &Result<Vec<Document>, Vec<Problem>>) -> String {
 fn files_and_their_problems() {
     let mut wrong = Vec::new();
     let mut seen = 0;
-    let mut names: Vec<_> = fs::read_dir(folder()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> =
+        fs::read_dir(folder()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     for name in names {
         let Some(format) = Format::of(&name) else { continue };
@@ -91,5 +92,7 @@ fn the_api_shows_the_defaults() {
 fn the_accepted_pod_has_everything_resolved() {
     let text = fs::read_to_string(folder().join("everything.yaml")).unwrap();
     let documents = parse(&text, Format::Yaml).unwrap();
-    insta::assert_snapshot!(serde_json::to_string_pretty(&documents.iter().map(|d| &d.pod).collect::<Vec<_>>()).unwrap());
+    insta::assert_snapshot!(
+        serde_json::to_string_pretty(&documents.iter().map(|d| &d.pod).collect::<Vec<_>>()).unwrap()
+    );
 }

@@ -36,7 +36,9 @@ pub enum LookupError {
         dir: PathBuf,
     },
     /// No bundle can have that name.
-    #[error("{name:?} cannot be the name of a bundle; accepted: one directory name, at most 255 bytes, not beginning with '.'")]
+    #[error(
+        "{name:?} cannot be the name of a bundle; accepted: one directory name, at most 255 bytes, not beginning with '.'"
+    )]
     InvalidName {
         /// What was asked for.
         name: String,
@@ -104,7 +106,10 @@ fn read_config(path: &Path) -> Result<Spec, LookupError> {
 
 fn find_rootfs(dir: &Path, config: &Spec) -> Result<PathBuf, LookupError> {
     let Some(root) = config.root() else {
-        return Err(broken(&dir.join("config.json"), "root.path: required; accepted: the root file system's directory"));
+        return Err(broken(
+            &dir.join("config.json"),
+            "root.path: required; accepted: the root file system's directory",
+        ));
     };
     if root.path().as_os_str().is_empty() {
         return Err(broken(&dir.join("config.json"), "root.path: empty; accepted: the root file system's directory"));
@@ -122,8 +127,7 @@ fn find_rootfs(dir: &Path, config: &Spec) -> Result<PathBuf, LookupError> {
 mod tests {
     use super::*;
 
-    const CONFIG: &str =
-        r#"{"ociVersion": "1.2.0", "root": {"path": "rootfs"}, "process": {"user": {"uid": 7}, "cwd": "/", "args": ["a"]}}"#;
+    const CONFIG: &str = r#"{"ociVersion": "1.2.0", "root": {"path": "rootfs"}, "process": {"user": {"uid": 7}, "cwd": "/", "args": ["a"]}}"#;
 
     fn store() -> (tempfile::TempDir, BundleStore) {
         let dir = tempfile::tempdir().unwrap();

@@ -62,7 +62,8 @@ fn fill_container(container: &mut Map<String, Value>, host_network: bool) {
 }
 
 fn fill_probe(probe: &mut Map<String, Value>) {
-    for (key, value) in [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)] {
+    for (key, value) in [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)]
+    {
         default(probe, key, json!(value));
     }
     if let Some(Value::Object(get)) = probe.get_mut("httpGet") {

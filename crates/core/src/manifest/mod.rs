@@ -23,6 +23,8 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 pub use api::api_pod;
+#[cfg(test)]
+pub(crate) use convert::container::CAPABILITIES;
 pub use problem::Problem;
 pub use uid::uid;
 
@@ -232,7 +234,8 @@ fn check_twins(documents: &[Document], problems: &mut Problems) {
         match first.get(&(pod.namespace.as_str(), pod.name.as_str())) {
             Some(other) => {
                 let other = other.map(|line| format!(", first in line {line}")).unwrap_or_default();
-                let message = format!("pod {}/{} is given twice in this file{other}; keep one", pod.namespace, pod.name);
+                let message =
+                    format!("pod {}/{} is given twice in this file{other}; keep one", pod.namespace, pod.name);
                 problems.push(*line, "metadata.name", message);
             }
             None => {

@@ -2,9 +2,9 @@
 //!
 //! Each check gives what is accepted when the name is not.
 
-const LABEL: &str = "accepted: at most 63 lower case letters, digits and '-', beginning and ending with a letter or digit";
-const SUBDOMAIN: &str =
-    "accepted: at most 253 lower case letters, digits, '-' and '.', each part beginning and ending with a letter or digit";
+const LABEL: &str =
+    "accepted: at most 63 lower case letters, digits and '-', beginning and ending with a letter or digit";
+const SUBDOMAIN: &str = "accepted: at most 253 lower case letters, digits, '-' and '.', each part beginning and ending with a letter or digit";
 const QUALIFIED: &str = "accepted: at most 63 letters, digits, '-', '_' and '.', beginning and ending with a letter or \
                          digit, after an optional prefix that is a DNS name and '/'";
 const LABEL_VALUE: &str =
@@ -108,7 +108,11 @@ mod tests {
     fn names_as_the_api_server_takes_them() {
         let long = "a".repeat(64);
         for (check, good, bad) in [
-            (label as fn(&str) -> Check, vec!["a", "web-1", &long[..63]], vec!["", "-a", "a-", "A", "a.b", "a_b", &long]),
+            (
+                label as fn(&str) -> Check,
+                vec!["a", "web-1", &long[..63]],
+                vec!["", "-a", "a-", "A", "a.b", "a_b", &long],
+            ),
             (subdomain, vec!["a", "a.b-c", "1.2"], vec!["", ".", "a..b", "a.", "A.b", "a.-b"]),
             (label_key, vec!["app", "a.b/C_d", "K8s.io"], vec!["", "/a", "a/", "a/b/c", "A.b/c", "-a", "a b"]),
             (annotation_key, vec!["A.b/C"], vec!["a b"]),

@@ -10,7 +10,9 @@ pub(super) struct Quantity {
 /// Why a text is no amount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum QuantityError {
-    #[error("accepted: a quantity, digits with an optional suffix of m, k, M, G, T, P, E, Ki, Mi, Gi, Ti, Pi, Ei, as in 500m or 64Mi")]
+    #[error(
+        "accepted: a quantity, digits with an optional suffix of m, k, M, G, T, P, E, Ki, Mi, Gi, Ti, Pi, Ei, as in 500m or 64Mi"
+    )]
     Grammar,
     #[error("accepted: 0 or more")]
     Negative,
@@ -146,7 +148,8 @@ mod tests {
 
     #[test]
     fn what_is_no_amount_is_refused() {
-        for text in ["", "m", "1 Gi", "1gi", "ten", "1..2", "1e", "1e+", "--1", "0x10", "1KiB", "1K", "1mm", "1e99999"] {
+        for text in ["", "m", "1 Gi", "1gi", "ten", "1..2", "1e", "1e+", "--1", "0x10", "1KiB", "1K", "1mm", "1e99999"]
+        {
             assert_eq!(Quantity::parse(text), Err(QuantityError::Grammar), "{text}");
         }
         assert_eq!(Quantity::parse("-1"), Err(QuantityError::Negative));

@@ -108,7 +108,9 @@ mod tests {
 
     #[test]
     fn floats_and_words() {
-        for (text, number) in [("0.5", true), (".5", true), ("1e3", false), ("1e+3", true), ("5.", false), ("1.2.3", false)] {
+        for (text, number) in
+            [("0.5", true), (".5", true), ("1e3", false), ("1e+3", true), ("5.", false), ("1.2.3", false)]
+        {
             assert_eq!(matches!(resolve(text), Content::Number { .. }), number, "{text}");
         }
         assert!(matches!(resolve("089"), Content::Number { int: None, .. }));

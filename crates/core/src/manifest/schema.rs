@@ -90,7 +90,11 @@ pub(super) fn check(at: &At<'_>, object: &Object, found: &mut Findings<'_>) {
             // What `kubectl create --dry-run -o yaml` leaves: it says nothing.
             Support::Server(_) if entry.node.is_map() && entry.node.entries().is_empty() => {}
             Support::Server(advice) => {
-                found.problems.push(entry.line, value.path, format!("set by an API server, not by a manifest; {advice}"));
+                found.problems.push(
+                    entry.line,
+                    value.path,
+                    format!("set by an API server, not by a manifest; {advice}"),
+                );
             }
         }
     }

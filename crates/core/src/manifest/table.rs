@@ -258,8 +258,7 @@ pub(super) static HTTP_GET: Object = Object {
 
 static HEADER: Object = Object { fields: &[required("name", Type::String), required("value", Type::String)] };
 
-pub(super) static TCP_SOCKET: Object =
-    Object { fields: &[required("port", Type::Port), done("host", Type::String)] };
+pub(super) static TCP_SOCKET: Object = Object { fields: &[required("port", Type::Port), done("host", Type::String)] };
 
 pub(super) static SECURITY: Object = Object {
     fields: &[
@@ -331,16 +330,7 @@ pub(super) static HOST_PATH: Object = Object {
         done(
             "type",
             Type::Word(
-                &[
-                    "",
-                    "DirectoryOrCreate",
-                    "Directory",
-                    "FileOrCreate",
-                    "File",
-                    "Socket",
-                    "CharDevice",
-                    "BlockDevice",
-                ],
+                &["", "DirectoryOrCreate", "Directory", "FileOrCreate", "File", "Socket", "CharDevice", "BlockDevice"],
                 &[],
             ),
         ),

@@ -192,7 +192,10 @@ impl<'p> Builder<'p> {
             Content::Map(_) => vec![node],
             Content::Seq(nodes) => nodes,
             _ => {
-                self.complain(line, format!("found {}, accepted after <<: a mapping or a list of mappings", node.describe()));
+                self.complain(
+                    line,
+                    format!("found {}, accepted after <<: a mapping or a list of mappings", node.describe()),
+                );
                 return;
             }
         };

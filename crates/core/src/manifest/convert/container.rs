@@ -171,7 +171,9 @@ fn security(at: &At<'_>, problems: &mut Problems) -> Security {
         drop_capabilities,
         seccomp: seccomp(&at),
     };
-    if let Some(field) = at.get("allowPrivilegeEscalation").filter(|_| security.allow_privilege_escalation == Some(false)) {
+    if let Some(field) =
+        at.get("allowPrivilegeEscalation").filter(|_| security.allow_privilege_escalation == Some(false))
+    {
         let admin = security.add_capabilities.iter().any(|c| c == "CAP_SYS_ADMIN");
         if security.privileged || admin {
             let other = if security.privileged { "privileged: true" } else { "the capability SYS_ADMIN" };
@@ -194,14 +196,17 @@ fn capability_list(at: &At<'_>, key: &str, problems: &mut Problems) -> Vec<Strin
         } else {
             let hint = nearest(short, CAPABILITIES.iter().copied()).map(|c| format!("; did you mean \"{c}\"?"));
             let hint = hint.unwrap_or_default();
-            problems.at(&item, format!("found {}, accepted: ALL or a Linux capability, as in NET_ADMIN{hint}", shown(text)));
+            problems.at(
+                &item,
+                format!("found {}, accepted: ALL or a Linux capability, as in NET_ADMIN{hint}", shown(text)),
+            );
         }
     }
     made
 }
 
 /// capabilities(7), without `CAP_`.
-pub(in crate::manifest) const CAPABILITIES: &[&str] = &[
+pub(crate) const CAPABILITIES: &[&str] = &[
     "AUDIT_CONTROL",
     "AUDIT_READ",
     "AUDIT_WRITE",

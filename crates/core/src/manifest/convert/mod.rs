@@ -62,12 +62,7 @@ pub(super) fn pod(at: &At<'_>, problems: &mut Problems) -> PodSpec {
 }
 
 /// A required name; the form's check has reported an absent one.
-fn named(
-    at: &At<'_>,
-    key: &str,
-    check: impl Fn(&str) -> Result<(), &'static str>,
-    problems: &mut Problems,
-) -> String {
+fn named(at: &At<'_>, key: &str, check: impl Fn(&str) -> Result<(), &'static str>, problems: &mut Problems) -> String {
     let Some(field) = at.get(key) else { return String::new() };
     let name = field.node.as_str().unwrap_or_default();
     if let (Some(_), Err(accepted)) = (field.node.as_str(), check(name)) {

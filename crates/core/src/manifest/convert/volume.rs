@@ -26,7 +26,8 @@ pub(super) fn volumes(spec: &At<'_>, problems: &mut Problems) -> Vec<Volume> {
 }
 
 fn source(at: &At<'_>, problems: &mut Problems) -> Option<VolumeSource> {
-    let kinds: Vec<&str> = at.fields().map(|(key, _)| key).filter(|key| *key != "name" && at.get(key).is_some()).collect();
+    let kinds: Vec<&str> =
+        at.fields().map(|(key, _)| key).filter(|key| *key != "name" && at.get(key).is_some()).collect();
     if kinds.is_empty() {
         // As in Kubernetes, which takes a volume without a source for an emptyDir only in old clients.
         problems.at(at, "no kind of volume; accepted: emptyDir: {}, hostPath: {path: PATH}");
@@ -92,12 +93,7 @@ pub(super) fn mounts(container: &At<'_>, volumes: &[&str], problems: &mut Proble
     container.items("volumeMounts").iter().map(|at| mount(at, volumes, &mut seen, problems)).collect()
 }
 
-fn mount(
-    at: &At<'_>,
-    volumes: &[&str],
-    seen: &mut HashMap<String, String>,
-    problems: &mut Problems,
-) -> VolumeMount {
+fn mount(at: &At<'_>, volumes: &[&str], seen: &mut HashMap<String, String>, problems: &mut Problems) -> VolumeMount {
     let name = at.str("name").unwrap_or_default();
     if let Some(field) = at.get("name").filter(|_| !volumes.contains(&name)) {
         let hint = match nearest(name, volumes.iter().copied()) {

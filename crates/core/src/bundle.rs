@@ -1,0 +1,328 @@
+//! A pod's container laid over its bundle's `config.json` -> the OCI spec to run.
+//!
+//! The result is what the kubelet and containerd would hand to a runtime, with two differences. The sandbox's namespaces
+//! (net, ipc, uts) are inherited, so they do not appear. And a bundle knows more than an image: its rlimits, extra mounts,
+//! annotations, hooks, capabilities, and seccomp filter are kept where the pod does not speak of them.
+
+mod expand;
+mod mounts;
+mod seccomp;
+mod security;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+use oci_spec::runtime::{
+    Linux, LinuxCpu, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxMemory, LinuxNamespace, LinuxNamespaceType,
+    LinuxResources, Process, Root, Spec,
+};
+
+use crate::pod::resources::{CPU_PERIOD, cpu_quota, cpu_weight, oom_score_adj, shares};
+use crate::pod::spec::{Container, EnvVar, PodSpec};
+
+pub use expand::{expand, expand_command};
+
+/// Version of the runtime spec that is written.
+const OCI_VERSION: &str = "1.2.0";
+/// How many leading words of a bundle's `process.args` are its entrypoint, which a container's `args` leave in place; the
+/// rest are default arguments, which they replace. Without this annotation of the bundle all are entrypoint.
+pub const ENTRYPOINT_LENGTH: &str = "podwright.dev/entrypoint-length";
+/// For bundles that do not set one.
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What a container's spec depends on besides the pod.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Context {
+    /// The bundle's `config.json`.
+    pub bundle: Spec,
+    /// Where the container's root file system is mounted, absolute.
+    pub rootfs: PathBuf,
+    /// By name of the volume: what to bind.
+    pub volumes: BTreeMap<String, PathBuf>,
+    /// By index in the container's `volumeMounts`, for those with a `subPath`: what to bind.
+    pub sub_paths: BTreeMap<usize, PathBuf>,
+    /// The container's cgroup, absolute below the cgroup v2 mount.
+    pub cgroups_path: PathBuf,
+    /// The node.
+    pub node: NodeFacts,
+    /// The host name that the container sees: the pod's, or the node's with `hostNetwork`.
+    pub hostname: String,
+    /// Bound at `/etc/hosts`.
+    pub hosts: Option<PathBuf>,
+    /// Bound at `/etc/hostname`.
+    pub hostname_file: Option<PathBuf>,
+    /// Bound at `/etc/resolv.conf`.
+    pub resolv_conf: Option<PathBuf>,
+    /// Bound at `/dev/shm`: a tmpfs that the pod's containers share, or the node's with `hostIPC`. `None`: one of its own.
+    pub shm: Option<PathBuf>,
+    /// The node's devices; used for privileged containers.
+    pub host_devices: Vec<LinuxDevice>,
+}
+
+/// What a container's spec depends on that is the same for all containers of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeFacts {
+    /// Memory of the node, bytes.
+    pub memory: u64,
+    /// Whether the cgroup v2 controller `cpu` is there.
+    pub cpu_controller: bool,
+    /// Whether the cgroup v2 controller `memory` is there.
+    pub memory_controller: bool,
+    /// Whether `memory.swap.max` is there.
+    pub swap_controller: bool,
+}
+
+/// Why a container cannot be run as it stands. The kubelet's reason for all of these is [`ConfigError::REASON`].
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// There is no container of that index.
+    #[error("the pod has no container {index}")]
+    NoContainer {
+        /// What was asked for.
+        index: usize,
+    },
+    /// `runAsNonRoot`, and the bundle's user is root.
+    #[error("container {name} has runAsNonRoot and its bundle runs as root; set securityContext.runAsUser")]
+    NonRootImage {
+        /// The container's name.
+        name: String,
+    },
+    /// `runAsNonRoot`, and `runAsUser: 0`.
+    #[error("container {name} has runAsNonRoot and runAsUser 0; accepted: one of them")]
+    NonRootContradicted {
+        /// The container's name.
+        name: String,
+    },
+    /// Neither the container nor the bundle says what to run.
+    #[error("no command specified: container {name} has no command, and its bundle no process.args")]
+    NoCommand {
+        /// The container's name.
+        name: String,
+    },
+    /// The bundle's annotation is no number, or larger than the number of its args.
+    #[error(
+        "the bundle's annotation {ENTRYPOINT_LENGTH} is {found:?}, accepted: from 0 to {args}, the number of its args"
+    )]
+    EntrypointLength {
+        /// What it is.
+        found: String,
+        /// How many args the bundle has.
+        args: usize,
+    },
+    /// A volume has not been set up.
+    #[error("volume {volume:?} of container {name} is not set up")]
+    NoVolume {
+        /// The container's name.
+        name: String,
+        /// The volume's name.
+        volume: String,
+    },
+    /// The built-in seccomp profile cannot be read.
+    #[error("the seccomp profile RuntimeDefault cannot be read")]
+    Seccomp(#[source] serde_json::Error),
+}
+
+impl ConfigError {
+    /// The waiting reason of the container.
+    pub const REASON: &'static str = "CreateContainerConfigError";
+}
+
+/// The spec of container `index` of the pod.
+///
+/// # Errors
+/// [`ConfigError`]: what the pod wants cannot be.
+pub fn container_spec(pod: &PodSpec, index: usize, context: &Context) -> Result<Spec, ConfigError> {
+    let container = pod.containers.get(index).ok_or(ConfigError::NoContainer { index })?;
+    let mut spec = context.bundle.clone();
+    let process = process(pod, index, container, context)?;
+    let mut root = Root::default();
+    let bundle_read_only = context.bundle.root().as_ref().and_then(Root::readonly).unwrap_or(false);
+    root.set_path(context.rootfs.clone());
+    root.set_readonly(Some(container.security.read_only_root || bundle_read_only));
+    spec.set_version(OCI_VERSION.to_owned())
+        .set_root(Some(root))
+        .set_linux(Some(linux(pod, container, context)?))
+        .set_process(Some(process))
+        .set_mounts(Some(mounts::all(container, context)?))
+        // The UTS namespace is the sandbox's, which has set it.
+        .set_hostname(None)
+        .set_domainname(None)
+        .set_annotations(Some(annotations(pod, container, context)));
+    Ok(spec)
+}
+
+fn process(pod: &PodSpec, index: usize, container: &Container, context: &Context) -> Result<Process, ConfigError> {
+    let bundle = context.bundle.process().clone().unwrap_or_else(empty_process);
+    let security = &container.security;
+    let user = security::user(pod, container, bundle.user())?;
+    let (variables, values) = expand::variables(&container.env);
+    let cwd = match container.working_dir.as_ref().map(PathBuf::from).unwrap_or_else(|| bundle.cwd().clone()) {
+        cwd if cwd.is_absolute() => cwd,
+        _ => PathBuf::from("/"),
+    };
+    let mut process = bundle.clone();
+    process
+        .set_terminal(Some(false))
+        .set_console_size(None)
+        .set_args(Some(args(container, &bundle, context, &values)?))
+        .set_env(Some(environment(&bundle, &context.hostname, &variables)))
+        .set_cwd(cwd)
+        .set_capabilities(Some(security::sets(security::bounding(security, &bundle), user.uid())))
+        .set_user(user)
+        .set_oom_score_adj(Some(oom_score_adj(pod, index, context.node.memory)));
+    if let Some(allowed) = security.allow_privilege_escalation {
+        process.set_no_new_privileges(Some(!allowed));
+    }
+    if security.privileged {
+        process.set_no_new_privileges(Some(false)).set_apparmor_profile(None);
+    }
+    Ok(process)
+}
+
+/// For a bundle that has only a root file system. `Process::default` is a shell with a terminal's environment.
+fn empty_process() -> Process {
+    let mut process = Process::default();
+    process.set_args(None).set_env(None).set_capabilities(None).set_rlimits(None).set_no_new_privileges(None);
+    process
+}
+
+/// `command` replaces all of the bundle's args; `args` alone replace those after its entrypoint.
+fn args(
+    container: &Container,
+    bundle: &Process,
+    context: &Context,
+    values: &BTreeMap<String, String>,
+) -> Result<Vec<String>, ConfigError> {
+    let expanded = |words: &[String]| words.iter().map(|word| expand(word, values)).collect::<Vec<_>>();
+    let own = bundle.args().as_deref().unwrap_or_default();
+    let mut args = match (container.command.is_empty(), container.args.is_empty()) {
+        (false, _) => expanded(&container.command),
+        (true, true) => own.to_vec(),
+        (true, false) => own.get(..entrypoint_length(own.len(), context)?).unwrap_or_default().to_vec(),
+    };
+    args.extend(expanded(&container.args));
+    if args.is_empty() {
+        return Err(ConfigError::NoCommand { name: container.name.clone() });
+    }
+    Ok(args)
+}
+
+fn entrypoint_length(args: usize, context: &Context) -> Result<usize, ConfigError> {
+    let annotations = context.bundle.annotations().as_ref();
+    let Some(text) = annotations.and_then(|a| a.get(ENTRYPOINT_LENGTH)) else { return Ok(args) };
+    let length = text.parse().ok().filter(|length| *length <= args);
+    length.ok_or_else(|| ConfigError::EntrypointLength { found: text.clone(), args })
+}
+
+/// The bundle's variables, `HOSTNAME`, the container's; a later one takes the place of an earlier one.
+fn environment(bundle: &Process, hostname: &str, variables: &[EnvVar]) -> Vec<String> {
+    let mut env: Vec<String> = bundle.env().clone().unwrap_or_default();
+    let mut set = |variable: String| {
+        let name = variable.split('=').next().unwrap_or_default();
+        match env.iter_mut().find(|other| other.split('=').next() == Some(name)) {
+            Some(other) => *other = variable,
+            None => env.push(variable),
+        }
+    };
+    set(format!("HOSTNAME={hostname}"));
+    for EnvVar { name, value } in variables {
+        set(format!("{name}={value}"));
+    }
+    if !env.iter().any(|variable| variable.starts_with("PATH=")) {
+        env.insert(0, PATH.to_owned());
+    }
+    env
+}
+
+fn linux(pod: &PodSpec, container: &Container, context: &Context) -> Result<Linux, ConfigError> {
+    let bundle = context.bundle.linux().clone();
+    let security = &container.security;
+    let owned = |paths: &[&str]| Some(paths.iter().map(|&path| path.to_owned()).collect::<Vec<_>>());
+    let empty = empty_process();
+    let capabilities = security::bounding(security, context.bundle.process().as_ref().unwrap_or(&empty));
+    let seccomp = bundle.as_ref().and_then(|linux| linux.seccomp().clone());
+    let mut linux = bundle.clone().unwrap_or_default();
+    linux
+        .set_namespaces(Some(namespaces(pod)))
+        .set_uid_mappings(None)
+        .set_gid_mappings(None)
+        .set_net_devices(None)
+        .set_cgroups_path(Some(context.cgroups_path.clone()))
+        .set_resources(Some(resources(container, &context.node)))
+        .set_seccomp(security::filter(pod, security, &capabilities, seccomp)?);
+    if security.privileged {
+        linux.set_masked_paths(None).set_readonly_paths(None).set_devices(Some(context.host_devices.clone()));
+    } else {
+        let masked = bundle.as_ref().and_then(|linux| linux.masked_paths().clone());
+        let read_only = bundle.as_ref().and_then(|linux| linux.readonly_paths().clone());
+        linux
+            .set_masked_paths(masked.or_else(|| owned(&mounts::MASKED)))
+            .set_readonly_paths(read_only.or_else(|| owned(&mounts::READ_ONLY)));
+    }
+    Ok(linux)
+}
+
+/// New ones for each container; net, ipc and uts are inherited from the sandbox.
+fn namespaces(pod: &PodSpec) -> Vec<LinuxNamespace> {
+    let pid = Some(LinuxNamespaceType::Pid).filter(|_| !pod.host_pid);
+    let kinds = pid.into_iter().chain([LinuxNamespaceType::Mount, LinuxNamespaceType::Cgroup]);
+    kinds
+        .map(|kind| {
+            let mut namespace = LinuxNamespace::default();
+            namespace.set_typ(kind);
+            namespace
+        })
+        .collect()
+}
+
+fn resources(container: &Container, node: &NodeFacts) -> LinuxResources {
+    let mut resources = LinuxResources::default();
+    let mut unified = HashMap::new();
+    let mut rule = LinuxDeviceCgroup::default();
+    rule.set_allow(container.security.privileged).set_typ(Some(LinuxDeviceType::A)).set_access(Some("rwm".to_owned()));
+    resources.set_devices(Some(vec![rule]));
+    if node.cpu_controller {
+        let shares = shares(container.resources.cpu_request.unwrap_or(0));
+        let mut cpu = LinuxCpu::default();
+        cpu.set_shares(Some(shares));
+        if let Some(milli) = container.resources.cpu_limit.filter(|milli| *milli > 0) {
+            cpu.set_quota(i64::try_from(cpu_quota(milli)).ok()).set_period(Some(CPU_PERIOD));
+        }
+        resources.set_cpu(Some(cpu));
+        // Runtimes differ in how they turn shares into a weight; this one is the same with all of them.
+        unified.insert("cpu.weight".to_owned(), cpu_weight(shares).to_string());
+    }
+    if node.memory_controller {
+        if let Some(limit) = container.resources.memory_limit.filter(|bytes| *bytes > 0) {
+            let mut memory = LinuxMemory::default();
+            memory.set_limit(i64::try_from(limit).ok());
+            resources.set_memory(Some(memory));
+            if node.swap_controller {
+                // A container over its limit is to be killed, not to swap; as the kubelet does by default.
+                unified.insert("memory.swap.max".to_owned(), "0".to_owned());
+            }
+        }
+        // What is out of memory goes as a whole: half a container is worse than none.
+        unified.insert("memory.oom.group".to_owned(), "1".to_owned());
+    }
+    resources.set_unified(Some(unified).filter(|unified| !unified.is_empty()));
+    resources
+}
+
+/// The bundle's, and whose container it is, under the keys that CRI runtimes use.
+fn annotations(pod: &PodSpec, container: &Container, context: &Context) -> HashMap<String, String> {
+    let mut annotations = context.bundle.annotations().clone().unwrap_or_default();
+    for (key, value) in [
+        ("io.kubernetes.cri.container-name", &container.name),
+        ("io.kubernetes.cri.image-name", &container.image),
+        ("io.kubernetes.cri.sandbox-name", &pod.name),
+        ("io.kubernetes.cri.sandbox-namespace", &pod.namespace),
+        ("io.kubernetes.cri.sandbox-uid", &pod.uid),
+    ] {
+        annotations.insert(key.to_owned(), value.clone());
+    }
+    annotations
+}
+
+#[cfg(test)]
+mod tests;
