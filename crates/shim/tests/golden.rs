@@ -1,0 +1,158 @@
+//! Every message and file of the protocol's versions, as that version wrote it (here indented): today's code has to read
+//! them all, and to write the newest ones exactly so. A difference means a new version, or a field with a default.
+//!
+//! New files are written with `PODWRIGHT_GOLDEN=write cargo test -p podwright-shim --test golden`; review them.
+
+use std::fmt::Debug;
+use std::fs;
+use std::path::Path;
+
+use podwright_shim::proto::{
+    Event, ExecResult, Exit, InstanceId, Outcome, PodMount, Record, Request, SandboxConfig, Stamp, StartRequest,
+    StartStage, VERSION,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, value: &T) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/v{VERSION}/{name}.json"));
+    let text = serde_json::to_string_pretty(value).unwrap() + "\n";
+    if std::env::var_os("PODWRIGHT_GOLDEN").is_some_and(|mode| mode == "write") {
+        fs::write(&path, &text).unwrap();
+    }
+    let golden = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    assert_eq!(text, golden, "{name} is written differently");
+    assert_eq!(&serde_json::from_str::<T>(&golden).unwrap(), value, "{name} is read differently");
+}
+
+fn stamp(n: i64) -> Stamp {
+    Stamp { boot_ns: n * 1_000_000_000, wall_ns: 1_700_000_000_000_000_000 + n * 1_000_000_000 }
+}
+
+fn id() -> InstanceId {
+    InstanceId { container: "app".into(), attempt: 2 }
+}
+
+fn record(outcome: Option<Outcome>) -> Record {
+    Record {
+        version: VERSION,
+        id: id(),
+        sandbox: 1,
+        boot_id: "b0".into(),
+        restart_delay_ms: 20_000,
+        requested: stamp(10),
+        pid: Some(4711),
+        pid_start: Some(123_456),
+        started: Some(stamp(11)),
+        signaled: Some(stamp(12)),
+        killed: Some(stamp(13)),
+        exit: outcome.map(|outcome| Exit { outcome, oom: true, finished: stamp(14) }),
+    }
+}
+
+#[test]
+fn sandbox_config() {
+    let config = SandboxConfig {
+        version: VERSION,
+        uid: "5c2b0c9e".into(),
+        namespace: "default".into(),
+        name: "web".into(),
+        number: 1,
+        boot_id: "b0".into(),
+        hostname: Some("web".into()),
+        unshare_net: true,
+        unshare_ipc: false,
+        cgroup: "/sys/fs/cgroup/podwright.slice/pod5c2b0c9e".into(),
+        records: "/var/lib/podwright/pods/5c2b0c9e/records".into(),
+        run: "/run/podwright/pods/5c2b0c9e".into(),
+    };
+    check("sandbox", &config);
+    check("sandbox-host-network", &SandboxConfig { hostname: None, unshare_net: false, ..config });
+}
+
+#[test]
+fn records() {
+    let unstarted = Record { pid: None, pid_start: None, started: None, signaled: None, killed: None, ..record(None) };
+    check("record-requested", &unstarted);
+    check("record-running", &record(None));
+    check("record-exited", &record(Some(Outcome::Exited { code: 3 })));
+    check("record-signaled", &record(Some(Outcome::Signaled { signal: 9 })));
+    check("record-lost", &record(Some(Outcome::Lost)));
+    for (name, stage) in [("prepare", StartStage::Prepare), ("runtime", StartStage::Runtime)] {
+        let message = "no such file".to_owned();
+        check(&format!("record-failed-{name}"), &record(Some(Outcome::StartFailed { stage, message })));
+    }
+}
+
+#[test]
+fn requests() {
+    check("request-hello", &Request::Hello { version: VERSION });
+    check("request-signal", &Request::Signal { id: id(), signal: 15 });
+    check("request-kill", &Request::Kill { id: id() });
+    let command = vec!["cat".to_owned(), "/ready".to_owned()];
+    check("request-exec", &Request::Exec { seq: 7, id: id(), command, timeout_ms: 1000 });
+    check("request-remember", &Request::Remember { memo: "opaque".into() });
+    check("request-shutdown", &Request::Shutdown);
+    let mounts = vec![
+        PodMount::Overlay { lower: "/b/rootfs".into(), layer: "/l".into(), target: "/run/root".into() },
+        PodMount::Tmpfs { target: "/v/t".into(), size: Some(1 << 20) },
+        PodMount::Tmpfs { target: "/v/u".into(), size: None },
+        PodMount::Subpath { volume: "/v".into(), path: "a/b".into(), target: "/run/sub".into() },
+    ];
+    let start = StartRequest {
+        id: id(),
+        restart_delay_ms: 20_000,
+        runtime: "/usr/bin/crun".into(),
+        mounts,
+        config: json!({"ociVersion": "1.0.2"}),
+        cgroup: "/sys/fs/cgroup/podwright.slice/pod5c2b0c9e/app".into(),
+        log: "/var/log/pods/default_web_5c2b0c9e/app/2.log".into(),
+        log_max_bytes: 10 << 20,
+        log_max_files: 5,
+    };
+    check("request-start", &Request::Start(Box::new(start)));
+}
+
+#[test]
+fn events() {
+    let state = Event::State {
+        version: VERSION,
+        sandbox: 1,
+        pid: 4700,
+        created: stamp(9),
+        instances: vec![record(None)],
+        memo: Some("opaque".into()),
+    };
+    check("event-state", &state);
+    check("event-instance", &Event::Instance(record(None)));
+    check("event-failed", &Event::Failed { message: "cannot make the pod's namespaces".into() });
+    for (name, result) in [
+        ("exited", ExecResult::Exited { code: 1 }),
+        ("timed-out", ExecResult::TimedOut),
+        ("error", ExecResult::Error { message: "no such file".into() }),
+    ] {
+        check(&format!("event-exec-{name}"), &Event::ExecDone { seq: 7, result, output: "out\n".into() });
+    }
+}
+
+/// A peer of the same version that has learnt a field: it is left out, not refused.
+#[test]
+fn fields_of_the_future_are_ignored() {
+    let mut value = serde_json::to_value(record(None)).unwrap();
+    value["colour"] = json!("green");
+    assert_eq!(serde_json::from_value::<Record>(value).unwrap(), record(None));
+    let hello = r#"{"type":"hello","version":1,"colour":"green"}"#;
+    assert_eq!(serde_json::from_str::<Request>(hello).unwrap(), Request::Hello { version: 1 });
+}
+
+/// `signaled` and `killed` came to version 1 later, with a default.
+#[test]
+fn records_from_before_stop_times_are_read() {
+    let mut value = serde_json::to_value(record(None)).unwrap();
+    let fields = value.as_object_mut().unwrap();
+    fields.remove("signaled");
+    fields.remove("killed");
+    let read: Record = serde_json::from_value(value).unwrap();
+    assert_eq!((read.signaled, read.killed), (None, None));
+}
