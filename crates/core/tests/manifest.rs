@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use proptest::prelude::*;
+
 use podwright_core::manifest::{Document, Format, Problem, api_pod, changes_in_place, from_value, parse};
 
 fn folder() -> std::path::PathBuf {
@@ -95,4 +97,77 @@ fn the_accepted_pod_has_everything_resolved() {
     insta::assert_snapshot!(
         serde_json::to_string_pretty(&documents.iter().map(|d| &d.pod).collect::<Vec<_>>()).unwrap()
     );
+}
+
+/// Whatever comes in: no panic, and every problem has a place.
+fn survives(text: &str) {
+    for format in [Format::Yaml, Format::Json] {
+        if let Err(problems) = parse(text, format) {
+            assert!(!problems.is_empty());
+            for problem in problems {
+                assert!(!problem.path.is_empty() && !problem.message.is_empty(), "{problem:?}");
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text_is_survived(text in any::<String>()) {
+        survives(&text);
+    }
+
+    #[test]
+    fn yaml_like_text_is_survived(text in "([\\[\\]{},:&*!|>'\"%@#?-]|<<|---|\\.\\.\\.|[ \n\t]|[a-c0~]){0,60}") {
+        survives(&text);
+    }
+
+    #[test]
+    fn a_damaged_manifest_is_survived(at in 0_usize..2600, cut in 0_usize..20, put in "[ -~\n\t\u{85}\u{feff}]{0,6}") {
+        let text = fs::read_to_string(folder().join("everything.yaml")).unwrap();
+        let from = at.min(text.len());
+        let to = (from + cut).min(text.len());
+        survives(&format!("{}{put}{}", &text[..from], &text[to..]));
+    }
+}
+
+#[test]
+fn hostile_texts_are_cheap() {
+    let mounts: String = (0..30_000).map(|i| format!("{{name: m{i}, mountPath: /m{i}}},")).collect();
+    let volumes: String = (0..30_000).map(|i| format!("{{name: v{i}, emptyDir: {{}}}},")).collect();
+    let many = format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: a}}, spec: {{volumes: [{volumes}], containers: [{{name: a, image: b, volumeMounts: [{mounts}]}}]}}}}"
+    );
+    let long = "x".repeat(5 << 20);
+    for (name, text) in [
+        ("values", "- 1\n".repeat(1 << 20)),
+        ("flow", format!("[{}", "a,".repeat(1 << 20))),
+        ("nested sequences", "- ".repeat(1 << 20)),
+        ("nested flow", "[".repeat(1 << 20)),
+        ("nested maps", "{a: ".repeat(1 << 18)),
+        ("keys", (0..300_000).map(|i| format!("k{i}: 1\n")).collect()),
+        (
+            "unknown keys",
+            format!(
+                "apiVersion: v1\nkind: Pod\nspec:\n{}",
+                (0..150_000).map(|i| format!("  k{i}: 1\n")).collect::<String>()
+            ),
+        ),
+        ("one scalar", long.clone()),
+        ("one key", format!("{long}: 1")),
+        ("quoted", format!("a: \"{long}")),
+        ("aliases", format!("a: &a \"{long}\"\nb: [{}]", "*a,".repeat(1000))),
+        ("anchors", (0..100_000).map(|i| format!("- &a{i} x\n")).collect()),
+        ("documents", "---\na: 1\n".repeat(100_000)),
+        ("comments", "# \n".repeat(1 << 20)),
+        ("names", many),
+    ] {
+        let began = std::time::Instant::now();
+        survives(&text);
+        let took = began.elapsed();
+        eprintln!("{name}: {took:?}");
+        assert!(took.as_secs() < 20, "{name} took {took:?}");
+    }
 }

@@ -1,8 +1,8 @@
 //! Manifests: text -> accepted pods, or everything that is wrong with it.
 //!
-//! Text is read into values with lines ([`yaml`], [`json`]), held against the fields that there are ([`schema`], with its
-//! data in [`table`]), and made into [`PodSpec`]s with the checks of an API server ([`convert`]). A file is accepted as a
-//! whole or not at all, and nothing in it is silently ignored.
+//! Text is read into values with lines (`yaml`, `json`), held against the fields that there are (`schema`, with its data in
+//! `table`), and made into [`PodSpec`]s with the checks of an API server (`convert`). A file is accepted as a whole or not
+//! at all, and nothing in it is silently ignored.
 
 mod api;
 mod convert;

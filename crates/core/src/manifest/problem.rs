@@ -37,6 +37,9 @@ impl fmt::Display for Problem {
 /// More than this many are counted, not listed: nobody reads them, and hostile input must stay cheap.
 const MOST: usize = 100;
 
+/// Elements of one list in a pod: names are compared with each other, which must stay cheap.
+pub(super) const MOST_ELEMENTS: usize = 1000;
+
 /// Collects all problems of a file.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
@@ -62,6 +65,11 @@ impl Problems {
 
     pub(super) fn len(&self) -> usize {
         self.listed.len() + self.more
+    }
+
+    /// Whether what is added now would only be counted.
+    pub(super) fn is_full(&self) -> bool {
+        self.listed.len() >= MOST
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -102,9 +110,11 @@ impl<'a> At<'a> {
         Some(At::new(&entry.node, self.path_of(key)))
     }
 
-    /// A field's own fields, absent or not.
+    /// The elements of a field that is a sequence, at most [`MOST_ELEMENTS`]; the form's check reports more.
     pub(super) fn items(&self, key: &str) -> Vec<At<'a>> {
-        self.get(key).map(|list| list.elements()).unwrap_or_default()
+        let mut items = self.get(key).map(|list| list.elements()).unwrap_or_default();
+        items.truncate(MOST_ELEMENTS);
+        items
     }
 
     /// The elements of a sequence.

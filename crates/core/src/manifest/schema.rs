@@ -3,7 +3,7 @@
 //! [`super::table`] is the data, this is the check. A field is never silently ignored: it is done, or accepted with a note
 //! that says why it has no effect, or refused.
 
-use super::problem::{At, Problems, join, shown};
+use super::problem::{At, MOST_ELEMENTS, Problems, join, shown};
 use super::suggest::nearest;
 
 /// A mapping with known fields.
@@ -71,7 +71,9 @@ pub(super) fn check(at: &At<'_>, object: &Object, found: &mut Findings<'_>) {
     for entry in at.node.entries() {
         let path = join(&at.path, &entry.key);
         let Some(field) = object.fields.iter().find(|f| f.name == entry.key) else {
-            found.problems.push(entry.line, path, unknown(&entry.key, object));
+            // A suggestion that nobody will see is not worth its time.
+            let message = if found.problems.is_full() { String::new() } else { unknown(&entry.key, object) };
+            found.problems.push(entry.line, path, message);
             continue;
         };
         if entry.node.is_null() {
@@ -140,6 +142,10 @@ fn check_type(at: &At<'_>, accepted: &Type, found: &mut Findings<'_>) {
         Type::Quantity if at.node.as_quantity().is_none() => problems.at(at, wrong(at, &accepted.describe())),
         Type::Word(done, later) => check_word(at, done, later, problems),
         Type::Object(object) => check(at, object, found),
+        Type::List(_) if at.node.elements().len() > MOST_ELEMENTS => {
+            let found = at.node.elements().len();
+            problems.at(at, format!("found {found} elements, accepted: at most {MOST_ELEMENTS}"));
+        }
         Type::List(inner) if at.node.is_seq() => at.elements().iter().for_each(|at| check_type(at, inner, found)),
         Type::List(_) => problems.at(at, wrong(at, &accepted.describe())),
         Type::Strings if at.node.is_map() => {

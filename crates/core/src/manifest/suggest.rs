@@ -1,15 +1,20 @@
 //! "did you mean".
 
+/// Enough for every table of fields; a list of names may be longer.
+const MOST_CANDIDATES: usize = 100;
+/// Characters that are compared.
+const LONGEST: usize = 64;
+
 /// The candidate that `found` is most likely a slip of; `None` when none is near.
 pub(super) fn nearest<'a>(found: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let lower: Vec<char> = found.to_lowercase().chars().take(64).collect();
+    let lower: Vec<char> = found.to_lowercase().chars().take(LONGEST).collect();
     let allowed = match lower.len() {
         0 => return None,
         1..=3 => 1,
         4..=7 => 2,
         _ => 3,
     };
-    let scored = candidates.into_iter().map(|candidate| {
+    let scored = candidates.into_iter().take(MOST_CANDIDATES).filter(|c| c.len() <= 2 * LONGEST).map(|candidate| {
         let other: Vec<char> = candidate.to_lowercase().chars().collect();
         (distance(&lower, &other), candidate)
     });

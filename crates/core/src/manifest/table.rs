@@ -336,3 +336,76 @@ pub(super) static HOST_PATH: Object = Object {
         ),
     ],
 };
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+    use serde::de::value::Error;
+    use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
+
+    use super::*;
+
+    /// Takes nothing in; learns the names of the fields that a type would take.
+    struct Fields(Vec<&'static str>);
+
+    impl<'de> Deserializer<'de> for &mut Fields {
+        type Error = Error;
+
+        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {
+            Err(Error::custom("not a struct"))
+        }
+
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            fields: &'static [&'static str],
+            _: V,
+        ) -> Result<V::Value, Error> {
+            self.0 = fields.to_vec();
+            Err(Error::custom("only the names are wanted"))
+        }
+
+        serde::forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct
+            newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        }
+    }
+
+    fn compare<'de, T: Deserialize<'de>>(object: &Object) {
+        let mut fields = Fields(Vec::new());
+        assert!(T::deserialize(&mut fields).is_err());
+        let mut api = fields.0;
+        let mut ours: Vec<&str> = object.fields.iter().map(|f| f.name).collect();
+        api.sort_unstable();
+        ours.sort_unstable();
+        assert!(!api.is_empty(), "{}", std::any::type_name::<T>());
+        assert_eq!(ours, api, "{}", std::any::type_name::<T>());
+    }
+
+    #[test]
+    fn every_field_of_the_api_is_in_the_table_and_no_other() {
+        compare::<v1::Pod>(&POD);
+        compare::<ObjectMeta>(&METADATA);
+        compare::<v1::PodSpec>(&SPEC);
+        compare::<v1::PodOS>(&OS);
+        compare::<v1::Toleration>(&TOLERATION);
+        compare::<v1::PodSecurityContext>(&POD_SECURITY);
+        compare::<v1::SeccompProfile>(&SECCOMP);
+        compare::<v1::Container>(&CONTAINER);
+        compare::<v1::EnvVar>(&ENV);
+        compare::<v1::ContainerPort>(&PORT);
+        compare::<v1::ResourceRequirements>(&RESOURCES);
+        compare::<v1::VolumeMount>(&MOUNT);
+        compare::<v1::Probe>(&PROBE);
+        compare::<v1::ExecAction>(&EXEC);
+        compare::<v1::HTTPGetAction>(&HTTP_GET);
+        compare::<v1::HTTPHeader>(&HEADER);
+        compare::<v1::TCPSocketAction>(&TCP_SOCKET);
+        compare::<v1::SecurityContext>(&SECURITY);
+        compare::<v1::Capabilities>(&CAPABILITIES);
+        compare::<v1::Volume>(&VOLUME);
+        compare::<v1::EmptyDirVolumeSource>(&EMPTY_DIR);
+        compare::<v1::HostPathVolumeSource>(&HOST_PATH);
+    }
+}

@@ -21,16 +21,17 @@ pub(super) fn container(
 ) -> Container {
     check_restart_policy(at, role, problems);
     let image = at.str("image").unwrap_or_default();
-    if let Some(field) = at.get("image") {
-        if field.node.as_str().is_some() && (image.is_empty() || image.trim() != image) {
-            problems.at(&field, format!("found {}, accepted: the name of a bundle", shown(image)));
-        }
+    if let Some(field) = at.get("image")
+        && field.node.as_str().is_some()
+        && (image.is_empty() || image.trim() != image)
+    {
+        problems.at(&field, format!("found {}, accepted: the name of a bundle", shown(image)));
     }
     let working_dir = at.str("workingDir").filter(|dir| !dir.is_empty()).map(str::to_owned);
-    if let (Some(field), Some(dir)) = (at.get("workingDir"), &working_dir) {
-        if !dir.starts_with('/') {
-            problems.at(&field, format!("found {}, accepted: an absolute path", shown(dir)));
-        }
+    if let (Some(field), Some(dir)) = (at.get("workingDir"), &working_dir)
+        && !dir.starts_with('/')
+    {
+        problems.at(&field, format!("found {}, accepted: an absolute path", shown(dir)));
     }
     let ports = ports(at, host_network, problems);
     Container {

@@ -162,10 +162,10 @@ fn seccomp(at: &At<'_>) -> Option<Seccomp> {
 fn containers(spec: &At<'_>, host_network: bool, problems: &mut Problems) -> Vec<Container> {
     let volumes: Vec<&str> = spec.items("volumes").iter().filter_map(|v| v.str("name")).collect();
     let mains = spec.items("containers");
-    if mains.is_empty() {
-        if let Some(list) = spec.get("containers").filter(|list| list.node.is_seq()) {
-            problems.at(&list, "found empty list, accepted: one container or more");
-        }
+    if mains.is_empty()
+        && let Some(list) = spec.get("containers").filter(|list| list.node.is_seq())
+    {
+        problems.at(&list, "found empty list, accepted: one container or more");
     }
     let inits = spec.items("initContainers").into_iter().map(|at| {
         let role = if at.str("restartPolicy") == Some("Always") { Role::Sidecar } else { Role::Init };
@@ -182,8 +182,13 @@ fn containers(spec: &At<'_>, host_network: bool, problems: &mut Problems) -> Vec
             first.insert(text, &at.path);
         }
     }
-    let made: Vec<Container> =
-        all.iter().map(|(at, role)| container::container(at, *role, host_network, &volumes, problems)).collect();
+    let mut made = Vec::with_capacity(all.len());
+    for (at, role) in &all {
+        if problems.is_full() {
+            break;
+        }
+        made.push(container::container(at, *role, host_network, &volumes, problems));
+    }
     if host_network {
         container::check_host_ports(&all, problems);
     }

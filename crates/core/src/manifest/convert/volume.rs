@@ -114,10 +114,10 @@ fn mount(at: &At<'_>, volumes: &[&str], seen: &mut HashMap<String, String>, prob
         }
     }
     let sub_path = at.str("subPath").filter(|s| !s.is_empty()).map(str::to_owned);
-    if let (Some(field), Some(text)) = (at.get("subPath"), &sub_path) {
-        if text.starts_with('/') || has_dot_dot(text) {
-            problems.at(&field, format!("found {}, accepted: a relative path without ..", shown(text)));
-        }
+    if let (Some(field), Some(text)) = (at.get("subPath"), &sub_path)
+        && (text.starts_with('/') || has_dot_dot(text))
+    {
+        problems.at(&field, format!("found {}, accepted: a relative path without ..", shown(text)));
     }
     VolumeMount { name: name.to_owned(), path, read_only: at.bool("readOnly").unwrap_or(false), sub_path }
 }
