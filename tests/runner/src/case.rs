@@ -11,6 +11,12 @@ use crate::scope::{Scope, act_problems};
 use crate::shape::{CASE, CONTAINER, FILE, OPTIONAL, POD, STEP_MAPS, STEP_WORDS};
 use crate::yaml;
 
+/// What is wrong with a file or a case, a line each.
+pub type Problems = Vec<String>;
+
+/// A case by its id, or what is wrong with it.
+pub type Named = (String, Result<Case, Problems>);
+
 /// One behaviour case.
 #[derive(Debug, Clone)]
 pub struct Case {
@@ -177,7 +183,7 @@ fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
 }
 
 /// The cases of a file by their ids, each parsed or with its problems.
-pub fn read_file(text: &str) -> Result<Vec<(String, Result<Case, Vec<String>>)>, Vec<String>> {
+pub fn read_file(text: &str) -> Result<Vec<Named>, Problems> {
     let documents = yaml::read(text).map_err(|e| vec![e])?;
     let [document] = &documents[..] else { return Err(vec!["expected one document".to_owned()]) };
     let wrong = FILE.misfits(document, "file");
