@@ -1,5 +1,19 @@
-//! Being written.
+//! The node agent `podwrightd` and its command line `podwright`.
+//!
+//! The modules read in the order the data flows: [`source`] (the manifest directory) -> [`worker`] (one pod each, the only
+//! caller of the core's decisions) -> [`shim`] (what a worker says to its pod's shim) -> [`status`] (what is known) ->
+//! [`server`] (the API) -> [`cli`].
 
 pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod logging;
+pub mod notify;
+pub mod paths;
+pub mod preflight;
+pub mod probe;
 pub mod server;
+pub mod shim;
+pub mod source;
 pub mod status;
+pub mod worker;

@@ -1,0 +1,207 @@
+//! Configuration: a file, overlaid by flags, resolved once into [`Config`].
+//!
+//! Every field is both a key of the file and a flag; [`settings`] names them, [`file`] reads the file. Fields that can
+//! change while the agent runs are in [`Live`]; SIGHUP reads everything again and [`fixed_differences`] tells what of the
+//! rest differs.
+
+mod file;
+mod settings;
+mod values;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use podwright_core::pod::spec::StartGate;
+
+pub use file::Problem;
+pub use settings::Settings;
+
+/// Where the configuration is looked for unless `--config` says otherwise; it may be absent there.
+pub const DEFAULT_FILE: &str = "/etc/podwright/config.yaml";
+/// The OCI runtime that is always there.
+pub const OWN_RUNTIME: &str = "podwright";
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people and journald.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The resolved configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// What cannot change while the agent runs.
+    pub fixed: Fixed,
+    /// What can.
+    pub live: Live,
+}
+
+/// Settings that hold from start to end of the agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fixed {
+    /// `manifestDir`: watched for manifests.
+    pub manifest_dir: PathBuf,
+    /// `stateDir`: what survives a reboot.
+    pub state_dir: PathBuf,
+    /// `runDir`: what does not.
+    pub run_dir: PathBuf,
+    /// `logDir`: container logs.
+    pub log_dir: PathBuf,
+    /// `bundleDir`: OCI bundles by image name.
+    pub bundle_dir: PathBuf,
+    /// `cgroupRoot`: absolute, in the cgroup v2 file system; `None`: found at start.
+    pub cgroup_root: Option<PathBuf>,
+    /// `bootIdFile`.
+    pub boot_id_file: PathBuf,
+    /// `nodeName`.
+    pub node_name: String,
+    /// `logFormat`.
+    pub log_format: LogFormat,
+    /// `allowMissingControllers`.
+    pub allow_missing_controllers: bool,
+    /// `shim`: the shim's binary.
+    pub shim: PathBuf,
+    /// `runtimes`: OCI runtimes by name.
+    pub runtimes: BTreeMap<String, PathBuf>,
+    /// `defaultRuntime`: a key of `runtimes`.
+    pub default_runtime: String,
+}
+
+/// Settings that SIGHUP can change.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Live {
+    /// `logLevel`: a level or a filter of tracing-subscriber's `EnvFilter`.
+    pub log_level: String,
+    /// `fileCheckFrequency`: time between two full looks at the manifest directory.
+    pub file_check_frequency: Duration,
+    /// `crashLoopBackOff.initial`.
+    pub back_off_initial: Duration,
+    /// `crashLoopBackOff.max`.
+    pub back_off_max: Duration,
+    /// `sidecarStartGate`.
+    pub sidecar_start_gate: StartGate,
+    /// `podPidsLimit`: processes and threads of a pod; `None`: no limit of podwright's own.
+    pub pod_pids_limit: Option<u64>,
+    /// `containerLogMaxSize`, bytes.
+    pub container_log_max_size: u64,
+    /// `containerLogMaxFiles`, the current one included.
+    pub container_log_max_files: u32,
+    /// `retention.age`: how long an ended pod stays readable.
+    pub retention_age: Duration,
+    /// `retention.pods`: how many ended pods stay readable.
+    pub retention_pods: usize,
+}
+
+/// Reads the file (if any) and lays `flags` over it.
+///
+/// # Errors
+/// Every problem found, not only the first.
+pub fn load(flags: &Settings, explicit_file: Option<&Path>) -> Result<Config, Vec<Problem>> {
+    let path = explicit_file.unwrap_or(Path::new(DEFAULT_FILE));
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && explicit_file.is_none() => String::new(),
+        Err(error) => return Err(vec![Problem::of_file(path, format!("cannot be read: {error}"))]),
+    };
+    let (settings, mut problems) = file::parse(path, &text);
+    let settings = settings.overlaid_by(flags);
+    problems.extend(settings.check().into_iter().map(|message| Problem::of_setting(path, message)));
+    if problems.is_empty() { Ok(settings.resolve()) } else { Err(problems) }
+}
+
+/// Names of the settings that differ and cannot change while the agent runs.
+pub fn fixed_differences(now: &Fixed, wanted: &Fixed) -> Vec<&'static str> {
+    let mut names = Vec::new();
+    let mut compare = |name, same: bool| {
+        if !same {
+            names.push(name);
+        }
+    };
+    compare("manifestDir", now.manifest_dir == wanted.manifest_dir);
+    compare("stateDir", now.state_dir == wanted.state_dir);
+    compare("runDir", now.run_dir == wanted.run_dir);
+    compare("logDir", now.log_dir == wanted.log_dir);
+    compare("bundleDir", now.bundle_dir == wanted.bundle_dir);
+    compare("cgroupRoot", now.cgroup_root == wanted.cgroup_root);
+    compare("bootIdFile", now.boot_id_file == wanted.boot_id_file);
+    compare("nodeName", now.node_name == wanted.node_name);
+    compare("logFormat", now.log_format == wanted.log_format);
+    compare("allowMissingControllers", now.allow_missing_controllers == wanted.allow_missing_controllers);
+    compare("shim", now.shim == wanted.shim);
+    compare("runtimes", now.runtimes == wanted.runtimes);
+    compare("defaultRuntime", now.default_runtime == wanted.default_runtime);
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.yaml");
+        std::fs::write(&path, text).unwrap();
+        (dir, path)
+    }
+
+    fn problems(text: &str) -> Vec<String> {
+        let (_dir, path) = write(text);
+        let found = load(&Settings::default(), Some(&path)).unwrap_err();
+        found.iter().map(|p| p.to_string().replace(path.to_str().unwrap(), "config.yaml")).collect()
+    }
+
+    #[test]
+    fn the_file_is_overlaid_by_flags() {
+        let (_dir, path) = write(
+            "stateDir: /s\nfileCheckFrequency: 5\ncrashLoopBackOff: {initial: 1s, max: 1m}\n\
+             runtimes:\n  crun: /usr/bin/crun\ndefaultRuntime: crun\ncontainerLogMaxSize: 10Mi\nretention: {age: 1d, pods: 3}\n",
+        );
+        let flags = Settings { file_check_frequency: Some(Duration::from_secs(2)), ..Settings::default() };
+        let config = load(&flags, Some(&path)).unwrap();
+        assert_eq!(config.fixed.state_dir, Path::new("/s"));
+        assert_eq!(config.fixed.bundle_dir, Path::new("/s/bundles"));
+        assert_eq!(config.live.file_check_frequency, Duration::from_secs(2));
+        assert_eq!(config.live.back_off_max, Duration::from_secs(60));
+        assert_eq!(config.fixed.runtimes["crun"], Path::new("/usr/bin/crun"));
+        assert!(config.fixed.runtimes.contains_key(OWN_RUNTIME));
+        assert_eq!(config.live.container_log_max_size, 10 << 20);
+        assert_eq!((config.live.retention_age, config.live.retention_pods), (Duration::from_secs(86_400), 3));
+    }
+
+    #[test]
+    fn every_problem_is_told_with_its_line_and_what_is_accepted() {
+        let found = problems("stateDir: /s\nstatedir: /t\nfileCheckFrequency: soon\ncrashLoopBackOff:\n  inital: 3\nrunDir: [a]\n");
+        assert_eq!(found.len(), 4, "{found:#?}");
+        assert!(found[0].starts_with("config.yaml:2: statedir: unknown key") && found[0].contains("stateDir"), "{found:#?}");
+        assert!(found[1].starts_with("config.yaml:3: fileCheckFrequency: \"soon\" is not a duration"), "{found:#?}");
+        assert!(found[2].starts_with("config.yaml:5: crashLoopBackOff.inital: unknown key"), "{found:#?}");
+        assert!(found[3].starts_with("config.yaml:6: runDir:"), "{found:#?}");
+    }
+
+    #[test]
+    fn what_cannot_work_together_is_refused() {
+        assert!(problems("crashLoopBackOff: {initial: 10, max: 5}\n")[0].contains("crashLoopBackOff.max"));
+        assert!(problems("stateDir: relative\n")[0].contains("absolute"));
+        assert!(problems("defaultRuntime: runsc\n")[0].contains("runsc"));
+        assert!(problems("stateDir: /a\nstateDir: /b\n")[0].contains("config.yaml:2"));
+        assert!(problems("a: [unclosed\n")[0].starts_with("config.yaml:"));
+    }
+
+    #[test]
+    fn a_missing_file_is_an_error_only_if_it_was_named() {
+        assert!(load(&Settings::default(), Some(Path::new("/no/such/config.yaml"))).is_err());
+    }
+
+    #[test]
+    fn what_differs_and_cannot_change_is_named() {
+        let a = Settings::default().resolve().fixed;
+        let b = Fixed { run_dir: "/elsewhere".into(), ..a.clone() };
+        assert_eq!(fixed_differences(&a, &b), ["runDir"]);
+        assert_eq!(fixed_differences(&a, &a), [""; 0]);
+    }
+}

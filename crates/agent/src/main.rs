@@ -1,0 +1,252 @@
+//! `podwrightd`: configuration, host checks, then the tasks that the agent is made of.
+
+use std::net::UdpSocket;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Parser;
+use podwright_agent::clock::Clock;
+use podwright_agent::config::{self, Config, Live, Settings};
+use podwright_agent::logging::{self, LevelHandle};
+use podwright_agent::paths::{Paths, short};
+use podwright_agent::preflight::{self, Host};
+use podwright_agent::server::command::COMMAND_QUEUE;
+use podwright_agent::server::{self, Api, Closing};
+use podwright_agent::shim::ShimBinary;
+use podwright_agent::source::directory;
+use podwright_agent::status::Store;
+use podwright_agent::worker::Context;
+use podwright_agent::worker::manager::{Inputs, Manager, load};
+use podwright_agent::notify;
+use podwright_core::bundle::NodeFacts;
+use podwright_image::BundleStore;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+/// Threads for what blocks: file systems, mostly.
+const BLOCKING_THREADS: usize = 16;
+/// How long requests may go on once the agent ends.
+const SERVER_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Runs the pods of a directory of Kubernetes manifests.
+///
+/// SIGTERM ends the agent, and pods go on; SIGHUP reads the configuration again.
+#[derive(Debug, Parser)]
+#[command(name = "podwrightd", version)]
+struct Cli {
+    /// Configuration file [default: /etc/podwright/config.yaml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Check the configuration, say what is wrong with it, and leave
+    #[arg(long)]
+    check_config: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let config = match config::load(&cli.settings, cli.config.as_deref()) {
+        Ok(config) => config,
+        Err(problems) => {
+            problems.iter().for_each(|problem| eprintln!("{problem}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    if cli.check_config {
+        println!("OK");
+        return ExitCode::SUCCESS;
+    }
+    match start(&cli, config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("podwrightd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(cli: &Cli, config: Config) -> anyhow::Result<()> {
+    let level = logging::start(config.fixed.log_format, &config.live.log_level)?;
+    let host = preflight::check(&config.fixed).map_err(|lacks| {
+        let all: Vec<String> = lacks.iter().map(|lack| format!("  {lack}")).collect();
+        anyhow::anyhow!("this host is not ready:\n{}", all.join("\n"))
+    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build()
+        .context("starting the runtime")?;
+    let result = runtime.block_on(run(cli, config, host, &level));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+async fn run(cli: &Cli, config: Config, host: Host, level: &LevelHandle) -> anyhow::Result<()> {
+    let paths = Paths::new(&config.fixed);
+    let socket = paths.api_socket();
+    let listener = bind(&socket).with_context(|| format!("listening on {}", socket.display()))?;
+    let (live, live_receiver) = watch::channel(config.live.clone());
+    let (close, closing) = watch::channel(false);
+    let (go, gone) = watch::channel(false);
+    let (words, word_receiver) = mpsc::channel(1);
+    let (commands, command_receiver) = mpsc::channel(COMMAND_QUEUE);
+    let ctx = Arc::new(context(&config, &host, paths, live_receiver.clone())?);
+
+    let stored = load(&ctx).with_context(|| format!("reading {}", ctx.paths.state_pods().display()))?;
+    let manager = Manager::start(Arc::clone(&ctx), stored, gone).await;
+    let clock = Arc::clone(&ctx.clock);
+    let api = Api {
+        store: ctx.store.clone(),
+        commands,
+        log_dir: config.fixed.log_dir.clone(),
+        clock: Arc::new(move || clock.now()),
+        closing: Closing(closing.clone()),
+    };
+    let mut server = tokio::spawn(server::serve(listener, api));
+    let mut source = tokio::spawn(directory::run(config.fixed.manifest_dir.clone(), live_receiver.clone(), words));
+    let inputs = Inputs { words: word_receiver, commands: command_receiver, live: live_receiver, closing };
+    // Whoever waits for the API gets its answer before anything changes.
+    tokio::task::yield_now().await;
+    let manager = tokio::spawn(manager.run(inputs));
+    // Nobody listens where no pod was found.
+    let _none = go.send(true);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), manifests = %config.fixed.manifest_dir.display(), socket = %socket.display(), "podwrightd runs");
+    notify::ready();
+
+    let ended = wait(cli, &config, &live, level, &mut server, &mut source).await;
+    notify::stopping();
+    // The receivers are in the tasks; one that has ended needs no word.
+    let _told = close.send(true);
+    manager.await.context("the task that manages the pods failed")?;
+    if tokio::time::timeout(SERVER_TIMEOUT, server).await.is_err() {
+        tracing::debug!("a request was cut off");
+    }
+    // The lock is still held: it is ours.
+    drop(std::fs::remove_file(&socket));
+    tracing::info!("podwrightd ends; pods go on");
+    ended
+}
+
+type Task = tokio::task::JoinHandle<std::io::Result<()>>;
+
+/// Handles signals until one ends the agent, or a task fails.
+async fn wait(
+    cli: &Cli,
+    config: &Config,
+    live: &watch::Sender<Live>,
+    level: &LevelHandle,
+    server: &mut Task,
+    source: &mut Task,
+) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    loop {
+        // All cancel-safe: signals and tasks. Signal streams do not close.
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => {
+                notify::reloading();
+                reload(cli, config, live, level);
+                notify::ready();
+            }
+            ended = &mut *server => {
+                return ended?.context("the API server failed").and(Err(anyhow::anyhow!("the API server ended")));
+            }
+            ended = &mut *source => {
+                return ended?.context("watching the manifest directory failed").and(Err(anyhow::anyhow!("the manifest directory's task ended")));
+            }
+        }
+    }
+}
+
+fn reload(cli: &Cli, running: &Config, live: &watch::Sender<Live>, level: &LevelHandle) {
+    let wanted = match config::load(&cli.settings, cli.config.as_deref()) {
+        Ok(wanted) => wanted,
+        Err(problems) => {
+            for problem in problems {
+                tracing::error!("configuration not taken up: {problem}");
+            }
+            return;
+        }
+    };
+    let fixed = config::fixed_differences(&running.fixed, &wanted.fixed);
+    if !fixed.is_empty() {
+        tracing::warn!(settings = fixed.join(", "), "these settings only change with a restart of podwrightd; the old values hold");
+    }
+    match wanted.live.log_level.parse() {
+        Ok(filter) => drop(level.reload::<tracing_subscriber::EnvFilter>(filter)),
+        Err(error) => tracing::error!(%error, "the log level was not taken up"),
+    }
+    let changed = live.send_if_modified(|now| {
+        let differs = *now != wanted.live;
+        *now = wanted.live;
+        differs
+    });
+    tracing::info!(changed, "configuration read again");
+}
+
+/// Binds the API's socket. One that is there is a dead agent's: the lock is ours.
+fn bind(socket: &Path) -> anyhow::Result<UnixListener> {
+    match std::fs::remove_file(socket) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let (path, _directory) = short(socket)?;
+    let listener = std::os::unix::net::UnixListener::bind(path)?;
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))?;
+    listener.set_nonblocking(true)?;
+    Ok(UnixListener::from_std(listener)?)
+}
+
+fn context(config: &Config, host: &Host, paths: Paths, live: watch::Receiver<Live>) -> anyhow::Result<Context> {
+    let fixed = &config.fixed;
+    let clock = Clock::start(&fixed.boot_id_file)
+        .with_context(|| format!("bootIdFile: reading {}", fixed.boot_id_file.display()))?;
+    let store = Store::new(clock.now());
+    let shim = ShimBinary::open(&fixed.shim).with_context(|| format!("shim: reading {}", fixed.shim.display()))?;
+    let runtime = fixed.runtimes.get(&fixed.default_runtime).context("defaultRuntime names no runtime")?;
+    Ok(Context {
+        clock: Arc::new(clock),
+        paths,
+        live,
+        store,
+        bundles: BundleStore::new(fixed.bundle_dir.clone()),
+        shim,
+        runtime: std::fs::canonicalize(runtime).with_context(|| format!("runtime: {}", runtime.display()))?,
+        cgroup_root: host.cgroup_root.clone(),
+        cgroup_mount: host.cgroup_mount.clone(),
+        controllers: host.controllers.clone(),
+        node: node_facts(host)?,
+        host_name: std::fs::read_to_string("/proc/sys/kernel/hostname")?.trim().to_owned(),
+        host_ip: host_ip(),
+        fixed: fixed.clone(),
+    })
+}
+
+fn node_facts(host: &Host) -> anyhow::Result<NodeFacts> {
+    let text = std::fs::read_to_string("/proc/meminfo").context("reading /proc/meminfo")?;
+    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    let memory_controller = host.controllers.contains(&"memory");
+    Ok(NodeFacts {
+        memory: total.context("/proc/meminfo has no MemTotal")? * 1024,
+        cpu_controller: host.controllers.contains(&"cpu"),
+        memory_controller,
+        swap_controller: memory_controller && host.cgroup_root.path().join("memory.swap.max").exists(),
+    })
+}
+
+/// The address that packets to elsewhere would come from. Nothing is sent.
+fn host_ip() -> Option<String> {
+    // TEST-NET-1 (RFC 5737): routed like any address that is not the node's own.
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    Some(socket.local_addr().ok()?.ip().to_string())
+}

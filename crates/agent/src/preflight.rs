@@ -1,0 +1,249 @@
+//! What the agent needs of its host, and the locks that keep a second agent away from its directories.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use podwright_sys::cgroup::{self, Cgroup};
+
+use crate::config::Fixed;
+
+/// The oldest kernel that has all that podwright cannot do without: `cgroup.kill` (5.14) is the newest of
+/// `CLONE_INTO_CGROUP` (5.7), openat2(2) (5.6), pidfd_open(2) (5.3) and itself.
+const OLDEST_KERNEL: (u32, u32) = (5, 14);
+
+/// Controllers that pods' limits need.
+const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
+
+/// Something the host lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lack {
+    what: String,
+    remedy: String,
+}
+
+impl Lack {
+    fn new(what: impl Into<String>, remedy: impl Into<String>) -> Lack {
+        Lack { what: what.into(), remedy: remedy.into() }
+    }
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.what, self.remedy)
+    }
+}
+
+/// What was found and taken.
+#[derive(Debug)]
+pub struct Host {
+    /// The cgroup all pods live below; it exists.
+    pub cgroup_root: Cgroup,
+    /// Where the cgroup v2 file system is mounted.
+    pub cgroup_mount: PathBuf,
+    /// Those of cpu, memory and pids that pods' cgroups have.
+    pub controllers: Vec<&'static str>,
+    /// Held until the agent ends.
+    _locks: [File; 2],
+}
+
+/// Checks the host, makes the directories and takes the locks.
+///
+/// # Errors
+/// Everything that is lacking, not only the first.
+pub fn check(fixed: &Fixed) -> Result<Host, Vec<Lack>> {
+    let mut lacks = Vec::new();
+    let mut note = |result: Result<(), Lack>| lacks.extend(result.err());
+    note(root());
+    note(kernel(&fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default()));
+    note(program(&fixed.shim, "the shim", "--shim FILE"));
+    for (name, path) in &fixed.runtimes {
+        note(program(path, &format!("the OCI runtime {name:?}"), "--runtime NAME=PATH"));
+    }
+    let [state, run] = [(&fixed.state_dir, "stateDir"), (&fixed.run_dir, "runDir")]
+        .map(|(path, key)| directory(path, key, 0o700).and_then(|()| lock(&path.join("podwright.lock"))));
+    for (path, key) in [(&fixed.log_dir, "logDir"), (&fixed.bundle_dir, "bundleDir")] {
+        note(directory(path, key, 0o755));
+    }
+    let locks = match (state, run) {
+        (Ok(state), Ok(run)) => Some([state, run]),
+        (state, run) => {
+            lacks.extend(state.err());
+            lacks.extend(run.err());
+            None
+        }
+    };
+    // Only who holds the locks may touch the cgroups.
+    let cgroups = locks.as_ref().and_then(|_| cgroups(fixed).map_err(|more| lacks.extend(more)).ok());
+    match (locks, cgroups, lacks.is_empty()) {
+        (Some(locks), Some((cgroup_root, cgroup_mount, controllers)), true) => {
+            Ok(Host { cgroup_root, cgroup_mount, controllers, _locks: locks })
+        }
+        _ => Err(lacks),
+    }
+}
+
+fn root() -> Result<(), Lack> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    Err(Lack::new(
+        format!("podwrightd runs as user {}, and namespaces, mounts and cgroups need root", nix::unistd::geteuid()),
+        "start it as root (sudo podwrightd, or its systemd unit)",
+    ))
+}
+
+fn kernel(release: &str) -> Result<(), Lack> {
+    let release = release.trim();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|n| n.parse().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(major), Some(minor)) if (major, minor) < OLDEST_KERNEL => Err(Lack::new(
+            format!("the kernel is {release}, and podwright needs {}.{} or newer (cgroup.kill)", OLDEST_KERNEL.0, OLDEST_KERNEL.1),
+            "update the kernel; Debian 12, Ubuntu 22.04 and RHEL 9 have a new enough one",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn program(path: &Path, what: &str, flag: &str) -> Result<(), Lack> {
+    let remedy = || format!("install it there, or name another with {flag}");
+    match fs::metadata(path) {
+        Ok(found) if found.is_file() && found.permissions().mode() & 0o111 != 0 => Ok(()),
+        Ok(_) => Err(Lack::new(format!("{what}, {}, is not an executable file", path.display()), remedy())),
+        Err(error) => Err(Lack::new(format!("{what} is not at {}: {error}", path.display()), remedy())),
+    }
+}
+
+fn directory(path: &Path, key: &str, mode: u32) -> Result<(), Lack> {
+    fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(|error| {
+        Lack::new(format!("{key}: {} cannot be made: {error}", path.display()), "make it, or name another directory")
+    })
+}
+
+/// Takes the lock on `path` for the life of the returned file.
+fn lock(path: &Path) -> Result<File, Lack> {
+    let io = |error: std::io::Error| {
+        Lack::new(format!("{} cannot be locked: {error}", path.display()), "see that it is a plain file on a local file system")
+    };
+    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            file.read_to_string(&mut holder).map_err(io)?;
+            return Err(Lack::new(
+                format!("another podwrightd (pid {}) uses {}", holder.trim(), path.parent().unwrap_or(path).display()),
+                "stop it first (systemctl stop podwright), or give this one its own --state-dir, --run-dir and --log-dir",
+            ));
+        }
+        Err(TryLockError::Error(error)) => return Err(io(error)),
+    }
+    file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(io)?;
+    Ok(file)
+}
+
+type Cgroups = (Cgroup, PathBuf, Vec<&'static str>);
+
+fn cgroups(fixed: &Fixed) -> Result<Cgroups, Vec<Lack>> {
+    let mount = cgroup::v2_mount().map_err(|error| {
+        vec![Lack::new(
+            error.to_string(),
+            "boot with systemd.unified_cgroup_hierarchy=1, or mount it: mount -t cgroup2 cgroup2 /sys/fs/cgroup",
+        )]
+    })?;
+    let root = Cgroup::at(fixed.cgroup_root.clone().unwrap_or_else(|| default_root(&mount)));
+    let absent = |error: &dyn fmt::Display| {
+        vec![Lack::new(
+            format!("cgroupRoot: {} cannot be made: {error}", root.path().display()),
+            format!("name a directory below {} with --cgroup-root", mount.display()),
+        )]
+    };
+    if !root.path().starts_with(&mount) {
+        return Err(absent(&"it is not in the cgroup v2 file system"));
+    }
+    root.create().map_err(|error| absent(&chain(&error)))?;
+    let mut have = Vec::new();
+    let mut lacks = Vec::new();
+    for controller in CONTROLLERS {
+        let enabled = root.require_controllers(&[controller]).and_then(|()| root.enable_controllers(&[controller]));
+        match enabled {
+            Ok(()) => have.push(controller),
+            Err(error) if fixed.allow_missing_controllers => {
+                tracing::warn!(controller, error = chain(&error), "limits that need this controller are not applied");
+            }
+            Err(error) => lacks.push(Lack::new(
+                chain(&error),
+                "boot with cgroup_no_v1=all (or systemd.unified_cgroup_hierarchy=1), \
+                 or start with --allow-missing-controllers to do without its limits",
+            )),
+        }
+    }
+    if lacks.is_empty() { Ok((root, mount, have)) } else { Err(lacks) }
+}
+
+/// The name systemd is asked to give the agent's own leaf (`DelegateSubgroup=`), so that its unit's cgroup can have children.
+const OWN_LEAF: &str = "_agent";
+
+/// Beside the agent's own leaf in its unit's delegated subtree, else `podwright.slice` at the top. A unit without
+/// `DelegateSubgroup=` (systemd before 254) cannot be used: once it has controllers for its children, systemd could not
+/// put a restarted agent back into it.
+fn default_root(mount: &Path) -> PathBuf {
+    let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    match own.strip_suffix(OWN_LEAF).and_then(|unit| unit.strip_suffix('/')) {
+        Some(unit) if unit.ends_with(".service") => mount.join(unit.trim_start_matches('/')),
+        _ => mount.join("podwright.slice"),
+    }
+}
+
+/// An error with its sources.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        next = source.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels() {
+        for old in ["4.19.0-26-amd64", "5.10.0", "5.13.19-foo"] {
+            assert!(kernel(old).unwrap_err().to_string().contains(old), "{old}");
+        }
+        for new in ["5.14.0-427.el9", "6.1.0-21-amd64", "6.18.5", "unheard-of"] {
+            assert_eq!(kernel(new), Ok(()), "{new}");
+        }
+    }
+
+    #[test]
+    fn a_second_lock_names_the_holder() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("podwright.lock");
+        let held = lock(&path).unwrap();
+        let refused = lock(&path).unwrap_err().to_string();
+        assert!(refused.contains(&format!("pid {}", std::process::id())), "{refused}");
+        assert!(refused.contains(dir.path().to_str().unwrap()), "{refused}");
+        drop(held);
+        lock(&path).unwrap();
+    }
+
+    #[test]
+    fn programs_that_are_not_there_or_not_executable_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("shim");
+        assert!(program(&file, "the shim", "--shim FILE").unwrap_err().to_string().contains("--shim FILE"));
+        fs::write(&file, "").unwrap();
+        assert!(program(&file, "the shim", "--shim FILE").unwrap_err().to_string().contains("not an executable"));
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(program(&file, "the shim", "--shim FILE"), Ok(()));
+    }
+}

@@ -1,0 +1,72 @@
+//! Probes that the agent tries itself: `httpGet` and `tcpSocket`. Exec probes are the shim's.
+//!
+//! The pod's own network has nothing but its loopback, so the agent's sockets are opened inside it: a container that serves
+//! on 127.0.0.1 or on all addresses is reached either way. The rules are the kubelet's (`pkg/probe`).
+
+mod http;
+mod socket;
+
+use std::sync::Arc;
+
+use podwright_core::manifest::Document;
+use podwright_core::pod::observe::ProbeOutcome;
+use podwright_core::pod::plan::Notice;
+use podwright_core::pod::spec::{Probe, ProbeAction};
+
+use crate::worker::{Context, event_of};
+
+/// Where warnings of a probe go: an event `ProbeWarning`.
+pub struct Warn {
+    /// Everybody's.
+    pub ctx: Arc<Context>,
+    /// The pod.
+    pub document: Arc<Document>,
+    /// Index of the container.
+    pub container: usize,
+}
+
+impl Warn {
+    fn tell(&self, message: String) {
+        let notice = Notice { warning: true, reason: "ProbeWarning", message, container: Some(self.container) };
+        self.ctx.store.record_event(event_of(&self.document.pod, &notice, self.ctx.clock.now()));
+    }
+
+    fn default_host(&self) -> String {
+        match &self.ctx.host_ip {
+            Some(ip) if self.document.pod.host_network => ip.clone(),
+            _ => "127.0.0.1".to_owned(),
+        }
+    }
+}
+
+/// Tries once. `pid` is a process in the pod's network; `None`: the host's.
+pub async fn run(probe: &Probe, pid: Option<i32>, warn: &Warn) -> ProbeOutcome {
+    let attempt = async {
+        match &probe.action {
+            ProbeAction::Exec { .. } => ProbeOutcome::Error("the shim runs exec probes".to_owned()),
+            ProbeAction::TcpSocket { host, port } => {
+                let host = host.clone().unwrap_or_else(|| warn.default_host());
+                match socket::connect(&host, *port, pid).await {
+                    Ok(_stream) => ProbeOutcome::Success,
+                    Err(error) => ProbeOutcome::Failure(format!("dial tcp {host}:{port}: {error}")),
+                }
+            }
+            ProbeAction::HttpGet { scheme, host, port, path, headers } => {
+                let host = host.clone().unwrap_or_else(|| warn.default_host());
+                let target = http::Target { scheme: scheme.clone(), host, port: *port, path: path.clone() };
+                match http::get(target, headers, pid).await {
+                    Ok(http::Verdict::Good) => ProbeOutcome::Success,
+                    Ok(http::Verdict::GoodBut(message)) => {
+                        warn.tell(message);
+                        ProbeOutcome::Success
+                    }
+                    Ok(http::Verdict::Bad(message)) => ProbeOutcome::Failure(message),
+                    Err(message) => ProbeOutcome::Error(message),
+                }
+            }
+        }
+    };
+    tokio::time::timeout(probe.timeout, attempt)
+        .await
+        .unwrap_or_else(|_| ProbeOutcome::Failure(format!("no answer within {:?}", probe.timeout)))
+}

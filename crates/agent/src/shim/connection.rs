@@ -1,0 +1,142 @@
+//! The line protocol of [`podwright_shim::proto`] over a Unix socket.
+
+use std::io;
+use std::path::Path;
+
+use podwright_shim::proto::{Event, MAX_LINE, Request, VERSION};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+
+use crate::paths::short;
+
+/// A connection to a shim that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionError {
+    /// Nobody listens: there is no shim.
+    #[error("the shim is gone")]
+    Gone,
+    /// The socket failed.
+    #[error("the connection to the shim failed")]
+    Io(#[from] io::Error),
+    /// The shim said something that is not in the protocol.
+    #[error("the shim sent what version {VERSION} of the protocol does not know: {line:?}")]
+    Protocol {
+        /// The start of the line.
+        line: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// A line longer than the protocol allows.
+    #[error("the shim sent a line of more than {MAX_LINE} bytes")]
+    TooLong,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub struct Connection {
+    reader: BufReader<OwnedReadHalf>,
+    writer: OwnedWriteHalf,
+    /// What was read of a line that is not complete; survives a cancelled [`Connection::next`].
+    line: Vec<u8>,
+}
+
+impl Connection {
+    /// Connects and says hello; the first event will be [`Event::State`].
+    ///
+    /// # Errors
+    /// [`ConnectionError::Gone`] where there is no shim.
+    pub async fn open(socket: &Path) -> Result<Connection, ConnectionError> {
+        let gone = |error: io::Error| match error.kind() {
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => ConnectionError::Gone,
+            _ => ConnectionError::Io(error),
+        };
+        let (path, _directory) = short(socket).map_err(gone)?;
+        let (reader, writer) = UnixStream::connect(path).await.map_err(gone)?.into_split();
+        let mut connection = Connection { reader: BufReader::new(reader), writer, line: Vec::new() };
+        connection.send(&Request::Hello { version: VERSION }).await?;
+        Ok(connection)
+    }
+
+    /// Sends a request.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub async fn send(&mut self, request: &Request) -> Result<(), ConnectionError> {
+        let mut line = serde_json::to_vec(request).map_err(io::Error::other)?;
+        line.push(b'\n');
+        Ok(self.writer.write_all(&line).await?)
+    }
+
+    /// The next event; `None` when the shim has closed the connection. Cancel-safe: what was read is kept.
+    ///
+    /// # Errors
+    /// Those of the socket, and of the protocol.
+    pub async fn next(&mut self) -> Result<Option<Event>, ConnectionError> {
+        loop {
+            let available = self.reader.fill_buf().await?;
+            if available.is_empty() {
+                return Ok(None);
+            }
+            let end = available.iter().position(|b| *b == b'\n');
+            let taken = end.map_or(available.len(), |end| end + 1);
+            self.line.extend_from_slice(&available[..taken]);
+            self.reader.consume(taken);
+            if self.line.len() > MAX_LINE {
+                return Err(ConnectionError::TooLong);
+            }
+            if end.is_some() {
+                let parsed = serde_json::from_slice(&self.line).map_err(|source| ConnectionError::Protocol {
+                    line: String::from_utf8_lossy(&self.line).chars().take(200).collect(),
+                    source,
+                });
+                // A big line (a long state) is not kept for a pod that will send small ones.
+                self.line = Vec::new();
+                return parsed.map(Some);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use podwright_shim::proto::ExecResult;
+    use tokio::net::UnixListener;
+
+    #[tokio::test]
+    async fn lines_come_in_pieces_and_the_end_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("shim.sock");
+        assert!(matches!(Connection::open(&socket).await, Err(ConnectionError::Gone)));
+        let listener = UnixListener::bind(&socket).unwrap();
+        let mut connection = Connection::open(&socket).await.unwrap();
+        let (mut other, _) = listener.accept().await.unwrap();
+        let event = Event::ExecDone { seq: 7, result: ExecResult::Exited { code: 1 }, output: "x".repeat(20_000) };
+        let text = serde_json::to_string(&event).unwrap();
+        other.write_all(&text.as_bytes()[..9_000]).await.unwrap();
+        let waited = tokio::time::timeout(std::time::Duration::from_millis(20), connection.next()).await;
+        assert!(waited.is_err());
+        other.write_all(&text.as_bytes()[9_000..]).await.unwrap();
+        other.write_all(b"\nnonsense\n").await.unwrap();
+        assert_eq!(connection.next().await.unwrap(), Some(event));
+        assert!(matches!(connection.next().await, Err(ConnectionError::Protocol { .. })));
+        drop(other);
+        assert!(matches!(connection.next().await, Ok(None)));
+        drop(listener);
+        assert!(matches!(Connection::open(&socket).await, Err(ConnectionError::Gone)));
+    }
+
+    #[tokio::test]
+    async fn a_path_longer_than_a_socket_address_works() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("d".repeat(60)).join("e".repeat(60));
+        std::fs::create_dir_all(&deep).unwrap();
+        let socket = deep.join("shim.sock");
+        let (path, directory) = short(&socket).unwrap();
+        let _listener = UnixListener::bind(path).unwrap();
+        drop(directory);
+        assert!(socket.exists());
+        Connection::open(&socket).await.unwrap();
+    }
+}

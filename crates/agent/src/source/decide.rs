@@ -1,0 +1,184 @@
+//! Listing of the directory + what is in force -> what changes. Pure.
+//!
+//! The rules: bad input never harms what runs. A file counts as a whole: if it cannot be read, is invalid, or describes an
+//! object that is another file's, its last good objects stay in force. An object belongs to the file it was taken from
+//! first, for as long as that file describes it. Only a file that is gone takes its objects with it; a renamed file is
+//! one that is gone and one that describes the same objects.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use podwright_core::manifest::Document;
+
+use super::{Identity, Listing, Seen};
+use crate::status::{FileReport, FileState};
+
+/// An object in force, and where it comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Claim {
+    /// Name of the file.
+    pub file: String,
+    /// Of the file when the object was taken from it last.
+    pub digest: String,
+    /// The object.
+    pub object: Arc<Document>,
+    /// It was deleted by hand and stays away until the file's bytes change.
+    pub suppressed: bool,
+}
+
+/// Everything in force.
+pub type Claims = BTreeMap<Identity, Claim>;
+
+/// What follows from a listing.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// Run this: a new object, one with another uid than before, or one that was deleted by hand and is wanted again.
+    Add(Claim),
+    /// The same pod: labels, annotations, grace period, deadline or the file's name may be others.
+    Update(Claim),
+    /// Stop it.
+    Remove(Identity),
+}
+
+/// What follows from a listing, in the order to carry it out: removals come first.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Decision {
+    /// What is in force from now on.
+    pub claims: Claims,
+    /// What differs from before.
+    pub changes: Vec<Change>,
+    /// A word on every file.
+    pub reports: Vec<FileReport>,
+}
+
+/// Decides. Readability of the directory is a precondition: of one that cannot be listed nothing follows.
+pub fn decide(before: &Claims, listing: &Listing) -> Decision {
+    let mut files = Files::new(before, listing);
+    while files.reject_one_round() {}
+    let claims = files.claims();
+    let changes = changes(before, &claims);
+    let reports = listing.iter().map(|(name, seen)| files.report(name, seen, &claims)).collect();
+    Decision { claims, changes, reports }
+}
+
+/// The files while it is being found out which of them can be used.
+struct Files<'a> {
+    before: &'a Claims,
+    listing: &'a Listing,
+    /// Files whose present content is not used, though it may be valid by itself, and why.
+    conflicts: BTreeMap<&'a str, Vec<String>>,
+}
+
+/// One file's wish to describe an object.
+struct Wish<'a> {
+    file: &'a str,
+    digest: &'a str,
+    object: &'a Arc<Document>,
+}
+
+impl<'a> Files<'a> {
+    fn new(before: &'a Claims, listing: &'a Listing) -> Files<'a> {
+        let mut files = Files { before, listing, conflicts: BTreeMap::new() };
+        for (name, seen) in listing {
+            if let Seen::Good { objects, .. } = seen {
+                files.reject_twins(name, objects);
+            }
+        }
+        files
+    }
+
+    fn reject_twins(&mut self, name: &'a str, objects: &[Arc<Document>]) {
+        let mut seen = BTreeSet::new();
+        for identity in objects.iter().map(|o| Identity::of(&o.pod)) {
+            if !seen.insert(identity.clone()) {
+                let problem = format!("{name}: describes pod {identity} twice; keep one of them");
+                self.conflicts.entry(name).or_default().push(problem);
+            }
+        }
+    }
+
+    /// What each file wants: its present objects, or, if these are not used, those of its last good content.
+    fn wishes(&self) -> BTreeMap<Identity, Vec<Wish<'a>>> {
+        let mut wishes: BTreeMap<Identity, Vec<Wish<'a>>> = BTreeMap::new();
+        for (file, seen) in self.listing {
+            match seen {
+                Seen::Good { digest, objects, .. } if !self.conflicts.contains_key(file.as_str()) => {
+                    for object in objects {
+                        wishes.entry(Identity::of(&object.pod)).or_default().push(Wish { file, digest, object });
+                    }
+                }
+                Seen::Good { .. } | Seen::Bad { .. } | Seen::Busy => {
+                    for (identity, claim) in self.before.iter().filter(|(_, c)| c.file == *file) {
+                        let wish = Wish { file, digest: &claim.digest, object: &claim.object };
+                        wishes.entry(identity.clone()).or_default().push(wish);
+                    }
+                }
+                Seen::Ignored { .. } => {}
+            }
+        }
+        wishes
+    }
+
+    /// The one that has it already, else the first by name.
+    fn winner(&self, identity: &Identity, wishes: &[Wish<'a>]) -> usize {
+        let owner = self.before.get(identity).map(|c| c.file.as_str());
+        wishes.iter().position(|w| Some(w.file) == owner).unwrap_or(0)
+    }
+
+    /// Rejects every file that wants an object of another; `true` if there was one. What a rejected file falls back to is
+    /// its own already, so this comes to an end.
+    fn reject_one_round(&mut self) -> bool {
+        let mut rejected: BTreeMap<&'a str, Vec<String>> = BTreeMap::new();
+        for (identity, wishes) in self.wishes() {
+            let winner = self.winner(&identity, &wishes);
+            let owner = wishes[winner].file;
+            for loser in wishes.iter().enumerate().filter(|(i, _)| *i != winner).map(|(_, w)| w.file) {
+                let problem = format!("{loser}: pod {identity} is described by {owner} already; remove it from one of the two files");
+                rejected.entry(loser).or_default().push(problem);
+            }
+        }
+        let found = !rejected.is_empty();
+        self.conflicts.extend(rejected);
+        found
+    }
+
+    fn claims(&self) -> Claims {
+        let mut claims = Claims::new();
+        for (identity, wishes) in self.wishes() {
+            let Wish { file, digest, object } = &wishes[self.winner(&identity, &wishes)];
+            let suppressed = self.before.get(&identity).is_some_and(|c| c.suppressed && c.digest == *digest);
+            let claim =
+                Claim { file: (*file).to_owned(), digest: (*digest).to_owned(), object: Arc::clone(object), suppressed };
+            claims.insert(identity, claim);
+        }
+        claims
+    }
+
+    fn report(&self, name: &str, seen: &Seen, claims: &Claims) -> FileReport {
+        let (state, problems) = match (seen, self.conflicts.get(name)) {
+            (Seen::Ignored { reason }, _) => (FileState::Ignored, vec![(*reason).to_owned()]),
+            (Seen::Bad { problems }, _) => (FileState::Rejected, problems.clone()),
+            (Seen::Good { .. } | Seen::Busy, Some(problems)) => (FileState::Rejected, problems.clone()),
+            (Seen::Good { notes, .. }, None) => (FileState::Ok, notes.clone()),
+            (Seen::Busy, None) => (FileState::Ok, vec![format!("{name}: open for writing; read when it is closed")]),
+        };
+        let pods = claims.iter().filter(|(_, c)| c.file == name && !c.suppressed).map(|(i, _)| i.to_string()).collect();
+        FileReport { file: name.to_owned(), state, pods, problems }
+    }
+}
+
+fn changes(before: &Claims, after: &Claims) -> Vec<Change> {
+    let removed = before.keys().filter(|i| !after.contains_key(*i)).map(|i| Change::Remove(i.clone()));
+    let others = after.iter().filter_map(|(identity, claim)| match before.get(identity) {
+        _ if claim.suppressed => None,
+        None => Some(Change::Add(claim.clone())),
+        Some(old) if old.suppressed || old.object.pod.uid != claim.object.pod.uid => Some(Change::Add(claim.clone())),
+        Some(old) if old == claim => None,
+        Some(_) => Some(Change::Update(claim.clone())),
+    });
+    removed.chain(others).collect()
+}
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

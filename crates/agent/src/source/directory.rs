@@ -1,0 +1,229 @@
+//! The manifest directory: watched, looked at, its listings handed on.
+//!
+//! A look is a stat of every file and a read of those that changed. There is one when inotify tells of something, and one
+//! each `fileCheckFrequency`, for what inotify does not see: targets of links, network file systems, lost events.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use super::read::{Cached, look};
+use super::watch::Watch;
+use super::{Listing, Seen};
+use crate::config::Live;
+
+/// Editors replace a file by removing or renaming it first: a file has to be gone this long.
+const REMOVAL_SETTLES: Duration = Duration::from_millis(100);
+/// Pause after an error of inotify itself.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What the source tells.
+#[derive(Debug)]
+pub enum Word {
+    /// What is in the directory now.
+    Listing(Listing),
+    /// It cannot be listed: everything stays as it is.
+    Unreadable(String),
+}
+
+/// Watches the directory until the receiver is gone.
+///
+/// # Errors
+/// When the kernel grants no inotify instance.
+pub async fn run(directory: PathBuf, mut live: watch::Receiver<Live>, words: mpsc::Sender<Word>) -> io::Result<()> {
+    let mut watch = Watch::new(&directory)?;
+    let mut sweeper = Sweeper { directory, cache: BTreeMap::new() };
+    let mut told: Option<Result<Listing, String>> = None;
+    loop {
+        watch.aim();
+        let (back, mut found) = sweep(sweeper).await?;
+        sweeper = back;
+        if loses_a_file(told.as_ref(), &found) {
+            tokio::time::sleep(REMOVAL_SETTLES).await;
+            let (back, again) = sweep(sweeper).await?;
+            (sweeper, found) = (back, again);
+        }
+        if told.as_ref() != Some(&found) {
+            let word = match found.clone() {
+                Ok(listing) => Word::Listing(listing),
+                Err(reason) => Word::Unreadable(reason),
+            };
+            if words.send(word).await.is_err() {
+                return Ok(());
+            }
+            told = Some(found);
+        }
+        let pause = live.borrow_and_update().file_check_frequency;
+        tokio::select! {
+            // Cancel-safe, see there. It does not end.
+            happened = watch.happened() => match happened {
+                Ok(happened) => sweeper.forget(&happened.names),
+                Err(error) => {
+                    tracing::warn!(%error, "inotify failed; trying again");
+                    tokio::time::sleep(RETRY).await;
+                }
+            },
+            // Cancel-safe: a timer.
+            () = tokio::time::sleep(pause) => {}
+            // Cancel-safe: a value. Closing means that the agent ends.
+            changed = live.changed() => if changed.is_err() { return Ok(()) },
+            // Cancel-safe: a state.
+            () = words.closed() => return Ok(()),
+        }
+    }
+}
+
+fn loses_a_file(told: Option<&Result<Listing, String>>, found: &Result<Listing, String>) -> bool {
+    let (Some(Ok(before)), Ok(now)) = (told, found) else { return false };
+    before.iter().any(|(name, seen)| !matches!(seen, Seen::Ignored { .. }) && !now.contains_key(name))
+}
+
+/// File systems can be slow, or hang: never on the agent's own thread.
+async fn sweep(mut sweeper: Sweeper) -> io::Result<(Sweeper, Result<Listing, String>)> {
+    let swept = tokio::task::spawn_blocking(move || {
+        let found = sweeper.sweep();
+        (sweeper, found)
+    });
+    swept.await.map_err(io::Error::other)
+}
+
+/// Looks, and remembers.
+struct Sweeper {
+    directory: PathBuf,
+    cache: BTreeMap<String, Cached>,
+}
+
+impl Sweeper {
+    /// Files that have to be read again even if nothing about them seems to have changed.
+    fn forget(&mut self, names: &[OsString]) {
+        for name in names.iter().filter_map(|n| n.to_str()) {
+            self.cache.remove(name);
+        }
+    }
+
+    fn sweep(&mut self) -> Result<Listing, String> {
+        let names = names(&self.directory).map_err(|error| {
+            let directory = self.directory.display();
+            match error.kind() {
+                io::ErrorKind::NotFound => format!("{directory} does not exist; it is picked up when it appears"),
+                _ => format!("{directory} cannot be listed: {error}"),
+            }
+        })?;
+        let mut before = std::mem::take(&mut self.cache);
+        for name in names {
+            if let Some(now) = look(&self.directory, &name, before.remove(&name)) {
+                self.cache.insert(name, now);
+            }
+        }
+        Ok(self.cache.iter().map(|(name, cached)| (name.clone(), cached.seen.clone())).collect())
+    }
+}
+
+fn names(directory: &Path) -> io::Result<Vec<String>> {
+    let entries = std::fs::read_dir(directory)?;
+    // A name that is not UTF-8 is no manifest's.
+    entries.filter_map(|entry| entry.map(|e| e.file_name().into_string().ok()).transpose()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    struct Fixture {
+        _root: tempfile::TempDir,
+        directory: PathBuf,
+        words: mpsc::Receiver<Word>,
+        _live: watch::Sender<Live>,
+    }
+
+    /// The periodic look is far away: what is seen is seen by events.
+    fn start(exists: bool) -> Fixture {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("manifests");
+        if exists {
+            fs::create_dir(&directory).unwrap();
+        }
+        let live = crate::config::load(&crate::config::Settings::default(), None).unwrap().live;
+        let (live, receiver) = watch::channel(Live { file_check_frequency: Duration::from_secs(3600), ..live });
+        let (sender, words) = mpsc::channel(1);
+        tokio::spawn(run(directory.clone(), receiver, sender));
+        Fixture { _root: root, directory, words, _live: live }
+    }
+
+    impl Fixture {
+        async fn next(&mut self) -> Result<String, String> {
+            let word = tokio::time::timeout(Duration::from_secs(5), self.words.recv()).await.expect("a word in time");
+            match word.expect("the source lives") {
+                Word::Unreadable(reason) => Err(reason),
+                Word::Listing(listing) => Ok(listing
+                    .iter()
+                    .map(|(name, seen)| {
+                        let kind = match seen {
+                            Seen::Good { .. } => "good",
+                            Seen::Bad { .. } => "bad",
+                            Seen::Busy => "busy",
+                            Seen::Ignored { .. } => "ignored",
+                        };
+                        format!("{name} {kind}")
+                    })
+                    .collect::<Vec<_>>()
+                    .join(", ")),
+            }
+        }
+
+        async fn until(&mut self, wanted: &str) {
+            while self.next().await.as_deref() != Ok(wanted) {}
+        }
+    }
+
+    const POD: &str = "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: a, image: i}]}}";
+
+    #[tokio::test]
+    async fn files_are_taken_when_they_are_closed_moved_linked_and_removed() {
+        let mut f = start(true);
+        assert_eq!(f.next().await.as_deref(), Ok(""));
+        fs::write(f.directory.join("a.yaml"), POD).unwrap();
+        f.until("a.yaml good").await;
+        fs::rename(f.directory.join("a.yaml"), f.directory.join("b.yaml")).unwrap();
+        assert_eq!(f.next().await.as_deref(), Ok("b.yaml good"));
+        fs::write(f.directory.join("b.yaml"), "kind: [").unwrap();
+        f.until("b.yaml bad").await;
+        fs::write(f.directory.join("x~"), "").unwrap();
+        f.until("b.yaml bad, x~ ignored").await;
+        fs::remove_file(f.directory.join("b.yaml")).unwrap();
+        f.until("x~ ignored").await;
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_replaced_by_way_of_nothing_is_never_gone() {
+        let mut f = start(true);
+        assert_eq!(f.next().await.as_deref(), Ok(""));
+        fs::write(f.directory.join("a.yaml"), POD).unwrap();
+        f.until("a.yaml good").await;
+        fs::rename(f.directory.join("a.yaml"), f.directory.join("a.yaml~")).unwrap();
+        tokio::time::sleep(REMOVAL_SETTLES / 4).await;
+        fs::write(f.directory.join("a.yaml"), POD.replace("image: i", "image: j")).unwrap();
+        let next = f.next().await;
+        assert!(next.as_ref().is_ok_and(|n| n.contains("a.yaml good") || n.contains("a.yaml busy")), "{next:?}");
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_appears_goes_and_comes_back_is_followed() {
+        let mut f = start(false);
+        assert!(f.next().await.is_err());
+        fs::create_dir(&f.directory).unwrap();
+        assert_eq!(f.next().await.as_deref(), Ok(""));
+        fs::write(f.directory.join("a.yaml"), POD).unwrap();
+        f.until("a.yaml good").await;
+        let away = f.directory.with_extension("away");
+        fs::rename(&f.directory, &away).unwrap();
+        assert!(f.next().await.unwrap_err().contains("does not exist"));
+        fs::rename(&away, &f.directory).unwrap();
+        assert_eq!(f.next().await.as_deref(), Ok("a.yaml good"));
+    }
+}

@@ -1,0 +1,343 @@
+//! What the agent keeps about a pod on disk: `STATE/pods/UID/pod.json`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use podwright_core::manifest::{self, Document};
+use podwright_core::pod::observe::{Deletion, Observed};
+use podwright_core::time::Time;
+use podwright_shim::proto::Stamp;
+use podwright_sys::durable::{self, Durability};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::clock::Clock;
+use crate::source::decide::Claim;
+
+/// Version of the file. A field may be added with `#[serde(default)]`; any other change raises it.
+const VERSION: u32 = 1;
+
+/// What must be known of a pod after a restart of the agent, besides its records.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kept {
+    /// The object and where it came from.
+    pub claim: Claim,
+    /// When this run of it was accepted.
+    pub accepted_at: Time,
+    /// Sandboxes of earlier runs have smaller numbers.
+    pub first_sandbox: u32,
+    /// Sandboxes with smaller numbers are to be replaced (`podwright restart`).
+    pub restart_below: u32,
+    /// When that was asked for.
+    pub restart_at: Option<Time>,
+    /// The request to remove it.
+    pub deletion: Option<Deletion>,
+    /// A volume over its limit: when, and the message.
+    pub evicted: Option<(Time, String)>,
+    /// Set when it will never do anything again.
+    pub ended: Option<Ended>,
+}
+
+/// The end of a pod.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ended {
+    /// When it ended.
+    pub at: Time,
+    /// Its last `v1.PodStatus`.
+    pub status: Value,
+    /// It is no longer wanted by any file (or was deleted by hand): not listed, but readable.
+    pub archived: bool,
+}
+
+impl Kept {
+    /// A pod that was just accepted.
+    pub fn new(claim: Claim, now: Time) -> Kept {
+        Kept {
+            claim,
+            accepted_at: now,
+            first_sandbox: 1,
+            restart_below: 0,
+            restart_at: None,
+            deletion: None,
+            evicted: None,
+            ended: None,
+        }
+    }
+
+    /// The pod as written and resolved.
+    pub fn document(&self) -> &Arc<Document> {
+        &self.claim.object
+    }
+
+    /// Takes over what has to be kept; `true` if something was new.
+    pub fn follow(&mut self, observed: &Observed) -> bool {
+        let before = self.clone();
+        self.accepted_at = observed.accepted_at;
+        self.first_sandbox = observed.first_sandbox;
+        self.restart_below = observed.restart_below;
+        self.restart_at = observed.restart_at;
+        self.deletion = observed.deletion;
+        self.evicted.clone_from(&observed.evicted);
+        *self != before
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PodFile {
+    version: u32,
+    /// Of the boot in which the stamps' boot times were taken.
+    boot_id: String,
+    file: String,
+    digest: String,
+    suppressed: bool,
+    manifest: Value,
+    accepted_at: Stamp,
+    first_sandbox: u32,
+    restart_below: u32,
+    restart_at: Option<Stamp>,
+    deletion: Option<DeletionFile>,
+    evicted: Option<(Stamp, String)>,
+    ended: Option<EndedFile>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DeletionFile {
+    requested_at: Stamp,
+    deadline: Stamp,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct EndedFile {
+    at: Stamp,
+    status: Value,
+    archived: bool,
+}
+
+/// A file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeptError {
+    /// It cannot be read.
+    #[error("cannot be read")]
+    Read(#[from] std::io::Error),
+    /// It is not what an agent writes.
+    #[error("is damaged")]
+    Damaged(#[from] serde_json::Error),
+    /// Another version wrote it.
+    #[error("has version {found}, and this podwright reads version {VERSION}; go back to the newer podwright")]
+    Version {
+        /// What was found.
+        found: u32,
+    },
+    /// This version refuses the pod.
+    #[error("describes a pod that this podwright does not accept: {problems}")]
+    Refused {
+        /// Why.
+        problems: String,
+    },
+}
+
+impl Kept {
+    /// Reads a `pod.json`.
+    ///
+    /// # Errors
+    /// When there is none, or it is not usable.
+    pub fn read(path: &Path, clock: &Clock) -> Result<Kept, KeptError> {
+        let stored: PodFile = serde_json::from_slice(&std::fs::read(path)?)?;
+        if stored.version != VERSION {
+            return Err(KeptError::Version { found: stored.version });
+        }
+        let document = manifest::from_value(&stored.manifest).map_err(|problems| KeptError::Refused {
+            problems: problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+        })?;
+        let time = |stamp| clock.time_of(stamp, &stored.boot_id);
+        Ok(Kept {
+            claim: Claim {
+                file: stored.file,
+                digest: stored.digest,
+                object: Arc::new(document),
+                suppressed: stored.suppressed,
+            },
+            accepted_at: time(stored.accepted_at),
+            first_sandbox: stored.first_sandbox,
+            restart_below: stored.restart_below,
+            restart_at: stored.restart_at.map(time),
+            deletion: stored
+                .deletion
+                .map(|d| Deletion { requested_at: time(d.requested_at), deadline: time(d.deadline) }),
+            evicted: stored.evicted.map(|(at, message)| (time(at), message)),
+            ended: stored.ended.map(|e| Ended { at: time(e.at), status: e.status, archived: e.archived }),
+        })
+    }
+
+    /// Writes a `pod.json`, making its directory.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn write(&self, path: &Path, clock: &Clock, durability: Durability) -> anyhow::Result<()> {
+        let stamp = |time: Time| clock.stamp_of(time);
+        let file = PodFile {
+            version: VERSION,
+            boot_id: clock.boot_id().to_owned(),
+            file: self.claim.file.clone(),
+            digest: self.claim.digest.clone(),
+            suppressed: self.claim.suppressed,
+            manifest: self.claim.object.manifest.clone(),
+            accepted_at: stamp(self.accepted_at),
+            first_sandbox: self.first_sandbox,
+            restart_below: self.restart_below,
+            restart_at: self.restart_at.map(stamp),
+            deletion: self
+                .deletion
+                .map(|d| DeletionFile { requested_at: stamp(d.requested_at), deadline: stamp(d.deadline) }),
+            evicted: self.evicted.clone().map(|(at, message)| (stamp(at), message)),
+            ended: self
+                .ended
+                .clone()
+                .map(|e| EndedFile { at: stamp(e.at), status: e.status, archived: e.archived }),
+        };
+        let text = serde_json::to_vec(&file)?;
+        if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory)?;
+            if durability == Durability::Synced
+                && let Some(above) = directory.parent()
+            {
+                durable::sync_directory(above)?;
+            }
+        }
+        Ok(durable::write_atomic(path, &text, durability)?)
+    }
+}
+
+/// Writes a pod's file beside its worker, in order; of several waiting states only the newest.
+#[derive(Debug)]
+pub struct Saver {
+    states: mpsc::UnboundedSender<Save>,
+    task: JoinHandle<()>,
+}
+
+struct Save {
+    kept: Kept,
+    written: Option<oneshot::Sender<()>>,
+}
+
+impl Saver {
+    /// Starts with nothing to write.
+    pub fn start(path: std::path::PathBuf, clock: Arc<Clock>) -> Saver {
+        let (states, mut receiver) = mpsc::unbounded_channel::<Save>();
+        let task = tokio::spawn(async move {
+            while let Some(mut save) = receiver.recv().await {
+                let mut waiting: Vec<_> = save.written.take().into_iter().collect();
+                while let Ok(newer) = receiver.try_recv() {
+                    save.kept = newer.kept;
+                    waiting.extend(newer.written);
+                }
+                let (path, clock) = (path.clone(), Arc::clone(&clock));
+                let shown = path.display().to_string();
+                let job = move || save.kept.write(&path, &clock, Durability::Synced);
+                let result = tokio::task::spawn_blocking(job).await.map_err(Into::into).flatten();
+                if let Err(error) = result {
+                    tracing::error!(file = shown, error = format!("{error:#}"), "a pod's state could not be saved; a restart of the agent would see the one before");
+                }
+                for told in waiting {
+                    // Whoever asked may have gone.
+                    let _gone = told.send(());
+                }
+            }
+        });
+        Saver { states, task }
+    }
+
+    /// Writes this soon; `written` is told when it is on disk.
+    pub fn save(&self, kept: &Kept, written: Option<oneshot::Sender<()>>) {
+        // The task ends only after `self`.
+        let _never = self.states.send(Save { kept: kept.clone(), written });
+    }
+
+    /// Waits until everything is written.
+    pub async fn finish(self) {
+        drop(self.states);
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the task that saves a pod's state failed");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document() -> Arc<Document> {
+        let text = "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: a, image: i}]}}";
+        Arc::new(manifest::parse(text, manifest::Format::Yaml).unwrap().remove(0))
+    }
+
+    fn clock(dir: &Path) -> Clock {
+        std::fs::write(dir.join("boot_id"), "b").unwrap();
+        Clock::start(&dir.join("boot_id")).unwrap()
+    }
+
+    fn full(clock: &Clock) -> Kept {
+        let now = clock.now();
+        let claim = Claim { file: "p.yaml".into(), digest: "d".into(), object: document(), suppressed: true };
+        Kept {
+            restart_at: Some(now),
+            deletion: Some(Deletion { requested_at: now, deadline: now + std::time::Duration::from_secs(3) }),
+            evicted: Some((now, "full".into())),
+            ended: Some(Ended { at: now, status: serde_json::json!({"phase": "Failed"}), archived: true }),
+            ..Kept::new(claim, now)
+        }
+    }
+
+    #[test]
+    fn it_comes_back_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = clock(dir.path());
+        let mut kept = full(&clock);
+        let path = dir.path().join("pods/u/pod.json");
+        kept.write(&path, &clock, Durability::Synced).unwrap();
+        let back = Kept::read(&path, &clock).unwrap();
+        // Lines are of the text, and the text is not kept.
+        let mut written = (*kept.claim.object).clone();
+        written.line = None;
+        kept.claim.object = Arc::new(written);
+        assert_eq!(back, kept);
+    }
+
+    #[test]
+    fn what_cannot_be_used_says_why() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = clock(dir.path());
+        let path = dir.path().join("pod.json");
+        assert!(matches!(Kept::read(&path, &clock), Err(KeptError::Read(_))));
+        std::fs::write(&path, "{").unwrap();
+        assert!(matches!(Kept::read(&path, &clock), Err(KeptError::Damaged(_))));
+        full(&clock).write(&path, &clock, Durability::Rename).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replace("\"version\":1", "\"version\":9")).unwrap();
+        assert!(Kept::read(&path, &clock).unwrap_err().to_string().contains("version 9"));
+        std::fs::write(&path, text.replace("\"image\"", "\"imag\"")).unwrap();
+        assert!(Kept::read(&path, &clock).unwrap_err().to_string().contains("imag"));
+    }
+
+    #[tokio::test]
+    async fn the_newest_state_is_on_disk_in_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(clock(dir.path()));
+        let path = dir.path().join("pod.json");
+        let saver = Saver::start(path.clone(), Arc::clone(&clock));
+        let mut kept = full(&clock);
+        for n in 0..20 {
+            kept.first_sandbox = n;
+            saver.save(&kept, None);
+        }
+        let (sender, written) = oneshot::channel();
+        saver.save(&kept, Some(sender));
+        written.await.unwrap();
+        assert_eq!(Kept::read(&path, &clock).unwrap().first_sandbox, 19);
+        saver.finish().await;
+    }
+}

@@ -1,0 +1,488 @@
+//! Which pods there are: listings of the directory and commands become workers that begin and end.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use podwright_sys::durable::Durability;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use super::kept::{Ended, Kept};
+use super::pod::{self, Finished, Gate, Input};
+use super::recover::{self, Beginning};
+use super::slot::{Act, Slot, Stage};
+use super::{Context, publish, setup};
+use crate::config::Live;
+use crate::paths::PodPaths;
+use crate::server::command::{Accepted, Command, Refused, Reply};
+use crate::source::decide::{Change, Claim, Claims, decide};
+use crate::source::directory::Word;
+use crate::source::{Identity, Listing};
+use crate::status::{EventInput, FileReport, FileState, PodKey, Retention, Subject};
+
+/// How long the agent waits for its workers when it ends. What they have not written by then, records and shims still know.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One name's pod.
+#[derive(Default)]
+struct Place {
+    slot: Slot,
+    /// To the worker, while there is one.
+    worker: Option<mpsc::UnboundedSender<Input>>,
+    /// What is kept of it once it has ended.
+    ended: Option<Kept>,
+}
+
+/// All pods.
+pub struct Manager {
+    ctx: Arc<Context>,
+    places: HashMap<Identity, Place>,
+    claims: Claims,
+    /// Uids of ended pods whose file on disk says that the name stays away.
+    suppressed: HashMap<Identity, String>,
+    workers: JoinSet<(Identity, Option<Finished>)>,
+    reports: BTreeMap<String, FileReport>,
+    /// When an ended pod will be too old.
+    prune_at: Option<podwright_core::time::Time>,
+}
+
+/// What the manager listens to.
+pub struct Inputs {
+    /// From the directory.
+    pub words: mpsc::Receiver<Word>,
+    /// From the API.
+    pub commands: mpsc::Receiver<Command>,
+    /// The node's settings.
+    pub live: watch::Receiver<Live>,
+    /// Becomes true when the agent ends.
+    pub closing: watch::Receiver<bool>,
+}
+
+impl Manager {
+    /// Takes up the pods of an earlier agent, and waits until all of them are known and shown. They go on when `go`
+    /// becomes true.
+    pub async fn start(ctx: Arc<Context>, stored: Vec<Kept>, go: watch::Receiver<bool>) -> Manager {
+        let mut manager = Manager {
+            ctx,
+            places: HashMap::new(),
+            claims: Claims::new(),
+            suppressed: HashMap::new(),
+            workers: JoinSet::new(),
+            reports: BTreeMap::new(),
+            prune_at: None,
+        };
+        let mut waiting = Vec::new();
+        for kept in stored {
+            waiting.extend(manager.restore(kept, &go));
+        }
+        for ready in waiting {
+            // An error: the worker has ended; nothing to wait for.
+            let _ended = ready.await;
+        }
+        manager.prune();
+        manager
+    }
+
+    /// Takes up one pod; the receiver is told when it is shown.
+    fn restore(&mut self, kept: Kept, go: &watch::Receiver<bool>) -> Option<oneshot::Receiver<()>> {
+        let pod = &kept.document().pod;
+        let identity = Identity::of(pod);
+        let wanted = kept.claim.suppressed || kept.ended.as_ref().map_or(kept.deletion.is_none(), |e| !e.archived);
+        if wanted {
+            self.claims.insert(identity.clone(), kept.claim.clone());
+        }
+        if kept.claim.suppressed {
+            self.suppressed.insert(identity.clone(), pod.uid.clone());
+        }
+        let place = self.places.entry(identity.clone()).or_default();
+        match &kept.ended {
+            Some(ended) if ended.archived || place.slot.current.is_some() => {
+                let shown = publish::pod(kept.document(), &self.ctx.fixed.node_name, kept.accepted_at, None, &ended.status);
+                if let Err(error) = self.ctx.store.restore_archived(shown, ended.at) {
+                    tracing::error!(%error, "an ended pod could not be shown");
+                }
+                None
+            }
+            Some(ended) => {
+                place.slot.current = Some((pod.uid.clone(), Stage::Ended));
+                show_ended(&self.ctx, &kept, ended);
+                place.ended = Some(kept);
+                None
+            }
+            None => {
+                let stage = if kept.deletion.is_some() { Stage::Stopping } else { Stage::Live };
+                place.slot.current = Some((pod.uid.clone(), stage));
+                let (ready, told) = oneshot::channel();
+                self.begin(identity, kept, Beginning::Resume, Some(Gate { ready, go: go.clone() }));
+                Some(told)
+            }
+        }
+    }
+
+    fn begin(&mut self, identity: Identity, kept: Kept, beginning: Beginning, gate: Option<Gate>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let place = self.places.entry(identity.clone()).or_default();
+        place.worker = Some(sender.clone());
+        place.ended = None;
+        let ctx = Arc::clone(&self.ctx);
+        self.workers.spawn(async move {
+            let finished = pod::run(ctx, kept, beginning, (sender, receiver), gate).await;
+            (identity, finished)
+        });
+    }
+
+    /// Runs until the agent ends, then lets go of the pods.
+    pub async fn run(mut self, mut inputs: Inputs) {
+        loop {
+            let prune_in = self.prune_at.map(|at| self.ctx.clock.until(at));
+            tokio::select! {
+                // Cancel-safe: a channel. Closing: the directory's task has failed, and the agent ends with it.
+                word = inputs.words.recv() => match word {
+                    Some(Word::Listing(listing)) => self.listing(&listing),
+                    Some(Word::Unreadable(reason)) => self.unreadable(&reason),
+                    None => break,
+                },
+                // Cancel-safe: a channel. Closing: the server has ended, and the agent ends with it.
+                command = inputs.commands.recv() => match command {
+                    Some(command) => self.command(command).await,
+                    None => break,
+                },
+                // Cancel-safe, says tokio. Never empty: the condition.
+                Some(ended) = self.workers.join_next(), if !self.workers.is_empty() => match ended {
+                    Ok((identity, Some(finished))) => self.finished(&identity, finished),
+                    Ok((_, None)) => {}
+                    Err(error) => tracing::error!(%error, "a pod's worker failed; its pod goes on, and is taken up by the next podwrightd"),
+                },
+                // Cancel-safe: a value. Closing: the agent ends.
+                changed = inputs.live.changed() => match changed {
+                    Ok(()) => self.settings_changed(),
+                    Err(_) => break,
+                },
+                // Cancel-safe: a timer.
+                () = tokio::time::sleep(prune_in.unwrap_or_default()), if prune_in.is_some() => self.prune(),
+                // Cancel-safe: a value. Closing: the agent ends.
+                _closing = inputs.closing.wait_for(|closing| *closing) => break,
+            }
+        }
+        self.leave().await;
+    }
+
+    async fn leave(mut self) {
+        for place in self.places.values() {
+            send(place.worker.as_ref(), Input::Leave);
+        }
+        let all = async { while self.workers.join_next().await.is_some() {} };
+        if tokio::time::timeout(LEAVE_TIMEOUT, all).await.is_err() {
+            tracing::warn!("some pods' state is still being written; leaving all the same");
+        }
+    }
+
+    fn settings_changed(&mut self) {
+        for place in self.places.values() {
+            send(place.worker.as_ref(), Input::Policy);
+        }
+        self.prune();
+    }
+
+    fn listing(&mut self, listing: &Listing) {
+        let decision = decide(&self.claims, listing);
+        self.claims = decision.claims;
+        for change in decision.changes {
+            match change {
+                Change::Add(claim) => {
+                    let identity = Identity::of(&claim.object.pod);
+                    self.lift_suppression(&identity, Some(&claim));
+                    let acts = self.places.entry(identity.clone()).or_default().slot.want(claim);
+                    self.carry_out(&identity, acts);
+                }
+                Change::Update(claim) => {
+                    let identity = Identity::of(&claim.object.pod);
+                    let acts = self.places.entry(identity.clone()).or_default().slot.update(claim);
+                    self.carry_out(&identity, acts);
+                }
+                Change::Remove(identity) => {
+                    self.lift_suppression(&identity, None);
+                    let acts = self.places.entry(identity.clone()).or_default().slot.remove();
+                    self.carry_out(&identity, acts);
+                }
+            }
+        }
+        self.report(decision.reports);
+    }
+
+    fn carry_out(&mut self, identity: &Identity, acts: Vec<Act>) {
+        for act in acts {
+            let now = self.ctx.clock.now();
+            let place = self.places.entry(identity.clone()).or_default();
+            match act {
+                Act::Begin(claim) => {
+                    let kept = Kept::new(claim, now);
+                    self.begin(identity.clone(), kept, Beginning::Run, None);
+                }
+                Act::Update(claim) => send(place.worker.as_ref(), Input::Update(Box::new(claim))),
+                Act::Stop => send(place.worker.as_ref(), Input::Delete { grace: None, suppress: None, recorded: None }),
+                Act::Refresh(claim) => {
+                    if let Some(kept) = &mut place.ended {
+                        kept.claim = claim;
+                        if let Some(ended) = &kept.ended {
+                            show_ended(&self.ctx, kept, ended);
+                        }
+                        save(&self.ctx, kept.clone());
+                    }
+                }
+                Act::Archive => {
+                    if let Some(kept) = place.ended.take() {
+                        self.archive(kept);
+                    }
+                }
+            }
+        }
+        if self.places.get(identity).is_some_and(|p| p.slot.current.is_none() && p.worker.is_none()) {
+            self.places.remove(identity);
+        }
+    }
+
+    fn archive(&mut self, mut kept: Kept) {
+        let pod = &kept.document().pod;
+        let key = PodKey { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() };
+        if let Some(ended) = &mut kept.ended {
+            ended.archived = true;
+            self.ctx.store.archive_pod(&key, ended.at);
+        }
+        save(&self.ctx, kept);
+        self.prune();
+    }
+
+    fn finished(&mut self, identity: &Identity, finished: Finished) {
+        let Finished { mut kept } = finished;
+        if let Some(claim) = self.claims.get(identity).filter(|c| c.object.pod.uid == kept.document().pod.uid) {
+            kept.claim = claim.clone();
+        }
+        if kept.claim.suppressed {
+            self.suppressed.insert(identity.clone(), kept.document().pod.uid.clone());
+        }
+        let place = self.places.entry(identity.clone()).or_default();
+        place.worker = None;
+        place.ended = Some(kept);
+        let acts = place.slot.finished();
+        self.carry_out(identity, acts);
+    }
+
+    /// A name that stayed away is wanted again, or its file is gone: the file on disk that says so is put right.
+    fn lift_suppression(&mut self, identity: &Identity, again: Option<&Claim>) {
+        let Some(uid) = self.suppressed.remove(identity) else { return };
+        if again.is_some_and(|claim| claim.object.pod.uid == uid) {
+            // The new run of the same pod writes its own.
+            return;
+        }
+        if let Some(kept) = self.places.get_mut(identity).and_then(|p| p.ended.as_mut()) {
+            kept.claim.suppressed = false;
+        }
+        let path = self.ctx.paths.state_pods().join(&uid).join("pod.json");
+        let result = Kept::read(&path, &self.ctx.clock).map_err(anyhow::Error::from).and_then(|mut kept| {
+            kept.claim.suppressed = false;
+            kept.write(&path, &self.ctx.clock, Durability::Rename)
+        });
+        if let Err(error) = result {
+            tracing::warn!(file = %path.display(), error = format!("{error:#}"), "a pod's file could not be put right");
+        }
+    }
+
+    async fn command(&mut self, command: Command) {
+        // Whoever asked may have gone.
+        match command {
+            Command::Delete { namespace, name, grace, reply } => {
+                let answer = self.delete(Identity { namespace, name }, grace).await;
+                drop(reply.send(answer));
+            }
+            Command::Restart { namespace, name, reply } => {
+                let answer = self.restart(Identity { namespace, name }).await;
+                drop(reply.send(answer));
+            }
+        }
+    }
+
+    async fn delete(&mut self, identity: Identity, grace: Option<Duration>) -> Reply {
+        let not_found = Refused::NotFound { namespace: identity.namespace.clone(), name: identity.name.clone() };
+        let Some(place) = self.places.get_mut(&identity) else { return Err(not_found) };
+        let Some((uid, stage)) = place.slot.current.clone() else { return Err(not_found) };
+        let suppress = self.claims.get_mut(&identity).map(|claim| {
+            claim.suppressed = true;
+            (claim.file.clone(), claim.digest.clone())
+        });
+        let note = suppress.as_ref().map(|(file, _)| {
+            let path = self.ctx.fixed.manifest_dir.join(file);
+            format!("it comes from {}, and stays away until that file changes", path.display())
+        });
+        place.slot.next = None;
+        match stage {
+            Stage::Live | Stage::Stopping => {
+                place.slot.current = Some((uid.clone(), Stage::Stopping));
+                let (recorded, told) = oneshot::channel();
+                send(place.worker.as_ref(), Input::Delete { grace, suppress, recorded: Some(recorded) });
+                // An error: it has come to its end meanwhile.
+                let _ended = told.await;
+            }
+            Stage::Ended => {
+                if let (Some(kept), Some((file, digest))) = (&mut place.ended, suppress) {
+                    kept.claim = Claim { file, digest, suppressed: true, ..kept.claim.clone() };
+                    self.suppressed.insert(identity.clone(), uid.clone());
+                }
+                let acts = place.slot.remove();
+                self.carry_out(&identity, acts);
+            }
+        }
+        Ok(Accepted { uid, note })
+    }
+
+    async fn restart(&mut self, identity: Identity) -> Reply {
+        let not_found = Refused::NotFound { namespace: identity.namespace.clone(), name: identity.name.clone() };
+        let Some(place) = self.places.get_mut(&identity) else { return Err(not_found) };
+        let Some((uid, stage)) = place.slot.current.clone() else { return Err(not_found) };
+        match stage {
+            Stage::Stopping => {
+                let message = format!("pod {identity} is being removed; wait until it is gone (podwright get pods -w)");
+                return Err(Refused::Conflict { message });
+            }
+            Stage::Live => {}
+            Stage::Ended => {
+                let Some(kept) = place.ended.take() else { return Err(not_found) };
+                place.slot.current = Some((uid.clone(), Stage::Live));
+                self.begin(identity.clone(), kept, Beginning::Resume, None);
+            }
+        }
+        let (recorded, told) = oneshot::channel();
+        send(self.places.get(&identity).and_then(|p| p.worker.as_ref()), Input::Restart { recorded });
+        match told.await {
+            Ok(()) => Ok(Accepted { uid, note: None }),
+            Err(_) => Err(Refused::Conflict { message: format!("pod {identity} has just come to its end; restart it again") }),
+        }
+    }
+
+    /// Tells what is new about the files: in the log, as events, in the list.
+    fn report(&mut self, reports: Vec<FileReport>) {
+        let mut next = BTreeMap::new();
+        for mut report in reports {
+            let path = self.ctx.fixed.manifest_dir.join(&report.file).display().to_string();
+            report.file.clone_from(&path);
+            if self.reports.get(&path).is_none_or(|old| (old.state, &old.problems) != (report.state, &report.problems)) {
+                self.tell(&report);
+            }
+            next.insert(path, report);
+        }
+        self.reports = next;
+        self.ctx.store.set_files(self.reports.values().cloned().collect());
+    }
+
+    fn tell(&self, report: &FileReport) {
+        for problem in &report.problems {
+            match report.state {
+                FileState::Rejected => {
+                    tracing::warn!(file = report.file, "manifest rejected: {problem}");
+                    self.file_event(&report.file, problem.clone());
+                }
+                FileState::Ok => tracing::info!(file = report.file, "{problem}"),
+                FileState::Ignored => tracing::debug!(file = report.file, "{problem}"),
+            }
+        }
+    }
+
+    fn unreadable(&mut self, reason: &str) {
+        tracing::warn!("{reason}; its pods go on");
+        let file = self.ctx.fixed.manifest_dir.display().to_string();
+        self.file_event(&file, reason.to_owned());
+        let problems = vec![reason.to_owned()];
+        self.reports.insert(file.clone(), FileReport { file, state: FileState::Rejected, pods: vec![], problems });
+        self.ctx.store.set_files(self.reports.values().cloned().collect());
+    }
+
+    fn file_event(&self, path: &str, message: String) {
+        self.ctx.store.record_event(EventInput {
+            subject: Subject::File { path: path.to_owned() },
+            reason: "FailedValidation".to_owned(),
+            message,
+            warning: true,
+            at: self.ctx.clock.now(),
+        });
+    }
+
+    /// Forgets ended pods that are too old or too many, with all they left.
+    fn prune(&mut self) {
+        let (age, pods) = {
+            let live = self.ctx.live.borrow();
+            (live.retention_age, live.retention_pods)
+        };
+        let pruned = self.ctx.store.prune(Retention { age, pods }, self.ctx.clock.now());
+        self.prune_at = pruned.next;
+        for key in pruned.removed {
+            if self.suppressed.values().any(|uid| *uid == key.uid) {
+                continue;
+            }
+            let paths = self.ctx.paths.ended(&key.namespace, &key.name, &key.uid);
+            tokio::task::spawn_blocking(move || forget(&paths));
+        }
+    }
+}
+
+fn send(worker: Option<&mpsc::UnboundedSender<Input>>, input: Input) {
+    if let Some(worker) = worker {
+        // It may have come to its end; then its last word is on its way here.
+        let _ended = worker.send(input);
+    }
+}
+
+fn show_ended(ctx: &Context, kept: &Kept, ended: &Ended) {
+    let shown = publish::pod(kept.document(), &ctx.fixed.node_name, kept.accepted_at, None, &ended.status);
+    if let Err(error) = ctx.store.put_pod(shown, ctx.clock.now()) {
+        tracing::error!(%error, "an ended pod could not be shown");
+    }
+}
+
+fn save(ctx: &Arc<Context>, kept: Kept) {
+    let ctx = Arc::clone(ctx);
+    tokio::task::spawn_blocking(move || {
+        let path = ctx.paths.pod(&kept.document().pod).file();
+        if let Err(error) = kept.write(&path, &ctx.clock, Durability::Synced) {
+            tracing::error!(file = %path.display(), error = format!("{error:#}"), "an ended pod's state could not be saved");
+        }
+    });
+}
+
+fn forget(paths: &PodPaths) {
+    for path in [&paths.state, &paths.log] {
+        if let Err(error) = setup::remove_tree(path) {
+            tracing::warn!(path = %path.display(), %error, "what an ended pod left could not be removed");
+        }
+    }
+}
+
+/// Reads what is kept of every pod, and removes sandboxes that belong to none.
+///
+/// # Errors
+/// When the state directory cannot be listed.
+pub fn load(ctx: &Context) -> io::Result<Vec<Kept>> {
+    std::fs::create_dir_all(ctx.paths.state_pods())?;
+    let mut stored = Vec::new();
+    let mut known = Vec::new();
+    for entry in std::fs::read_dir(ctx.paths.state_pods())? {
+        let entry = entry?;
+        let path = entry.path().join("pod.json");
+        match Kept::read(&path, &ctx.clock) {
+            Ok(kept) => stored.push(kept),
+            // Its records stay: attempts go on counting if the pod comes again.
+            Err(super::kept::KeptError::Read(error)) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => tracing::error!(
+                file = %path.display(),
+                error = crate::preflight::chain(&error),
+                "a pod is left as it is, since what is kept of it cannot be used"
+            ),
+        }
+        known.push(entry.file_name());
+    }
+    recover::remove_strays(ctx, &known);
+    // The newest of a name last, so that it decides what is in force.
+    stored.sort_by_key(|kept| (kept.ended.is_none(), kept.ended.as_ref().map(|e| (!e.archived, e.at))));
+    Ok(stored)
+}

@@ -1,0 +1,84 @@
+//! The workers: one task per pod uid, the only callers of the state machine.
+//!
+//! [`manager`] says which pods there are: it takes listings and commands, and keeps at most one worker per name.
+//! [`pod`] is a worker: it merges what happens into events, asks the machine for a plan, and has the plan's steps carried
+//! out by others ([`sandbox`], [`start`], [`crate::probe`]) without ever waiting for one of them.
+
+pub mod kept;
+pub mod manager;
+mod pod;
+mod publish;
+mod records;
+mod recover;
+mod sandbox;
+mod setup;
+mod slot;
+mod start;
+mod volumes;
+
+pub use publish::event as event_of;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use podwright_core::bundle::NodeFacts;
+use podwright_core::pod::NodePolicy;
+use podwright_core::pod::backoff::Curve;
+use podwright_image::BundleStore;
+use podwright_sys::cgroup::Cgroup;
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::config::{Fixed, Live};
+use crate::paths::Paths;
+use crate::shim::ShimBinary;
+use crate::status::Store;
+
+/// What every worker shares.
+#[derive(Debug)]
+pub struct Context {
+    /// Time.
+    pub clock: Arc<Clock>,
+    /// Directories.
+    pub paths: Paths,
+    /// Settings that do not change.
+    pub fixed: Fixed,
+    /// Settings that do.
+    pub live: watch::Receiver<Live>,
+    /// Where status and events go.
+    pub store: Store,
+    /// Bundles by image name.
+    pub bundles: BundleStore,
+    /// The shim.
+    pub shim: ShimBinary,
+    /// The OCI runtime.
+    pub runtime: PathBuf,
+    /// All pods' cgroup.
+    pub cgroup_root: Cgroup,
+    /// Where the cgroup v2 file system is mounted.
+    pub cgroup_mount: PathBuf,
+    /// Those of cpu, memory and pids that pods' cgroups have.
+    pub controllers: Vec<&'static str>,
+    /// What OCI specs depend on.
+    pub node: NodeFacts,
+    /// The node's host name.
+    pub host_name: String,
+    /// The node's address, for pods in its network.
+    pub host_ip: Option<String>,
+}
+
+impl Context {
+    /// What the node sets for all its pods, now.
+    pub fn policy(&self) -> NodePolicy {
+        let live = self.live.borrow();
+        NodePolicy {
+            start_gate: live.sidecar_start_gate,
+            crash_backoff: Curve { initial: live.back_off_initial, max: live.back_off_max },
+            host_ip: self.host_ip.clone(),
+        }
+    }
+
+    fn controls(&self, controller: &str) -> bool {
+        self.controllers.contains(&controller)
+    }
+}

@@ -1,0 +1,533 @@
+//! One pod: what happens becomes events, the machine's plans become orders to others. Nothing here waits for a step.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::PodStatus;
+use podwright_core::pod::Machine;
+use podwright_core::pod::observe::{Event, Memo, ProbeKind, ProbeOutcome};
+use podwright_core::pod::plan::{Plan, Step};
+use podwright_core::pod::spec::{Probe, ProbeAction};
+use podwright_core::time::Time;
+use podwright_shim::proto::{self, ExecResult, InstanceId, Record, Request, StartRequest};
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
+
+use super::kept::{Ended, Kept, Saver};
+use super::recover::{self, Beginning, Recovered};
+use super::sandbox::{self, Handle, Order, Origin, Sandbox, Word};
+use super::start::{self, Refused};
+use super::{Context, publish, records, setup, volumes};
+use crate::paths::PodPaths;
+use crate::probe;
+use crate::source::decide::Claim;
+
+/// How often disk volumes with a limit are measured.
+const MEASURE_EVERY: Duration = Duration::from_secs(10);
+/// The signal that asks a container to stop (SIGTERM).
+const STOP_SIGNAL: i32 = 15;
+
+/// What a worker is told.
+pub(super) enum Input {
+    /// The same pod as written anew, or in another file.
+    Update(Box<Claim>),
+    /// It is to be removed.
+    Delete {
+        /// Overrides the spec's grace period.
+        grace: Option<Duration>,
+        /// By hand: it stays away until this file, whose bytes have this digest, changes.
+        suppress: Option<(String, String)>,
+        /// Told when the request would survive a power cut.
+        recorded: Option<oneshot::Sender<()>>,
+    },
+    /// `podwright restart`.
+    Restart {
+        /// As above.
+        recorded: oneshot::Sender<()>,
+    },
+    /// The node's settings have changed.
+    Policy,
+    /// The agent ends; the pod goes on.
+    Leave,
+    /// From the sandbox of that number.
+    Sandbox(u32, Word),
+    /// A start is prepared, or not.
+    Prepared {
+        /// Index of the container.
+        container: usize,
+        /// The attempt.
+        attempt: u32,
+        /// The sandbox it was prepared for.
+        sandbox: u32,
+        /// What to tell the shim.
+        result: Result<Box<StartRequest>, Refused>,
+    },
+    /// A probe from the agent is through.
+    Probed {
+        /// Index of the container.
+        container: usize,
+        /// The attempt.
+        attempt: u32,
+        /// Which.
+        kind: ProbeKind,
+        /// How it went.
+        outcome: ProbeOutcome,
+    },
+    /// A disk volume is over its limit.
+    OverLimit(String),
+}
+
+/// A worker's last word: the pod will never do anything again.
+pub(super) struct Finished {
+    /// What is kept of it; `ended` is set.
+    pub(super) kept: Kept,
+}
+
+/// One worker.
+pub(super) struct Worker {
+    ctx: Arc<Context>,
+    kept: Kept,
+    paths: PodPaths,
+    machine: Machine,
+    saver: Saver,
+    sandbox: Option<Handle>,
+    /// Starts that are being prepared, and what to tell the shim right after each.
+    preparing: HashMap<(usize, u32), Vec<Request>>,
+    /// Exec probes under way, by their number.
+    execs: HashMap<u64, (usize, u32, ProbeKind)>,
+    next_exec: u64,
+    measuring: Option<AbortHandle>,
+    /// What the shim was told to remember last.
+    remembered: Memo,
+    /// What was published last, besides the status.
+    shown: Option<(PodStatus, Kept)>,
+    /// A step was answered at once: decide again.
+    answered: bool,
+    sender: mpsc::UnboundedSender<Input>,
+    receiver: mpsc::UnboundedReceiver<Input>,
+}
+
+/// Runs a pod to its end, or until the agent leaves it (`None`).
+///
+/// `ready` is told once the pod's state is known and shown; the worker then waits for `go`.
+pub(super) async fn run(
+    ctx: Arc<Context>,
+    mut kept: Kept,
+    beginning: Beginning,
+    (sender, receiver): (mpsc::UnboundedSender<Input>, mpsc::UnboundedReceiver<Input>),
+    gate: Option<Gate>,
+) -> Option<Finished> {
+    let paths = ctx.paths.pod(&kept.document().pod);
+    let Recovered { observed, memo, sandbox } =
+        recover::recover(&ctx, &mut kept, &paths, beginning, &sender, Input::Sandbox).await;
+    let spec = kept.document().pod.clone();
+    let mut worker = Worker {
+        machine: Machine::new(spec, ctx.policy(), observed, memo.clone()),
+        saver: Saver::start(paths.file(), Arc::clone(&ctx.clock)),
+        next_exec: u64::try_from(ctx.clock.stamp().boot_ns).unwrap_or(0),
+        remembered: memo,
+        ctx,
+        kept,
+        paths,
+        sandbox,
+        preparing: HashMap::new(),
+        execs: HashMap::new(),
+        measuring: None,
+        shown: None,
+        answered: false,
+        sender,
+        receiver,
+    };
+    if worker.sandbox.is_some() {
+        worker.measure();
+    }
+    if beginning == Beginning::Run {
+        worker.saver.save(&worker.kept, None);
+    }
+    if let Some(gate) = gate {
+        worker.show_as_found();
+        gate.pass().await;
+    }
+    worker.live().await
+}
+
+/// Holds recovered pods back until the API shows all of them.
+pub(super) struct Gate {
+    /// Told when the pod is shown.
+    pub(super) ready: oneshot::Sender<()>,
+    /// Becomes true when all go on.
+    pub(super) go: tokio::sync::watch::Receiver<bool>,
+}
+
+impl Gate {
+    async fn pass(mut self) {
+        // Whoever waited has gone: the agent ends.
+        let _gone = self.ready.send(());
+        let _gone = self.go.wait_for(|go| *go).await;
+    }
+}
+
+impl Worker {
+    async fn live(mut self) -> Option<Finished> {
+        loop {
+            while let Ok(input) = self.receiver.try_recv() {
+                if !self.take(input) {
+                    self.saver.finish().await;
+                    return None;
+                }
+            }
+            let now = self.ctx.clock.now();
+            let plan = self.machine.plan(now);
+            if self.kept.follow(self.machine.observed()) {
+                self.saver.save(&self.kept, None);
+            }
+            for step in &plan.steps {
+                self.carry_out(step);
+            }
+            self.remember(&plan);
+            self.publish(&plan, now);
+            if plan.finished {
+                return Some(self.finish(now).await);
+            }
+            if std::mem::take(&mut self.answered) {
+                continue;
+            }
+            let pause = plan.wake_at.map(|at| self.ctx.clock.until(at));
+            let input = tokio::select! {
+                // Cancel-safe: a channel. It cannot close, `self` holds a sender.
+                input = self.receiver.recv() => input,
+                // Cancel-safe: a timer.
+                () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => None,
+            };
+            if let Some(input) = input
+                && !self.take(input)
+            {
+                self.saver.finish().await;
+                return None;
+            }
+        }
+    }
+
+    /// Takes an input in; `false`: leave.
+    fn take(&mut self, input: Input) -> bool {
+        match input {
+            Input::Leave => return false,
+            Input::Policy => self.machine.set_policy(self.ctx.policy()),
+            Input::Update(claim) => {
+                self.kept.claim = *claim;
+                self.machine.update(self.kept.document().pod.clone());
+                self.saver.save(&self.kept, None);
+            }
+            Input::Delete { grace, suppress, recorded } => {
+                if let Some((file, digest)) = suppress {
+                    self.kept.claim = Claim { file, digest, suppressed: true, ..self.kept.claim.clone() };
+                }
+                self.apply(Event::Delete { grace });
+                self.record(recorded);
+            }
+            Input::Restart { recorded } => {
+                self.kept.ended = None;
+                self.apply(Event::Restart);
+                self.record(Some(recorded));
+            }
+            Input::Sandbox(number, word) => self.heard(number, word),
+            Input::Prepared { container, attempt, sandbox, result } => {
+                self.prepared(container, attempt, sandbox, result);
+            }
+            Input::Probed { container, attempt, kind, outcome } => {
+                self.apply(Event::Probed { container, attempt, kind, outcome });
+            }
+            Input::OverLimit(message) => self.apply(Event::Evict { message }),
+        }
+        true
+    }
+
+    fn apply(&mut self, event: Event) {
+        let now = self.ctx.clock.now();
+        self.machine.apply(event, now);
+    }
+
+    fn record(&mut self, recorded: Option<oneshot::Sender<()>>) {
+        self.kept.follow(self.machine.observed());
+        self.saver.save(&self.kept, recorded);
+    }
+
+    fn heard(&mut self, number: u32, word: Word) {
+        if self.sandbox.as_ref().is_none_or(|s| s.number != number) {
+            return;
+        }
+        match word {
+            Word::Up { created_at, pid, instances, memo: _ } => {
+                if let Some(sandbox) = &mut self.sandbox {
+                    sandbox.pid = Some(pid);
+                }
+                self.apply(Event::SandboxReady { number, created_at });
+                for record in &instances {
+                    self.instance(record);
+                }
+                // Their answers may have been lost with the connection.
+                for (_, (container, attempt, kind)) in std::mem::take(&mut self.execs) {
+                    let outcome = ProbeOutcome::Error("the connection to the shim broke".to_owned());
+                    self.apply(Event::Probed { container, attempt, kind, outcome });
+                }
+                self.measure();
+            }
+            Word::Said(proto::Event::Instance(record)) => self.instance(&record),
+            Word::Said(proto::Event::ExecDone { seq, result, output }) => self.exec_done(seq, &result, &output),
+            // The sandbox's task handles these itself.
+            Word::Said(proto::Event::State { .. } | proto::Event::Failed { .. }) => {}
+            Word::Failed(message) => {
+                self.forget_sandbox();
+                self.apply(Event::SandboxFailed { number, message });
+            }
+            Word::Gone(completed) => {
+                self.forget_sandbox();
+                for record in &completed {
+                    self.instance(record);
+                }
+                self.apply(Event::SandboxGone { number });
+            }
+        }
+    }
+
+    fn forget_sandbox(&mut self) {
+        self.sandbox = None;
+        self.preparing.clear();
+        self.execs.clear();
+        self.remembered = Memo::default();
+        if let Some(measuring) = self.measuring.take() {
+            measuring.abort();
+        }
+    }
+
+    fn instance(&mut self, record: &Record) {
+        if let Some((container, instance)) = records::instance(record, self.machine.spec(), &self.ctx.clock) {
+            self.apply(Event::Instance { container, instance });
+        }
+    }
+
+    fn exec_done(&mut self, seq: u64, result: &ExecResult, output: &str) {
+        let Some((container, attempt, kind)) = self.execs.remove(&seq) else { return };
+        let outcome = match result {
+            ExecResult::Exited { code: 0 } => ProbeOutcome::Success,
+            ExecResult::Exited { code } => ProbeOutcome::Failure(format!("command exited with {code}: {}", output.trim_end())),
+            ExecResult::TimedOut => {
+                let timeout = self.probe_of(container, kind).map(|p| p.timeout).unwrap_or_default();
+                ProbeOutcome::Failure(format!("command timed out after {timeout:?}: {}", output.trim_end()))
+            }
+            ExecResult::Error { message } => ProbeOutcome::Error(message.clone()),
+        };
+        self.apply(Event::Probed { container, attempt, kind, outcome });
+    }
+
+    fn probe_of(&self, container: usize, kind: ProbeKind) -> Option<&Probe> {
+        let container = self.machine.spec().containers.get(container)?;
+        match kind {
+            ProbeKind::Startup => container.startup_probe.as_ref(),
+            ProbeKind::Readiness => container.readiness_probe.as_ref(),
+        }
+    }
+
+    fn carry_out(&mut self, step: &Step) {
+        match *step {
+            Step::CreateSandbox { number } => {
+                let sandbox = Sandbox {
+                    ctx: Arc::clone(&self.ctx),
+                    document: Arc::clone(self.kept.document()),
+                    paths: self.paths.clone(),
+                    cgroup: setup::pod_cgroup(&self.ctx, self.machine.spec()),
+                    number,
+                };
+                self.sandbox = Some(sandbox::start(sandbox, Origin::Made, self.sender.clone(), Input::Sandbox));
+            }
+            Step::RemoveSandbox { number } => match &self.sandbox {
+                Some(sandbox) if sandbox.number == number => sandbox.order(Order::Remove),
+                _ => {
+                    self.apply(Event::SandboxGone { number });
+                    self.answered = true;
+                }
+            },
+            Step::Start { container, attempt, restart_delay } => self.start(container, attempt, restart_delay),
+            Step::Signal { container, attempt } => {
+                self.tell_instance(container, attempt, |id| Request::Signal { id, signal: STOP_SIGNAL });
+            }
+            Step::Kill { container, attempt } => self.tell_instance(container, attempt, |id| Request::Kill { id }),
+            Step::Probe { container, attempt, kind } => self.probe(container, attempt, kind),
+        }
+    }
+
+    fn id(&self, container: usize, attempt: u32) -> Option<InstanceId> {
+        let container = self.machine.spec().containers.get(container)?.name.clone();
+        Some(InstanceId { container, attempt })
+    }
+
+    /// Tells the shim about an instance; after its start, if that is still being prepared.
+    fn tell_instance(&mut self, container: usize, attempt: u32, request: impl FnOnce(InstanceId) -> Request) {
+        let Some(id) = self.id(container, attempt) else { return };
+        let request = request(id);
+        match self.preparing.get_mut(&(container, attempt)) {
+            Some(after) => after.push(request),
+            None => self.say(request),
+        }
+    }
+
+    fn say(&self, request: Request) {
+        if let Some(sandbox) = &self.sandbox {
+            sandbox.say(request);
+        }
+    }
+
+    fn start(&mut self, container: usize, attempt: u32, restart_delay: Duration) {
+        let Some(sandbox) = &self.sandbox else { return };
+        self.preparing.insert((container, attempt), Vec::new());
+        let wanted = start::Wanted {
+            ctx: Arc::clone(&self.ctx),
+            document: Arc::clone(self.kept.document()),
+            paths: self.paths.clone(),
+            pod_cgroup: sandbox.cgroup.clone(),
+            container,
+            attempt,
+            restart_delay,
+        };
+        let (number, sender) = (sandbox.number, self.sender.clone());
+        tokio::task::spawn_blocking(move || {
+            let result = start::prepare(&wanted).map(Box::new);
+            // The worker may have ended with the agent.
+            drop(sender.send(Input::Prepared { container, attempt, sandbox: number, result }));
+        });
+    }
+
+    fn prepared(&mut self, container: usize, attempt: u32, number: u32, result: Result<Box<StartRequest>, Refused>) {
+        if self.sandbox.as_ref().is_none_or(|s| s.number != number) {
+            return;
+        }
+        let Some(after) = self.preparing.remove(&(container, attempt)) else { return };
+        match result {
+            Ok(request) => {
+                self.say(Request::Start(request));
+                for request in after {
+                    self.say(request);
+                }
+            }
+            Err(Refused { reason, message }) => self.apply(Event::StartFailed {
+                container,
+                attempt,
+                reason: reason.to_owned(),
+                message,
+            }),
+        }
+    }
+
+    fn probe(&mut self, container: usize, attempt: u32, kind: ProbeKind) {
+        let Some(probe) = self.probe_of(container, kind).cloned() else { return };
+        let Some(id) = self.id(container, attempt) else { return };
+        if let ProbeAction::Exec { command } = &probe.action {
+            let command = start::expand(&self.machine.spec().containers[container], command);
+            let seq = self.next_exec;
+            self.next_exec += 1;
+            self.execs.insert(seq, (container, attempt, kind));
+            let timeout_ms = u64::try_from(probe.timeout.as_millis()).unwrap_or(u64::MAX);
+            self.say(Request::Exec { seq, id, command, timeout_ms });
+            return;
+        }
+        let pid = self.sandbox.as_ref().and_then(|s| s.pid).filter(|_| !self.machine.spec().host_network);
+        let sender = self.sender.clone();
+        let notify = probe::Warn { ctx: Arc::clone(&self.ctx), document: Arc::clone(self.kept.document()), container };
+        tokio::spawn(async move {
+            let outcome = probe::run(&probe, pid, &notify).await;
+            drop(sender.send(Input::Probed { container, attempt, kind, outcome }));
+        });
+    }
+
+    /// Watches the sizes of disk volumes that have a limit, as long as the sandbox lives.
+    fn measure(&mut self) {
+        if self.measuring.is_some() || !volumes::has_limits(self.machine.spec()) {
+            return;
+        }
+        let (document, paths, sender) = (Arc::clone(self.kept.document()), self.paths.clone(), self.sender.clone());
+        let task = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(MEASURE_EVERY).await;
+                let (document, paths) = (Arc::clone(&document), paths.clone());
+                let measured = tokio::task::spawn_blocking(move || volumes::over_limit(&document.pod, &paths)).await;
+                if let Ok(Some(message)) = measured {
+                    drop(sender.send(Input::OverLimit(message)));
+                    return;
+                }
+            }
+        });
+        self.measuring = Some(task.abort_handle());
+    }
+
+    fn remember(&mut self, plan: &Plan) {
+        let up = self.sandbox.as_ref().is_some_and(|s| s.pid.is_some());
+        if !up || plan.memo == self.remembered {
+            return;
+        }
+        match serde_json::to_string(&plan.memo) {
+            Ok(memo) => self.say(Request::Remember { memo }),
+            Err(error) => tracing::error!(%error, "probe verdicts cannot be kept"),
+        }
+        self.remembered = plan.memo.clone();
+    }
+
+    /// What was found, before anything is done about it.
+    fn show_as_found(&mut self) {
+        let now = self.ctx.clock.now();
+        let mut look = self.machine.clone();
+        let plan = look.plan(now);
+        self.show(&plan.status, now);
+    }
+
+    fn publish(&mut self, plan: &Plan, now: Time) {
+        self.show(&plan.status, now);
+        for notice in &plan.notices {
+            tracing::info!(
+                pod = %format_args!("{}/{}", self.machine.spec().namespace, self.machine.spec().name),
+                container = notice.container.and_then(|c| self.machine.spec().containers.get(c)).map(|c| c.name.as_str()),
+                reason = notice.reason,
+                "{}",
+                notice.message
+            );
+            self.ctx.store.record_event(publish::event(self.machine.spec(), notice, now));
+        }
+    }
+
+    fn show(&mut self, status: &PodStatus, now: Time) {
+        if self.shown.as_ref().is_some_and(|(shown, kept)| shown == status && *kept == self.kept) {
+            return;
+        }
+        let text = status_value(status);
+        let node = &self.ctx.fixed.node_name;
+        let pod = publish::pod(self.kept.document(), node, self.kept.accepted_at, self.kept.deletion.as_ref(), &text);
+        if let Err(error) = self.ctx.store.put_pod(pod, now) {
+            tracing::error!(%error, "a pod could not be shown");
+        }
+        self.shown = Some((status.clone(), self.kept.clone()));
+    }
+
+    async fn finish(mut self, now: Time) -> Finished {
+        let status = self.shown.take().map(|(status, _)| status_value(&status)).unwrap_or_default();
+        self.kept.ended = Some(Ended { at: now, status, archived: false });
+        self.saver.save(&self.kept, None);
+        let (paths, cgroup) = (self.paths.clone(), setup::pod_cgroup(&self.ctx, self.machine.spec()));
+        let cleaned = tokio::task::spawn_blocking(move || {
+            setup::dismantle(&cgroup, &paths).map_err(|error| crate::preflight::chain(&error))?;
+            setup::remove_tree(&paths.volumes()).map_err(|error| error.to_string())
+        });
+        if let Err(error) = cleaned.await.map_err(|error| error.to_string()).flatten() {
+            tracing::error!(uid = self.machine.spec().uid, error, "what is left of an ended pod cannot be removed");
+        }
+        self.saver.finish().await;
+        Finished { kept: self.kept }
+    }
+}
+
+fn status_value(status: &PodStatus) -> Value {
+    serde_json::to_value(status).unwrap_or_else(|error| {
+        tracing::error!(%error, "a status cannot be written as JSON");
+        Value::Null
+    })
+}

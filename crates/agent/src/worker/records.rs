@@ -1,0 +1,162 @@
+//! Records of instances: the shim's word, and what the state machine makes of it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use podwright_core::pod::observe::{Instance, InstanceState, Outcome};
+use podwright_core::pod::spec::PodSpec;
+use podwright_shim::proto::{self, Exit, InstanceId, Record, StartStage};
+use podwright_sys::durable::{self, Durability};
+
+use crate::clock::Clock;
+
+/// Records by container name and attempt.
+pub(super) type Records = BTreeMap<InstanceId, Record>;
+
+/// Reads every record of a pod. None at all is fine.
+///
+/// # Errors
+/// When a directory or file cannot be read. A damaged file counts as an instance whose end nobody saw.
+pub(super) fn read(directory: &Path, clock: &Clock) -> io::Result<Records> {
+    let mut records = Records::new();
+    for container in entries(directory)? {
+        for file in entries(&directory.join(&container))? {
+            let Some(attempt) = file.strip_suffix(".json").and_then(|n| n.parse().ok()) else { continue };
+            let path = directory.join(&container).join(&file);
+            let id = InstanceId { container: container.clone(), attempt };
+            let record = match serde_json::from_slice::<Record>(&fs::read(&path)?) {
+                Ok(record) if record.id == id => record,
+                Ok(record) => {
+                    tracing::error!(file = %path.display(), found = ?record.id, "a record is another instance's; its end counts as unknown");
+                    lost_without_a_trace(&id, clock)
+                }
+                Err(error) => {
+                    tracing::error!(file = %path.display(), %error, "a record is damaged; the instance's end counts as unknown");
+                    lost_without_a_trace(&id, clock)
+                }
+            };
+            records.insert(id, record);
+        }
+    }
+    Ok(records)
+}
+
+fn entries(directory: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let names = entries.map(|entry| Ok(entry?.file_name().into_string().ok()));
+    let names: io::Result<Vec<Option<String>>> = names.collect();
+    Ok(names?.into_iter().flatten().filter(|name| !name.starts_with('.')).collect())
+}
+
+fn lost_without_a_trace(id: &InstanceId, clock: &Clock) -> Record {
+    let now = clock.stamp();
+    Record {
+        version: proto::VERSION,
+        id: id.clone(),
+        sandbox: 0,
+        boot_id: clock.boot_id().to_owned(),
+        restart_delay_ms: 0,
+        requested: now,
+        pid: None,
+        pid_start: None,
+        started: Some(now),
+        signaled: None,
+        killed: None,
+        exit: Some(Exit { outcome: proto::Outcome::Lost, oom: false, finished: now }),
+    }
+}
+
+/// Completes what a dead shim has left open: nobody saw these ends. Returns the completed ones.
+///
+/// # Errors
+/// When one cannot be written; the others are tried.
+pub(super) fn complete(directory: &Path, records: &mut Records, clock: &Clock) -> Result<Vec<Record>, durable::WriteError> {
+    let mut completed = Vec::new();
+    let mut failure = None;
+    for record in records.values_mut().filter(|r| r.exit.is_none()) {
+        let finished = clock.stamp();
+        // One boot id holds for all stamps of a record: those of an earlier boot only keep their wall clock.
+        record.exit = Some(Exit { outcome: proto::Outcome::Lost, oom: false, finished });
+        let path = directory.join(&record.id.container).join(format!("{}.json", record.id.attempt));
+        match serde_json::to_vec(&*record) {
+            Ok(text) => failure = durable::write_atomic(&path, &text, Durability::Synced).err().or(failure),
+            Err(error) => tracing::error!(file = %path.display(), %error, "a record could not be written"),
+        }
+        completed.push(record.clone());
+    }
+    failure.map_or(Ok(completed), Err)
+}
+
+/// A record in the state machine's terms, with the index of its container; `None` for one that the pod does not have.
+pub(super) fn instance(record: &Record, spec: &PodSpec, clock: &Clock) -> Option<(usize, Instance)> {
+    let container = spec.containers.iter().position(|c| c.name == record.id.container)?;
+    let time = |stamp| clock.time_of(stamp, &record.boot_id);
+    let started_at = record.started.map(time);
+    let state = match (&record.exit, started_at) {
+        (Some(exit), _) => InstanceState::Ended {
+            started_at,
+            finished_at: time(exit.finished),
+            outcome: outcome(exit),
+        },
+        (None, Some(started_at)) => InstanceState::Running { started_at },
+        (None, None) => InstanceState::Starting,
+    };
+    let instance = Instance {
+        attempt: record.id.attempt,
+        sandbox: record.sandbox,
+        restart_delay: Duration::from_millis(record.restart_delay_ms),
+        state,
+        signaled_at: record.signaled.map(time),
+        killed_at: record.killed.map(time),
+    };
+    Some((container, instance))
+}
+
+fn outcome(exit: &Exit) -> Outcome {
+    match &exit.outcome {
+        proto::Outcome::Exited { code } => Outcome::Exited { code: *code, oom: exit.oom },
+        proto::Outcome::Signaled { signal } => Outcome::Signaled { signal: *signal, oom: exit.oom },
+        proto::Outcome::StartFailed { stage, message } => {
+            Outcome::StartFailed { by_runtime: *stage == StartStage::Runtime, message: message.clone() }
+        }
+        proto::Outcome::Lost => Outcome::Lost,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clock(dir: &Path) -> Clock {
+        fs::write(dir.join("boot_id"), "b").unwrap();
+        Clock::start(&dir.join("boot_id")).unwrap()
+    }
+
+    #[test]
+    fn unfinished_ones_are_completed_once_and_damaged_ones_keep_their_number() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = clock(dir.path());
+        let records_dir = dir.path().join("records");
+        assert_eq!(read(&records_dir, &clock).unwrap(), Records::new());
+        fs::create_dir_all(records_dir.join("app")).unwrap();
+        let mut open = lost_without_a_trace(&InstanceId { container: "app".into(), attempt: 4 }, &clock);
+        (open.exit, open.sandbox) = (None, 2);
+        fs::write(records_dir.join("app/4.json"), serde_json::to_vec(&open).unwrap()).unwrap();
+        fs::write(records_dir.join("app/5.json"), "{").unwrap();
+        fs::write(records_dir.join("app/.6.json.1-2.tmp"), "{").unwrap();
+        let mut records = read(&records_dir, &clock).unwrap();
+        assert_eq!(records.keys().map(|id| id.attempt).collect::<Vec<_>>(), [4, 5]);
+        let completed = complete(&records_dir, &mut records, &clock).unwrap();
+        assert_eq!(completed.iter().map(|r| r.id.attempt).collect::<Vec<_>>(), [4]);
+        let mut again = read(&records_dir, &clock).unwrap();
+        assert_eq!(again.values().next(), completed.first());
+        assert_eq!(complete(&records_dir, &mut again, &clock).unwrap(), []);
+    }
+}

@@ -1,0 +1,207 @@
+//! What is known of a pod when its worker begins: nothing, or what records, files and the shim of an earlier life tell.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use podwright_core::manifest::Document;
+use podwright_core::pod::observe::{ContainerObserved, Memo, Observed, Sandbox as SandboxState};
+use podwright_core::pod::spec::PodSpec;
+use podwright_shim::proto::SandboxConfig;
+use podwright_sys::cgroup::Cgroup;
+use podwright_sys::durable::Durability;
+use tokio::sync::mpsc;
+
+use super::Context;
+use super::kept::Kept;
+use super::records::{self, Records};
+use super::sandbox::{self, Handle, Origin, Sandbox, Word};
+use super::setup;
+use crate::paths::PodPaths;
+use crate::preflight::chain;
+
+/// How a worker begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Beginning {
+    /// A new run. There may be records of earlier ones.
+    Run,
+    /// Going on with the run of an earlier agent, or with a pod that has ended.
+    Resume,
+}
+
+/// What was found.
+pub(super) struct Recovered {
+    /// For the state machine.
+    pub(super) observed: Observed,
+    /// What the shim kept for it.
+    pub(super) memo: Memo,
+    /// The sandbox, if it is up.
+    pub(super) sandbox: Option<Handle>,
+}
+
+/// What is on disk.
+struct OnDisk {
+    records: Records,
+    /// The sandbox that may be up: its number and cgroup.
+    sandbox: Option<(u32, Cgroup)>,
+}
+
+/// Finds out, and settles what is over: a dead sandbox is removed, its open records are completed.
+pub(super) async fn recover<T: Send + 'static>(
+    ctx: &Arc<Context>,
+    kept: &mut Kept,
+    paths: &PodPaths,
+    beginning: Beginning,
+    inputs: &mpsc::UnboundedSender<T>,
+    wrap: fn(u32, Word) -> T,
+) -> Recovered {
+    let document = Arc::clone(kept.document());
+    let mut disk = look(ctx, kept, paths, beginning).await;
+    let mut memo = Memo::default();
+    let (mut created_at, mut handle, mut newest) = (None, None, 0);
+    if let Some((number, cgroup)) = disk.sandbox.take() {
+        newest = number;
+        // The first words are taken here, the later ones by the worker.
+        let (words, mut receiver) = mpsc::unbounded_channel();
+        let sandbox =
+            Sandbox { ctx: Arc::clone(ctx), document: Arc::clone(&document), paths: paths.clone(), cgroup, number };
+        let mut found = sandbox::start(sandbox, Origin::Found, words, |number, word| (number, word));
+        match receiver.recv().await {
+            Some((_, Word::Up { created_at: at, pid, instances, memo: text })) => {
+                disk.records.extend(instances.into_iter().map(|record| (record.id.clone(), record)));
+                memo = text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+                created_at = Some((number, at));
+                found.pid = Some(pid);
+                handle = Some(found);
+                forward(receiver, inputs.clone(), wrap);
+            }
+            Some((_, Word::Gone(completed))) => {
+                disk.records.extend(completed.into_iter().map(|record| (record.id.clone(), record)));
+            }
+            // It cannot say anything else first; without a word there is no sandbox.
+            Some((_, Word::Said(_) | Word::Failed(_))) | None => {}
+        }
+    }
+    let recorded = disk.records.values().map(|r| r.sandbox).max().unwrap_or(0);
+    let last = recorded.max(newest).max(kept.first_sandbox.saturating_sub(1));
+    if beginning == Beginning::Run {
+        kept.first_sandbox = last + 1;
+    }
+    let state = match (created_at, last) {
+        (Some((number, created_at)), _) => SandboxState::Ready { number, created_at },
+        (None, 0) => SandboxState::None,
+        (None, number) => SandboxState::Gone { number },
+    };
+    Recovered { observed: observed(kept, state, &disk.records, &document.pod, ctx), memo, sandbox: handle }
+}
+
+/// Hands the sandbox's later words on.
+fn forward<T: Send + 'static>(
+    mut words: mpsc::UnboundedReceiver<(u32, Word)>,
+    inputs: mpsc::UnboundedSender<T>,
+    wrap: fn(u32, Word) -> T,
+) {
+    tokio::spawn(async move {
+        while let Some((number, word)) = words.recv().await {
+            if inputs.send(wrap(number, word)).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+fn observed(kept: &Kept, sandbox: SandboxState, records: &Records, spec: &PodSpec, ctx: &Context) -> Observed {
+    let mut containers = vec![ContainerObserved::default(); spec.containers.len()];
+    // By name, then attempt: the instances of each container come out oldest first.
+    for (container, instance) in records.values().filter_map(|r| records::instance(r, spec, &ctx.clock)) {
+        containers[container].instances.push(instance);
+    }
+    Observed {
+        accepted_at: kept.accepted_at,
+        first_sandbox: kept.first_sandbox,
+        restart_below: kept.restart_below,
+        restart_at: kept.restart_at,
+        deletion: kept.deletion,
+        evicted: kept.evicted.clone(),
+        sandbox,
+        sandbox_failure: None,
+        containers,
+    }
+}
+
+async fn look(ctx: &Arc<Context>, kept: &Kept, paths: &PodPaths, beginning: Beginning) -> OnDisk {
+    let (ctx, paths, kept) = (Arc::clone(ctx), paths.clone(), kept.clone());
+    let found = tokio::task::spawn_blocking(move || look_blocking(&ctx, &kept, &paths, beginning)).await;
+    found.unwrap_or_else(|error| {
+        tracing::error!(%error, "looking for what is left of a pod failed");
+        OnDisk { records: Records::new(), sandbox: None }
+    })
+}
+
+fn look_blocking(ctx: &Context, kept: &Kept, paths: &PodPaths, beginning: Beginning) -> OnDisk {
+    let document: &Document = kept.document();
+    if beginning == Beginning::Run
+        // Known before its first process runs, so that an agent that dies in between finds it.
+        && let Err(error) = kept.write(&paths.file(), &ctx.clock, Durability::Rename)
+    {
+        tracing::error!(uid = document.pod.uid, error = format!("{error:#}"), "a pod could not be saved");
+    }
+    let sandbox = read_sandbox(&paths.sandbox());
+    let mut records = records::read(&paths.records(), &ctx.clock).unwrap_or_else(|error| {
+        tracing::error!(uid = document.pod.uid, %error, "a pod's records cannot be read; it begins without them");
+        Records::new()
+    });
+    if sandbox.is_none() {
+        settle(ctx, &document.pod, paths, &mut records);
+    }
+    OnDisk { records, sandbox }
+}
+
+/// Without a sandbox nothing can run, and every record has to have an end (a reboot leaves it so).
+fn settle(ctx: &Context, spec: &PodSpec, paths: &PodPaths, records: &mut Records) {
+    let cgroup = setup::pod_cgroup(ctx, spec);
+    if cgroup.exists()
+        && let Err(error) = setup::dismantle(&cgroup, paths)
+    {
+        tracing::error!(uid = spec.uid, error = chain(&error), "what is left of a pod cannot be removed");
+    }
+    if let Err(error) = records::complete(&paths.records(), records, &ctx.clock) {
+        tracing::error!(uid = spec.uid, error = chain(&error), "a record could not be completed");
+    }
+}
+
+/// Removes sandboxes and cgroups of pods that nothing is known of: an agent died between making and saving one, or its
+/// state directory is a new one.
+pub(super) fn remove_strays(ctx: &Context, known: &[OsString]) {
+    for entry in fs::read_dir(ctx.paths.run_pods()).into_iter().flatten().flatten() {
+        if known.contains(&entry.file_name()) {
+            continue;
+        }
+        let cgroup = read_sandbox(&entry.path().join("sandbox.json")).map(|(_, cgroup)| cgroup);
+        tracing::warn!(directory = %entry.path().display(), "removing a sandbox that belongs to no pod");
+        let removed = cgroup.map_or(Ok(()), |cgroup| cgroup.remove()).map_err(|error| chain(&error));
+        if let Err(error) = removed.and_then(|()| setup::remove_tree(&entry.path()).map_err(|error| error.to_string())) {
+            tracing::error!(directory = %entry.path().display(), error, "it cannot be removed");
+        }
+    }
+    let root = &ctx.cgroup_root;
+    for class in [root.clone(), root.child("burstable"), root.child("besteffort")] {
+        for entry in fs::read_dir(class.path()).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let uid = name.to_str().and_then(|name| name.strip_prefix("pod"));
+            if uid.is_none_or(|uid| known.iter().any(|k| k == uid)) {
+                continue;
+            }
+            tracing::warn!(cgroup = %entry.path().display(), "removing a cgroup that belongs to no pod");
+            if let Err(error) = Cgroup::at(entry.path()).remove() {
+                tracing::error!(cgroup = %entry.path().display(), error = chain(&error), "it cannot be removed");
+            }
+        }
+    }
+}
+
+fn read_sandbox(path: &Path) -> Option<(u32, Cgroup)> {
+    let config: SandboxConfig = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+    Some((config.number, Cgroup::at(config.cgroup)))
+}

@@ -1,0 +1,256 @@
+//! The life of one sandbox, seen from the agent: made or found, talked to, gone. One task each.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use podwright_core::manifest::Document;
+use podwright_core::time::Time;
+use podwright_shim::proto::{Event, Record, Request};
+use podwright_sys::cgroup::Cgroup;
+use tokio::process::Child;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::Context;
+use super::records;
+use super::setup;
+use crate::paths::PodPaths;
+use crate::preflight::chain;
+use crate::shim::{Connection, ConnectionError};
+
+/// A shim that has not answered by then counts as dead. Under emulation a start takes seconds.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a shim may take to kill everything and leave, before its cgroup is killed.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections in a row that may break before the shim's first word.
+const MAX_RECONNECTS: u32 = 3;
+/// Pause between tries to remove what is left, when processes outlive SIGKILL (a hung disk).
+const DISMANTLE_RETRY: Duration = Duration::from_secs(10);
+
+/// What the worker asks for.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Tell the shim.
+    Say(Box<Request>),
+    /// End it, with all that is in it.
+    Remove,
+}
+
+/// What the worker hears.
+#[derive(Debug)]
+pub(super) enum Word {
+    /// It stands; also said again after a broken connection: what was asked before may have been lost.
+    Up {
+        /// When its namespaces stood.
+        created_at: Time,
+        /// The shim's pid.
+        pid: i32,
+        /// Every instance of this sandbox.
+        instances: Vec<Record>,
+        /// What an agent has left with it.
+        memo: Option<String>,
+    },
+    /// The shim said something.
+    Said(Event),
+    /// It could not be made, and nothing is left of it.
+    Failed(String),
+    /// It is gone, and nothing is left of it. These records were completed by the agent.
+    Gone(Vec<Record>),
+}
+
+/// How a sandbox begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Make it.
+    Made,
+    /// An earlier agent made it.
+    Found,
+}
+
+/// What the task needs to know.
+pub(super) struct Sandbox {
+    /// Everybody's.
+    pub(super) ctx: Arc<Context>,
+    /// The pod.
+    pub(super) document: Arc<Document>,
+    /// Its directories.
+    pub(super) paths: PodPaths,
+    /// Its cgroup.
+    pub(super) cgroup: Cgroup,
+    /// The sandbox's number.
+    pub(super) number: u32,
+}
+
+/// The other end of the task.
+#[derive(Debug)]
+pub(super) struct Handle {
+    /// The sandbox's number.
+    pub(super) number: u32,
+    /// Its cgroup.
+    pub(super) cgroup: Cgroup,
+    /// The shim's pid, once it stands.
+    pub(super) pid: Option<i32>,
+    orders: mpsc::UnboundedSender<Order>,
+}
+
+impl Handle {
+    /// Orders are carried out one after the other. Those to a sandbox that is gone are lost.
+    pub(super) fn order(&self, order: Order) {
+        let _gone = self.orders.send(order);
+    }
+
+    /// Tells the shim.
+    pub(super) fn say(&self, request: Request) {
+        self.order(Order::Say(Box::new(request)));
+    }
+}
+
+/// Starts the task. It ends when the sandbox is gone, or when the handle is dropped: then the sandbox stays as it is.
+pub(super) fn start<T: Send + 'static>(sandbox: Sandbox, origin: Origin, words: mpsc::UnboundedSender<T>, wrap: fn(u32, Word) -> T) -> Handle {
+    let (orders, receiver) = mpsc::unbounded_channel();
+    let handle = Handle { number: sandbox.number, cgroup: sandbox.cgroup.clone(), pid: None, orders };
+    tokio::spawn(async move {
+        let number = sandbox.number;
+        // The worker may have ended with the agent.
+        let tell = |word| drop(words.send(wrap(number, word)));
+        if let Some(last) = sandbox.live(origin, receiver, &tell).await {
+            tell(last);
+        }
+    });
+    handle
+}
+
+/// Why a conversation with a shim ended.
+enum End {
+    /// Nobody is interested any more; the shim goes on.
+    Left,
+    /// The shim is dead or has to die.
+    Dead,
+    /// It could not make the sandbox.
+    Failed(String),
+}
+
+impl Sandbox {
+    async fn live(&self, origin: Origin, orders: mpsc::UnboundedReceiver<Order>, tell: &impl Fn(Word)) -> Option<Word> {
+        let mut child = None;
+        let end = match origin {
+            Origin::Found => self.converse(orders, tell).await,
+            Origin::Made => match self.make().await {
+                Ok(spawned) => {
+                    child = Some(spawned);
+                    match self.converse(orders, tell).await {
+                        Ok(end) => Ok(end),
+                        Err(error) => Ok(End::Failed(chain(&error))),
+                    }
+                }
+                Err(message) => Ok(End::Failed(message)),
+            },
+        };
+        let last = match end {
+            Ok(End::Left) => return None,
+            Ok(End::Dead) | Err(_) => None,
+            Ok(End::Failed(message)) => Some(message),
+        };
+        if let Some(child) = &mut child {
+            // It may not have come as far as its cgroup. An error: it has ended already.
+            let _ended = child.start_kill();
+        }
+        let completed = self.dismantle().await;
+        if let Some(mut child) = child {
+            let _status = child.wait().await;
+        }
+        Some(last.map_or(Word::Gone(completed), Word::Failed))
+    }
+
+    async fn make(&self) -> Result<Child, String> {
+        let (ctx, document, paths, number) = (Arc::clone(&self.ctx), Arc::clone(&self.document), self.paths.clone(), self.number);
+        let runtime = tokio::runtime::Handle::current();
+        let made = tokio::task::spawn_blocking(move || {
+            let _entered = runtime.enter();
+            setup::make(&ctx, &document.pod, &paths, number)
+        });
+        match made.await {
+            Ok(Ok(child)) => Ok(child),
+            Ok(Err(error)) => Err(chain(&error)),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Talks to the shim until it is dead. An error: it never said a word.
+    async fn converse(&self, mut orders: mpsc::UnboundedReceiver<Order>, tell: &impl Fn(Word)) -> Result<End, ConnectionError> {
+        let mut connection = Connection::open(&self.paths.socket()).await?;
+        let mut deadline = Some(Instant::now() + ANSWER_TIMEOUT);
+        let (mut heard, mut removing, mut reconnects) = (false, false, 0);
+        loop {
+            tokio::select! {
+                // Cancel-safe, see there. `None`: the shim has closed; a new connection tells whether it is dead.
+                event = connection.next() => match event {
+                    Ok(Some(Event::State { version: _, sandbox: _, pid, created, instances, memo })) => {
+                        (heard, reconnects) = (true, 0);
+                        if !removing {
+                            deadline = None;
+                        }
+                        let created_at = self.ctx.clock.time_of(created, self.ctx.clock.boot_id());
+                        tell(Word::Up { created_at, pid, instances, memo });
+                    }
+                    Ok(Some(Event::Failed { message })) => return Ok(End::Failed(message)),
+                    Ok(Some(event)) => tell(Word::Said(event)),
+                    closed => {
+                        if let Err(error) = closed {
+                            tracing::warn!(uid = self.document.pod.uid, error = chain(&error), "a shim's connection broke");
+                        }
+                        reconnects += 1;
+                        match Connection::open(&self.paths.socket()).await {
+                            Ok(again) if !removing && reconnects <= MAX_RECONNECTS => connection = again,
+                            Err(error) if !heard => return Err(error),
+                            _ => return Ok(End::Dead),
+                        }
+                    }
+                },
+                // Cancel-safe: a channel. Closing means that the worker has ended with the agent.
+                order = orders.recv() => match order {
+                    Some(Order::Say(request)) => self.say(&mut connection, &request).await,
+                    Some(Order::Remove) => {
+                        self.say(&mut connection, &Request::Shutdown).await;
+                        removing = true;
+                        deadline = Some(Instant::now() + SHUTDOWN_TIMEOUT);
+                    }
+                    None => return Ok(End::Left),
+                },
+                // Cancel-safe: a timer.
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    tracing::warn!(uid = self.document.pod.uid, removing, "the shim does not answer; killing the pod's cgroup");
+                    return Ok(End::Dead);
+                }
+            }
+        }
+    }
+
+    /// A shim that does not read is found out by its silence; an error shows at the next read.
+    async fn say(&self, connection: &mut Connection, request: &Request) {
+        match timeout(SHUTDOWN_TIMEOUT, connection.send(request)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(uid = self.document.pod.uid, error = chain(&error), "the shim could not be told"),
+            Err(_) => tracing::warn!(uid = self.document.pod.uid, "the shim does not read what it is told"),
+        }
+    }
+
+    /// Removes all that is left, however long that takes, and completes the records that nobody else will.
+    async fn dismantle(&self) -> Vec<Record> {
+        loop {
+            let (ctx, paths, cgroup) = (Arc::clone(&self.ctx), self.paths.clone(), self.cgroup.clone());
+            let done = tokio::task::spawn_blocking(move || {
+                setup::dismantle(&cgroup, &paths).map_err(|error| chain(&error))?;
+                let mut records = records::read(&paths.records(), &ctx.clock).map_err(|error| error.to_string())?;
+                records::complete(&paths.records(), &mut records, &ctx.clock).map_err(|error| chain(&error))
+            });
+            match done.await.map_err(|error| error.to_string()).flatten() {
+                Ok(completed) => return completed,
+                Err(error) => {
+                    tracing::error!(uid = self.document.pod.uid, error, "what is left of a sandbox cannot be removed; trying again");
+                    tokio::time::sleep(DISMANTLE_RETRY).await;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Makes a sandbox: cgroups, volumes, run directory, shim. Blocking; run beside the worker.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use podwright_core::pod::resources::{self, PodLimits};
+use podwright_core::pod::spec::{PodSpec, Qos};
+use podwright_shim::proto::{SandboxConfig, VERSION};
+use podwright_sys::cgroup::{Cgroup, CgroupError};
+use podwright_sys::durable::{Durability, WriteError, write_atomic};
+use tokio::process::Child;
+
+use super::Context;
+use super::volumes::{self, VolumeError};
+use crate::paths::{PodPaths, short};
+
+/// The shim's own cgroup in the pod's.
+const SUPERVISOR: &str = "_supervisor";
+
+/// Why there is no sandbox.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SetupError {
+    /// A cgroup could not be made or limited.
+    #[error("the pod's cgroup could not be set up")]
+    Cgroup(#[from] CgroupError),
+    /// A volume could not be had.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    /// The shim's configuration could not be written.
+    #[error("the sandbox's configuration could not be written")]
+    Write(#[from] WriteError),
+    /// Something else in the run directory.
+    #[error("{action} {} failed", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SetupError {
+    let path = path.to_owned();
+    move |source| SetupError::Io { action, path, source }
+}
+
+/// The pod's cgroup.
+pub(super) fn pod_cgroup(ctx: &Context, spec: &PodSpec) -> Cgroup {
+    let name = format!("pod{}", spec.uid);
+    match qos_directory(spec) {
+        Some(class) => ctx.cgroup_root.child(class).child(&name),
+        None => ctx.cgroup_root.child(&name),
+    }
+}
+
+fn qos_directory(spec: &PodSpec) -> Option<&'static str> {
+    match resources::qos(spec) {
+        Qos::Guaranteed => None,
+        Qos::Burstable => Some("burstable"),
+        Qos::BestEffort => Some("besteffort"),
+    }
+}
+
+/// Makes everything and starts the shim. Whatever an earlier sandbox left in the run directory is removed first.
+///
+/// # Errors
+/// The first thing that fails. What was made stays; `dismantle` removes it.
+pub(super) fn make(ctx: &Context, spec: &PodSpec, paths: &PodPaths, number: u32) -> Result<Child, SetupError> {
+    let cgroup = make_cgroups(ctx, spec)?;
+    volumes::make(spec, paths)?;
+    remove_tree(&paths.run).map_err(io_error("removing", &paths.run))?;
+    for directory in [&paths.run, &paths.records()] {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        made.map_err(io_error("making", directory))?;
+    }
+    write_names(spec, paths)?;
+    let config = SandboxConfig {
+        version: VERSION,
+        uid: spec.uid.clone(),
+        namespace: spec.namespace.clone(),
+        name: spec.name.clone(),
+        number,
+        boot_id: ctx.clock.boot_id().to_owned(),
+        hostname: (!spec.host_network).then(|| spec.hostname.clone()),
+        unshare_net: !spec.host_network,
+        unshare_ipc: !spec.host_ipc,
+        cgroup: cgroup.path().to_owned(),
+        records: paths.records(),
+        run: paths.run.clone(),
+    };
+    let file = paths.sandbox();
+    let text = serde_json::to_vec(&config).map_err(|e| io_error("writing", &file)(e.into()))?;
+    write_atomic(&file, &text, Durability::Rename)?;
+    let socket = paths.socket();
+    let bound = short(&socket).and_then(|(path, _directory)| UnixListener::bind(path));
+    let listener = bound.map_err(io_error("listening on", &socket))?;
+    ctx.shim.spawn(&file, listener, &paths.shim_log()).map_err(io_error("starting the shim with", &file))
+}
+
+/// `/etc/hosts` and `/etc/hostname` of the pod's containers.
+fn write_names(spec: &PodSpec, paths: &PodPaths) -> Result<(), SetupError> {
+    if spec.host_network {
+        return Ok(());
+    }
+    let name = &spec.hostname;
+    let hosts = format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.0.1\t{name}\n");
+    for (file, text) in [(paths.hosts(), hosts), (paths.hostname(), format!("{name}\n"))] {
+        let written = fs::write(&file, text).and_then(|()| fs::set_permissions(&file, fs::Permissions::from_mode(0o644)));
+        written.map_err(io_error("writing", &file))?;
+    }
+    Ok(())
+}
+
+fn make_cgroups(ctx: &Context, spec: &PodSpec) -> Result<Cgroup, CgroupError> {
+    if let Some(class) = qos_directory(spec) {
+        let class_cgroup = ctx.cgroup_root.child(class);
+        if class_cgroup.create()? && spec_is_best_effort(spec) && ctx.controls("cpu") {
+            // What asked for nothing gets what the others leave.
+            class_cgroup.write("cpu.weight", "1")?;
+        }
+        class_cgroup.enable_controllers(&ctx.controllers)?;
+    }
+    let pod = pod_cgroup(ctx, spec);
+    pod.create()?;
+    pod.enable_controllers(&ctx.controllers)?;
+    for (file, value) in limit_files(&resources::pod_limits(spec), ctx.live.borrow().pod_pids_limit) {
+        let controller = file.split('.').next().unwrap_or(file);
+        if ctx.controls(controller) {
+            pod.write(file, &value)?;
+        }
+    }
+    pod.child(SUPERVISOR).create()?;
+    Ok(pod)
+}
+
+fn spec_is_best_effort(spec: &PodSpec) -> bool {
+    resources::qos(spec) == Qos::BestEffort
+}
+
+/// Files of the pod's cgroup and their values.
+fn limit_files(limits: &PodLimits, pids: Option<u64>) -> Vec<(&'static str, String)> {
+    let or_max = |value: Option<u64>| value.map_or_else(|| "max".to_owned(), |v| v.to_string());
+    vec![
+        ("cpu.weight", limits.cpu_weight.to_string()),
+        ("cpu.max", limits.cpu_max.map_or_else(|| "max 100000".to_owned(), |(quota, period)| format!("{quota} {period}"))),
+        ("memory.max", or_max(limits.memory_max)),
+        ("pids.max", or_max(pids)),
+    ]
+}
+
+/// Kills what is left of a sandbox and removes its cgroup and run directory. Nothing of it may exist.
+///
+/// # Errors
+/// When processes survive SIGKILL, or a directory cannot be removed.
+pub(super) fn dismantle(cgroup: &Cgroup, paths: &PodPaths) -> Result<(), SetupError> {
+    cgroup.remove()?;
+    remove_tree(&paths.run).map_err(io_error("removing", &paths.run))?;
+    remove_tree(&paths.state.join("layers")).map_err(io_error("removing", &paths.state))
+}
+
+/// Removes a directory and all below; one that does not exist is fine. Links are removed, not followed.
+///
+/// # Errors
+/// Those of the file system.
+pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_become_file_contents() {
+        let limits = PodLimits { cpu_weight: 59, cpu_max: Some((50_000, 100_000)), memory_max: Some(4096) };
+        let text: Vec<String> = limit_files(&limits, Some(7)).iter().map(|(f, v)| format!("{f}={v}")).collect();
+        assert_eq!(text, ["cpu.weight=59", "cpu.max=50000 100000", "memory.max=4096", "pids.max=7"]);
+        let none = PodLimits { cpu_weight: 1, cpu_max: None, memory_max: None };
+        let text: Vec<String> = limit_files(&none, None).into_iter().map(|(_, v)| v).collect();
+        assert_eq!(text, ["1", "max 100000", "max", "max"]);
+    }
+}

@@ -1,0 +1,245 @@
+//! Prepares the start of one instance: bundle -> OCI spec -> what the shim is asked. Blocking; run beside the worker.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use oci_spec::runtime::{LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType};
+use podwright_core::bundle::{self, ConfigError};
+use podwright_core::manifest::Document;
+use podwright_core::pod::spec::{Container, PodSpec, PullPolicy, Volume, VolumeSource};
+use podwright_image::{Bundle, LookupError};
+use podwright_shim::proto::{InstanceId, PodMount, StartRequest};
+use podwright_sys::cgroup::Cgroup;
+
+use super::{Context, volumes};
+use crate::paths::PodPaths;
+use crate::preflight::chain;
+
+/// Size of a pod's `/dev/shm`, bytes; containerd's.
+const SHM_BYTES: u64 = 64 << 20;
+
+/// What is to be started.
+pub(super) struct Wanted {
+    /// Everybody's.
+    pub(super) ctx: Arc<Context>,
+    /// The pod.
+    pub(super) document: Arc<Document>,
+    /// Its directories.
+    pub(super) paths: PodPaths,
+    /// Its cgroup.
+    pub(super) pod_cgroup: Cgroup,
+    /// Index of the container.
+    pub(super) container: usize,
+    /// The attempt.
+    pub(super) attempt: u32,
+    /// The back-off after its end.
+    pub(super) restart_delay: Duration,
+}
+
+/// Why there will be no instance: the container's waiting reason and message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refused {
+    /// `ErrImagePull`, `CreateContainerConfigError`, …
+    pub(super) reason: &'static str,
+    /// For people.
+    pub(super) message: String,
+}
+
+/// The command of an exec probe, with the container's variables.
+pub(super) fn expand(container: &Container, command: &[String]) -> Vec<String> {
+    bundle::expand_command(command, &container.env)
+}
+
+/// Makes the request.
+///
+/// # Errors
+/// What is wrong with the image or the configuration.
+pub(super) fn prepare(wanted: &Wanted) -> Result<StartRequest, Refused> {
+    let Wanted { ctx, document, paths, pod_cgroup, attempt, .. } = wanted;
+    let pod = &document.pod;
+    let Some(container) = pod.containers.get(wanted.container) else {
+        return Err(config(&ConfigError::NoContainer { index: wanted.container }));
+    };
+    let bundle = ctx.bundles.lookup(&container.image).map_err(|error| image(&error, container.pull_policy))?;
+    let cgroup = pod_cgroup.child(&container.name);
+    let (mounts, sub_paths) = mounts(pod, container, paths, &bundle, *attempt);
+    let context = context(wanted, container, bundle, &cgroup, sub_paths);
+    let spec = bundle::container_spec(pod, wanted.container, &context).map_err(|error| config(&error))?;
+    let log = paths.container_log(&container.name, *attempt);
+    let io = |error: io::Error| Refused { reason: "CreateContainerError", message: error.to_string() };
+    if let Some(directory) = log.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(directory).map_err(io)?;
+    }
+    let live = ctx.live.borrow();
+    Ok(StartRequest {
+        id: InstanceId { container: container.name.clone(), attempt: *attempt },
+        restart_delay_ms: u64::try_from(wanted.restart_delay.as_millis()).unwrap_or(u64::MAX),
+        runtime: ctx.runtime.clone(),
+        mounts,
+        config: serde_json::to_value(&spec).map_err(|error| io(error.into()))?,
+        cgroup: cgroup.path().to_owned(),
+        log,
+        log_max_bytes: live.container_log_max_size,
+        log_max_files: live.container_log_max_files,
+    })
+}
+
+fn image(error: &LookupError, policy: PullPolicy) -> Refused {
+    let reason = match (error, policy) {
+        (LookupError::InvalidName { .. }, _) => "InvalidImageName",
+        (LookupError::NotFound { .. }, PullPolicy::Never) => "ErrImageNeverPull",
+        (LookupError::NotFound { .. }, PullPolicy::Always | PullPolicy::IfNotPresent) => "ErrImagePull",
+        (LookupError::Broken { .. }, _) => "ImageInspectError",
+    };
+    Refused { reason, message: chain(error) }
+}
+
+fn config(error: &ConfigError) -> Refused {
+    Refused { reason: ConfigError::REASON, message: chain(error) }
+}
+
+fn context(
+    wanted: &Wanted,
+    container: &Container,
+    bundle: Bundle,
+    cgroup: &Cgroup,
+    sub_paths: BTreeMap<usize, PathBuf>,
+) -> bundle::Context {
+    let Wanted { ctx, document, paths, .. } = wanted;
+    let pod = &document.pod;
+    let hosts = if pod.host_network { "/etc/hosts".into() } else { paths.hosts() };
+    let existing = |path: PathBuf| path.is_file().then_some(path);
+    bundle::Context {
+        bundle: bundle.config,
+        rootfs: paths.root(&container.name),
+        volumes: pod.volumes.iter().map(|v| (v.name.clone(), volumes::path(v, paths))).collect(),
+        sub_paths,
+        cgroups_path: Path::new("/").join(cgroup.path().strip_prefix(&ctx.cgroup_mount).unwrap_or(cgroup.path())),
+        node: ctx.node,
+        hostname: if pod.host_network { ctx.host_name.clone() } else { pod.hostname.clone() },
+        hosts: existing(hosts),
+        hostname_file: if pod.host_network { existing("/etc/hostname".into()) } else { Some(paths.hostname()) },
+        resolv_conf: existing("/etc/resolv.conf".into()),
+        shm: Some(if pod.host_ipc { "/dev/shm".into() } else { paths.shm() }),
+        host_devices: if container.security.privileged { devices(Path::new("/dev")) } else { Vec::new() },
+    }
+}
+
+/// Mounts in the shim's namespace, and the `subPath`s among them by index of the volume mount.
+fn mounts(
+    pod: &PodSpec,
+    container: &Container,
+    paths: &PodPaths,
+    bundle: &Bundle,
+    attempt: u32,
+) -> (Vec<PodMount>, BTreeMap<usize, PathBuf>) {
+    let volume = |name: &str| -> Option<&Volume> { pod.volumes.iter().find(|v| v.name == name) };
+    let mut mounts = Vec::new();
+    if !pod.host_ipc {
+        mounts.push(PodMount::Tmpfs { target: paths.shm(), size: Some(SHM_BYTES) });
+    }
+    for mounted in container.mounts.iter().filter_map(|m| volume(&m.name)) {
+        if let VolumeSource::EmptyDir { memory: true, size_limit } = mounted.source {
+            let tmpfs = PodMount::Tmpfs { target: volumes::path(mounted, paths), size: size_limit };
+            if !mounts.contains(&tmpfs) {
+                mounts.push(tmpfs);
+            }
+        }
+    }
+    let mut sub_paths = BTreeMap::new();
+    for (index, mount) in container.mounts.iter().enumerate() {
+        let (Some(path), Some(volume)) = (&mount.sub_path, volume(&mount.name)) else { continue };
+        let target = paths.subpath(&container.name, index);
+        mounts.push(PodMount::Subpath { volume: volumes::path(volume, paths), path: path.into(), target: target.clone() });
+        sub_paths.insert(index, target);
+    }
+    mounts.push(PodMount::Overlay {
+        lower: bundle.rootfs.clone(),
+        layer: paths.layer(&container.name, attempt),
+        target: paths.root(&container.name),
+    });
+    (mounts, sub_paths)
+}
+
+/// The node's devices below a directory, without what each container has of its own. What disappears meanwhile is left out.
+fn devices(directory: &Path) -> Vec<LinuxDevice> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let mut found = Vec::new();
+    for entry in entries.flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        let Ok(stat) = entry.metadata() else { continue };
+        if stat.is_dir() {
+            if !["pts", "shm", "mqueue", "fd"].iter().any(|own| name == *own) {
+                found.extend(devices(&path));
+            }
+        } else if name != "console" {
+            found.extend(device(&path, &stat));
+        }
+    }
+    found
+}
+
+fn device(path: &Path, stat: &fs::Metadata) -> Option<LinuxDevice> {
+    let kind = match stat.file_type() {
+        kind if kind.is_char_device() => LinuxDeviceType::C,
+        kind if kind.is_block_device() => LinuxDeviceType::B,
+        _ => return None,
+    };
+    let builder = LinuxDeviceBuilder::default()
+        .path(path)
+        .typ(kind)
+        .major(i64::try_from(nix::sys::stat::major(stat.rdev())).ok()?)
+        .minor(i64::try_from(nix::sys::stat::minor(stat.rdev())).ok()?)
+        .file_mode(stat.mode() & 0o7777)
+        .uid(stat.uid())
+        .gid(stat.gid());
+    builder.build().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use podwright_core::manifest::{Format, parse};
+
+    #[test]
+    fn mounts_come_before_what_needs_them_and_tmpfs_once() {
+        let text = "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: a, image: i, volumeMounts: [
+            {name: m, mountPath: /m}, {name: m, mountPath: /n, subPath: sub}, {name: d, mountPath: /d}]}],
+            volumes: [{name: m, emptyDir: {medium: Memory, sizeLimit: 1Mi}}, {name: d, emptyDir: {}}]}}";
+        let document = parse(text, Format::Yaml).unwrap().remove(0);
+        let paths = PodPaths { state: "/s".into(), run: "/r".into(), log: "/l".into() };
+        let bundle = Bundle { config: oci_spec::runtime::Spec::default(), rootfs: "/b/rootfs".into() };
+        let (mounts, sub_paths) = mounts(&document.pod, &document.pod.containers[0], &paths, &bundle, 3);
+        let shown: Vec<String> = mounts
+            .iter()
+            .map(|m| match m {
+                PodMount::Tmpfs { target, size } => format!("tmpfs {} {size:?}", target.display()),
+                PodMount::Subpath { volume, path, .. } => format!("subpath {} {}", volume.display(), path.display()),
+                PodMount::Overlay { lower, layer, target } => {
+                    format!("overlay {} {} {}", lower.display(), layer.display(), target.display())
+                }
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "tmpfs /r/shm Some(67108864)",
+                "tmpfs /r/volumes/m Some(1048576)",
+                "subpath /r/volumes/m sub",
+                "overlay /b/rootfs /s/layers/a/3 /r/bundles/a/rootfs"
+            ]
+        );
+        assert_eq!(sub_paths.keys().collect::<Vec<_>>(), [&1]);
+    }
+
+    #[test]
+    fn the_nodes_devices_are_listed() {
+        let null = devices(Path::new("/dev")).into_iter().find(|d| d.path() == Path::new("/dev/null")).unwrap();
+        assert_eq!((null.typ(), null.major(), null.minor()), (LinuxDeviceType::C, 1, 3));
+    }
+}
