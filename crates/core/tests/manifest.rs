@@ -87,6 +87,10 @@ fn yaml_and_json_are_the_same_pod() {
 fn the_api_shows_the_defaults() {
     let text = fs::read_to_string(folder().join("everything.yaml")).unwrap();
     let documents = parse(&text, Format::Yaml).unwrap();
+    for document in &documents {
+        let typed: k8s_openapi::api::core::v1::Pod = serde_json::from_value(api_pod(document)).unwrap();
+        assert_eq!(typed.metadata.name.as_deref(), Some(document.pod.name.as_str()));
+    }
     insta::assert_snapshot!(serde_json::to_string_pretty(&documents.iter().map(api_pod).collect::<Vec<_>>()).unwrap());
 }
 

@@ -58,6 +58,11 @@ fn fill_container(container: &mut Map<String, Value>, host_network: bool) {
     }
     if let Some(Value::Object(resources)) = container.get_mut("resources") {
         fill_requests(resources);
+        for list in ["limits", "requests"] {
+            if let Some(Value::Object(amounts)) = resources.get_mut(list) {
+                amounts.values_mut().for_each(quantity);
+            }
+        }
     }
 }
 
@@ -83,7 +88,17 @@ fn fill_requests(resources: &mut Map<String, Value>) {
     }
 }
 
+/// A quantity may be written as a number; the API shows a string.
+fn quantity(value: &mut Value) {
+    if value.is_number() {
+        *value = json!(value.to_string());
+    }
+}
+
 fn fill_volume(volume: &mut Map<String, Value>) {
+    if let Some(size) = volume.get_mut("emptyDir").and_then(|dir| dir.get_mut("sizeLimit")) {
+        quantity(size);
+    }
     if let Some(Value::Object(path)) = volume.get_mut("hostPath") {
         default(path, "type", json!(""));
     }
