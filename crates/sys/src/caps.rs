@@ -76,10 +76,10 @@ impl CapSet {
         self.0 >> number & 1 == 1
     }
 
-    /// Both together.
+    /// Those that are in both.
     #[must_use]
-    pub fn union(self, other: Self) -> Self {
-        Self(self.0 | other.0)
+    pub fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
     }
 }
 
@@ -129,6 +129,25 @@ pub fn set(effective: CapSet, permitted: CapSet, inheritable: CapSet) -> nix::Re
         inheritable: (inheritable.0 >> shift) as u32,
     };
     let data = [half(0), half(32)];
+    // SAFETY: version 3 makes the kernel read exactly two elements; header and data outlive the call.
+    let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) };
+    Errno::result(result).map(drop)
+}
+
+/// Makes all permitted capabilities of the calling thread effective, as they were before a change of ids with "keep
+/// capabilities" set.
+///
+/// # Errors
+/// capget(2)'s and capset(2)'s.
+pub fn raise_permitted() -> nix::Result<()> {
+    let header = Header { version: VERSION_3, pid: 0 };
+    let mut data = [const { Data { effective: 0, permitted: 0, inheritable: 0 } }; 2];
+    // SAFETY: version 3 makes the kernel write exactly two elements; header and data outlive the call.
+    let result = unsafe { libc::syscall(libc::SYS_capget, &raw const header, data.as_mut_ptr()) };
+    Errno::result(result)?;
+    for half in &mut data {
+        half.effective = half.permitted;
+    }
     // SAFETY: version 3 makes the kernel read exactly two elements; header and data outlive the call.
     let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) };
     Errno::result(result).map(drop)

@@ -333,6 +333,21 @@ impl Cgroup {
         Ok(self.read("cgroup.procs")?.lines().filter_map(|line| line.parse().ok()).collect())
     }
 
+    /// The cgroups directly below this one.
+    ///
+    /// # Errors
+    /// readdir(3)'s.
+    pub fn children(&self) -> Result<Vec<Self>> {
+        let mut children = Vec::new();
+        for entry in fs::read_dir(&self.path).map_err(io_error("list cgroup", &self.path))? {
+            let entry = entry.map_err(io_error("list cgroup", &self.path))?;
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                children.push(Self::at(entry.path()));
+            }
+        }
+        Ok(children)
+    }
+
     /// Whether any process lives in this cgroup or below (`populated` in `cgroup.events`).
     ///
     /// # Errors

@@ -2,9 +2,10 @@
 //!
 //! Targets are descriptors throughout: a path that was checked and a path that is mounted on are then the same thing.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use nix::NixPath as _;
@@ -123,6 +124,69 @@ pub fn mount_new(target: impl AsFd, fstype: &str, source: &Path, flags: MsFlags,
     mount(Some(source), path.as_str(), Some(fstype), flags, Some(data).filter(|data| !data.is_empty()))
 }
 
+/// Binds what `source` stands for onto `target`, without what is mounted below it: one mount(2).
+///
+/// # Errors
+/// mount(2)'s.
+pub fn bind(source: impl AsFd, target: impl AsFd) -> nix::Result<()> {
+    let (source, target) = (proc_path(source), proc_path(target));
+    mount(Some(source.as_str()), target.as_str(), None::<&str>, MsFlags::MS_BIND, None::<&str>)
+}
+
+/// Makes a detached mount of a new file system (fsopen(2), fsmount(2)), for [`attach`] and for a later [`change`]. `data` is a
+/// comma-separated list, as mount(2) takes it.
+///
+/// # Errors
+/// fsopen(2)'s, fsconfig(2)'s and fsmount(2)'s.
+pub fn new_fs(fstype: &str, source: &Path, flags: MsFlags, data: &str) -> nix::Result<OwnedFd> {
+    let call = |name: &CStr| {
+        // SAFETY: the name is a terminated string that outlives the call.
+        unsafe { libc::syscall(libc::SYS_fsopen, name.as_ptr(), libc::FSOPEN_CLOEXEC) }
+    };
+    let fd = Errno::result(fstype.with_nix_path(call)?)?;
+    // SAFETY: a descriptor the kernel has just made for this call.
+    let context = unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) };
+    configure(&context, libc::FSCONFIG_SET_STRING, c"source", Some(source))?;
+    for (flag, name) in SUPERBLOCK_FLAGS {
+        if flags.contains(flag) {
+            configure(&context, libc::FSCONFIG_SET_FLAG, name, None)?;
+        }
+    }
+    for option in data.split(',').filter(|option| !option.is_empty()) {
+        let (key, value) = option.split_once('=').map_or((option, None), |(key, value)| (key, Some(value)));
+        let key = CString::new(key).map_err(|_| Errno::EINVAL)?;
+        let command = if value.is_some() { libc::FSCONFIG_SET_STRING } else { libc::FSCONFIG_SET_FLAG };
+        configure(&context, command, &key, value.map(Path::new))?;
+    }
+    let null = std::ptr::null::<libc::c_char>();
+    let create = libc::FSCONFIG_CMD_CREATE;
+    // SAFETY: key and value are null, as FSCONFIG_CMD_CREATE wants them.
+    let result = unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), create, null, null, 0) };
+    Errno::result(result)?;
+    let attributes = Change::flags(flags, MsFlags::empty()).set;
+    // SAFETY: takes integers only.
+    let result = unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), libc::FSMOUNT_CLOEXEC, attributes) };
+    let fd = Errno::result(result)?;
+    // SAFETY: a descriptor the kernel has just made for this call.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
+}
+
+/// The flags of mount(2) that belong to a file system and not to a mount.
+const SUPERBLOCK_FLAGS: [(MsFlags, &CStr); 4] = [
+    (MsFlags::MS_SYNCHRONOUS, c"sync"),
+    (MsFlags::MS_DIRSYNC, c"dirsync"),
+    (MsFlags::MS_MANDLOCK, c"mand"),
+    (MsFlags::from_bits_retain(1 << 25), c"lazytime"),
+];
+
+fn configure(context: &OwnedFd, command: libc::fsconfig_command, key: &CStr, value: Option<&Path>) -> nix::Result<()> {
+    let value = value.map(|value| CString::new(value.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)).transpose()?;
+    let pointer = value.as_ref().map_or(std::ptr::null(), |value| value.as_ptr());
+    // SAFETY: key and value are terminated strings (or null for a flag) that outlive the call.
+    let result = unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, key.as_ptr(), pointer, 0) };
+    Errno::result(result).map(drop)
+}
+
 /// The name of a descriptor in `/proc`.
 pub fn proc_path(fd: impl AsFd) -> String {
     format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
@@ -134,6 +198,14 @@ pub fn proc_path(fd: impl AsFd) -> String {
 /// mount(2)'s.
 pub fn set_propagation_of_all(kind: MsFlags) -> nix::Result<()> {
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | kind, None::<&str>)
+}
+
+/// Sets the propagation of `/`.
+///
+/// # Errors
+/// mount(2)'s.
+pub fn set_propagation(kind: MsFlags) -> nix::Result<()> {
+    mount(None::<&str>, "/", None::<&str>, kind, None::<&str>)
 }
 
 /// Makes the working directory the root of the mount namespace and lets go of the old root (pivot_root(2), notes on `.`).

@@ -45,6 +45,23 @@ impl Root {
         }
     }
 
+    /// A directory at exactly this path, made where it is missing; a symlink anywhere in the path is refused.
+    ///
+    /// # Errors
+    /// As [`Root::make_dir`]; ELOOP for a symlink.
+    pub fn make_dir_without_links(&self, path: &Path, mode: Mode) -> nix::Result<OwnedFd> {
+        let how = OpenHow::new()
+            .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS);
+        match openat2(&self.dir, path, how) {
+            Err(Errno::ENOENT) => {
+                self.make_dir(path, mode)?;
+                openat2(&self.dir, path, how)
+            }
+            other => other,
+        }
+    }
+
     /// A place to mount on or to ask about, without opening what is there.
     ///
     /// # Errors
@@ -176,6 +193,17 @@ mod tests {
         let inside = inner.path().join(outer.path().strip_prefix("/").unwrap());
         assert!(inside.join("made").is_dir());
         assert!(inside.join("file").is_file());
+    }
+
+    #[test]
+    fn some_places_may_have_no_links_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("real")).unwrap();
+        symlink("real", dir.path().join("proc")).unwrap();
+        let root = root(&dir);
+        assert_eq!(root.make_dir_without_links(Path::new("/proc"), Mode::S_IRWXU).unwrap_err(), Errno::ELOOP);
+        root.make_dir_without_links(Path::new("/a/b"), Mode::S_IRWXU).unwrap();
+        assert!(dir.path().join("a/b").is_dir());
     }
 
     #[test]

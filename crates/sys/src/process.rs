@@ -5,8 +5,10 @@ use std::fs;
 use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
@@ -171,6 +173,34 @@ pub fn join_session_keyring(name: &CStr) -> nix::Result<()> {
     match Errno::result(result) {
         Ok(_) | Err(Errno::ENOSYS) => Ok(()),
         Err(errno) => Err(errno),
+    }
+}
+
+/// Sets the NIS domain name of the UTS namespace.
+///
+/// # Errors
+/// setdomainname(2)'s.
+pub fn set_domainname(name: &str) -> nix::Result<()> {
+    // SAFETY: the kernel reads `len` bytes from the pointer, which are the string's.
+    Errno::result(unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) }).map(drop)
+}
+
+/// Waits until the process has ended. Returns whether it did in time; it still has to be waited for by its parent.
+///
+/// # Errors
+/// poll(2)'s.
+pub fn wait_end(pidfd: impl AsFd, timeout: Duration) -> nix::Result<bool> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let millis = i32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
+        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)) {
+            Ok(0) if left.is_zero() => return Ok(false),
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => return Ok(true),
+            Err(errno) => return Err(errno),
+        }
     }
 }
 

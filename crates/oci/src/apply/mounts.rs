@@ -1,0 +1,238 @@
+//! The steps that shape the container's mounts.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat};
+use nix::mount::MsFlags;
+use nix::sys::stat::{Mode, SFlag, fstat, makedev, mknodat};
+use nix::unistd::{Gid, Uid, fchdir, fchownat, symlinkat};
+use podwright_sys::device::Kind;
+use podwright_sys::mount::{self, Change};
+use podwright_sys::path::{Root, file_type, is_dir};
+
+use super::{Progress, Result, StepError, kernel, show};
+use crate::plan::{BindMount, DeviceNode, FsMount, Step};
+
+const DIR_MODE: Mode = Mode::from_bits_retain(0o755);
+
+/// Links that `/dev` of every container has (runtime-spec, runtime-linux.md and config-linux.md).
+const DEV_LINKS: [(&str, &str); 5] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+];
+
+pub(super) fn apply(progress: &mut Progress<'_>, step: &Step) -> Result<()> {
+    match step {
+        Step::Propagation(kind) => mount::set_propagation_of_all(*kind).map_err(kernel("propagation of mounts")),
+        Step::BindRoot(path) => {
+            progress.root = Some(bind_root(path)?);
+            Ok(())
+        }
+        Step::MountFs(fs) => {
+            let sealed = mount_fs(root(progress)?, fs)?;
+            progress.sealed.extend(sealed);
+            Ok(())
+        }
+        Step::Bind(bind) => bind_mount(root(progress)?, bind),
+        Step::MountCgroup { target, flags, namespaced } => {
+            mount_cgroup(root(progress)?, progress.init.cgroup, target, *flags, *namespaced)
+        }
+        Step::Devices(nodes) => make_devices(root(progress)?, nodes),
+        Step::DevLinks => make_dev_links(root(progress)?),
+        Step::MakeCwd(path) => root(progress)?
+            .make_dir(path, DIR_MODE)
+            .map(drop)
+            .map_err(kernel(format!("process.cwd: make {}", show(path)))),
+        Step::SealMounts => seal(&progress.sealed),
+        Step::Mask(path) => mask(progress, path),
+        Step::ReadonlyPath(path) => make_readonly(root(progress)?, path),
+        Step::ReadonlyRoot => {
+            let change = Change::flags(MsFlags::MS_RDONLY, MsFlags::empty());
+            mount::change(root(progress)?, false, change).map_err(kernel("root.readonly"))
+        }
+        Step::PivotRoot => pivot_to(root(progress)?).map_err(kernel("pivot_root")),
+        Step::RootPropagation(kind) => mount::set_propagation(*kind).map_err(kernel("linux.rootfsPropagation")),
+        _ => Err(StepError::NoRoot),
+    }
+}
+
+fn root<'a>(progress: &'a Progress<'_>) -> Result<&'a Root> {
+    progress.root.as_ref().ok_or(StepError::NoRoot)
+}
+
+fn pivot_to(root: &Root) -> nix::Result<()> {
+    fchdir(root)?;
+    mount::pivot_root_here()
+}
+
+/// Makes the root file system a mount of its own, and the root of all lookups.
+fn bind_root(path: &Path) -> Result<Root> {
+    let what = || format!("root.path: {}", show(path));
+    let target = open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
+    let target = target.map_err(kernel(what()))?;
+    let tree = mount::clone_tree(&target, Path::new(""), true).map_err(kernel(what()))?;
+    mount::attach(&tree, &target).map_err(kernel(what()))?;
+    Ok(Root::new(tree))
+}
+
+/// Mounts a file system; one that is to be sealed is given back.
+fn mount_fs(root: &Root, fs: &FsMount) -> Result<Option<OwnedFd>> {
+    let what = || format!("mount {} on {}", fs.fstype, show(&fs.target));
+    let target = if matches!(fs.fstype.as_str(), "proc" | "sysfs") {
+        // A link here would put the kernel's files where a path such as /proc/kcore is not masked.
+        root.make_dir_without_links(&fs.target, DIR_MODE).map_err(|errno| match errno {
+            Errno::ELOOP => StepError::Symlink { path: show(&fs.target), fstype: fs.fstype.clone() },
+            errno => kernel(what())(errno),
+        })?
+    } else {
+        root.make_dir(&fs.target, DIR_MODE).map_err(kernel(what()))?
+    };
+    if !fs.seal && fs.propagation.is_none() {
+        mount::mount_new(&target, &fs.fstype, &fs.source, fs.flags, &fs.data).map_err(kernel(what()))?;
+        return Ok(None);
+    }
+    let tree = mount::new_fs(&fs.fstype, &fs.source, fs.flags, &fs.data).map_err(kernel(what()))?;
+    if let Some(kind) = fs.propagation {
+        let change = Change::default().propagation(kind - MsFlags::MS_REC);
+        mount::change(&tree, kind.contains(MsFlags::MS_REC), change).map_err(kernel(what()))?;
+    }
+    mount::attach(&tree, &target).map_err(kernel(what()))?;
+    Ok(fs.seal.then_some(tree))
+}
+
+fn bind_mount(root: &Root, bind: &BindMount) -> Result<()> {
+    let what = || format!("mount {} on {}", show(&bind.source), show(&bind.target));
+    let tree = mount::clone_tree(AT_FDCWD, &bind.source, bind.recursive).map_err(kernel(what()))?;
+    for (change, recursive) in [(bind.change, false), (bind.recursive_change, true)] {
+        if !change.is_empty() {
+            mount::change(&tree, recursive, change).map_err(kernel(what()))?;
+        }
+    }
+    attach_by_type(root, &tree, &bind.target).map_err(kernel(what()))
+}
+
+/// Attaches a tree on a directory or a file, made like the tree's root where it is missing.
+fn attach_by_type(root: &Root, tree: &OwnedFd, target: &Path) -> nix::Result<()> {
+    let place = if is_dir(&fstat(tree)?) { root.make_dir(target, DIR_MODE)? } else { root.make_file(target)? };
+    mount::attach(tree, &place)
+}
+
+fn mount_cgroup(root: &Root, cgroup: &Path, target: &Path, flags: MsFlags, namespaced: bool) -> Result<()> {
+    let what = || format!("mount cgroup on {}", show(target));
+    if namespaced {
+        let place = root.make_dir(target, DIR_MODE).map_err(kernel(what()))?;
+        return mount::mount_new(&place, "cgroup2", Path::new("cgroup"), flags, "").map_err(kernel(what()));
+    }
+    let tree = mount::clone_tree(AT_FDCWD, cgroup, false).map_err(kernel(what()))?;
+    mount::change(&tree, false, Change::flags(flags, MsFlags::empty())).map_err(kernel(what()))?;
+    attach_by_type(root, &tree, target).map_err(kernel(what()))
+}
+
+fn make_devices(root: &Root, nodes: &[DeviceNode]) -> Result<()> {
+    let mut last: Option<(PathBuf, OwnedFd)> = None;
+    for node in nodes {
+        let what = || format!("make device {}", show(&node.path));
+        let (Some(parent), Some(name)) = (node.path.parent(), node.path.file_name()) else {
+            return Err(kernel(what())(Errno::EISDIR));
+        };
+        let dir = match last.take() {
+            Some((path, dir)) if path == parent => dir,
+            _ => root.make_dir(parent, DIR_MODE).map_err(kernel(what()))?,
+        };
+        make_device(&dir, Path::new(name), node, what)?;
+        last = Some((parent.to_owned(), dir));
+    }
+    Ok(())
+}
+
+fn make_device(dir: &OwnedFd, name: &Path, node: &DeviceNode, what: impl Fn() -> String) -> Result<()> {
+    let kind = match node.kind {
+        Some(Kind::Block) => SFlag::S_IFBLK,
+        Some(Kind::Char) => SFlag::S_IFCHR,
+        None => SFlag::S_IFIFO,
+    };
+    let number = makedev(u64::from(node.major), u64::from(node.minor));
+    match mknodat(dir, name, kind, Mode::from_bits_retain(node.mode), number) {
+        Ok(()) => {}
+        Err(Errno::EEXIST) => {
+            let found = openat(dir, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty());
+            let stat = found.and_then(fstat).map_err(kernel(what()))?;
+            if file_type(&stat) != kind || node.kind.is_some() && stat.st_rdev != number {
+                return Err(StepError::WrongDevice(show(&node.path)));
+            }
+            return Ok(());
+        }
+        Err(errno) => return Err(kernel(what())(errno)),
+    }
+    if node.uid == 0 && node.gid == 0 {
+        return Ok(());
+    }
+    let (uid, gid) = (Uid::from_raw(node.uid), Gid::from_raw(node.gid));
+    fchownat(dir, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW).map_err(kernel(what()))
+}
+
+fn make_dev_links(root: &Root) -> Result<()> {
+    let dev = root.make_dir(Path::new("/dev"), DIR_MODE).map_err(kernel("make /dev"))?;
+    for (link, target) in DEV_LINKS {
+        match symlinkat(target, &dev, link) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(kernel(format!("make /dev/{link}"))(errno)),
+        }
+    }
+    Ok(())
+}
+
+fn seal(mounts: &[OwnedFd]) -> Result<()> {
+    let change = Change::flags(MsFlags::MS_RDONLY, MsFlags::empty());
+    mounts.iter().try_for_each(|tree| mount::change(tree, false, change)).map_err(kernel("make tmpfs read-only"))
+}
+
+/// The place of a path that need not exist.
+fn existing(root: &Root, path: &Path, field: &str) -> Result<Option<OwnedFd>> {
+    match root.locate(path) {
+        Ok(place) => Ok(Some(place)),
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+        Err(errno) => Err(kernel(format!("{field}: {}", show(path)))(errno)),
+    }
+}
+
+fn mask(progress: &mut Progress<'_>, path: &Path) -> Result<()> {
+    let what = || format!("linux.maskedPaths: {}", show(path));
+    let Some(place) = existing(root(progress)?, path, "linux.maskedPaths")? else { return Ok(()) };
+    if is_dir(&fstat(&place).map_err(kernel(what()))?) {
+        let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        return mount::mount_new(&place, "tmpfs", Path::new("tmpfs"), flags, "size=4k,nr_inodes=1")
+            .map_err(kernel(what()));
+    }
+    if progress.null.is_none() {
+        progress.null = Some(host_null()?);
+    }
+    match &progress.null {
+        Some(null) => mount::bind(null, &place).map_err(kernel(what())),
+        None => Ok(()),
+    }
+}
+
+/// The host's `/dev/null`: the container's may be anything by now.
+fn host_null() -> Result<OwnedFd> {
+    let null = open("/dev/null", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).map_err(kernel("open /dev/null"))?;
+    let stat = fstat(&null).map_err(kernel("stat /dev/null"))?;
+    if file_type(&stat) == SFlag::S_IFCHR && stat.st_rdev == makedev(1, 3) {
+        Ok(null)
+    } else {
+        Err(StepError::WrongDevice("/dev/null of the host".into()))
+    }
+}
+
+fn make_readonly(root: &Root, path: &Path) -> Result<()> {
+    let what = || format!("linux.readonlyPaths: {}", show(path));
+    let Some(place) = existing(root, path, "linux.readonlyPaths")? else { return Ok(()) };
+    let tree = mount::clone_tree(&place, Path::new(""), true).map_err(kernel(what()))?;
+    mount::change(&tree, true, Change::flags(MsFlags::MS_RDONLY, MsFlags::empty())).map_err(kernel(what()))?;
+    mount::attach(&tree, &place).map_err(kernel(what()))
+}

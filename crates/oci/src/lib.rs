@@ -1,0 +1,22 @@
+//! podwright-oci: an OCI runtime (runtime-spec 1.2) for Linux with cgroup v2.
+//!
+//! [`plan`] turns a configuration into a list of steps, without touching anything. `apply` does them in the container's first
+//! process. [`lifecycle`] has the commands, [`state`] what is kept between them.
+
+mod apply;
+pub mod cli;
+mod clock;
+mod error;
+mod features;
+mod hooks;
+pub mod lifecycle;
+mod log;
+pub mod plan;
+mod protect;
+pub mod state;
+mod sync;
+
+pub use error::{ConfigError, Error, chain};
+
+/// The version of runtime-spec that this runtime follows.
+pub const OCI_VERSION: &str = "1.2.0";

@@ -1,0 +1,196 @@
+//! `exec`: another process in a container that runs.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns};
+use oci_spec::runtime::{Process, Spec, User};
+use podwright_sys::cgroup::{Cgroup, v2_mount};
+use podwright_sys::process::{self, Cloned};
+
+use super::control::first_process;
+use super::{hold_signals, load_config, wait_and_forward};
+use crate::apply::{self, Init};
+use crate::error::{ConfigError, Error, Result, file, kernel};
+use crate::hooks::HookState;
+use crate::plan::{self, PlanError};
+use crate::state::{State, StateDir, Status, replace};
+use crate::sync::{self, Said};
+
+/// What is to run.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// A file with the specification's `process` object.
+    File(PathBuf),
+    /// The container's own `process` with these changes.
+    Args {
+        /// Program and arguments.
+        args: Vec<String>,
+        /// `KEY=VALUE`, instead of the container's or besides them.
+        env: Vec<String>,
+        /// Working directory.
+        cwd: Option<PathBuf>,
+        /// User and group.
+        user: Option<(u32, Option<u32>)>,
+    },
+}
+
+/// What `exec` is given.
+#[derive(Debug, Clone)]
+pub struct ExecOptions {
+    /// Where states are kept.
+    pub root: PathBuf,
+    /// The container.
+    pub id: String,
+    /// What is to run.
+    pub command: Command,
+    /// Return as soon as it runs.
+    pub detach: bool,
+    /// Where its pid is written to.
+    pub pid_file: Option<PathBuf>,
+    /// Descriptors after the first three that it gets.
+    pub preserve_fds: u32,
+}
+
+/// Runs a process in a container. Without `detach`, waits for its end and gives its exit status.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::WrongStatus`]; [`Error::Container`] when the program cannot be executed.
+pub fn exec(options: &ExecOptions) -> Result<i32> {
+    let dir = StateDir::new(&options.root, &options.id)?;
+    let state = dir.load()?;
+    let status = dir.status(state.as_ref())?;
+    let wrong = || Error::WrongStatus {
+        id: options.id.clone(),
+        found: status.as_str(),
+        command: "exec",
+        needed: "running or created",
+    };
+    let state = state.filter(|_| matches!(status, Status::Running | Status::Created)).ok_or_else(wrong)?;
+    let target = first_process(&state)?.ok_or_else(wrong)?;
+    let spec = load_config(&state.bundle)?;
+    let process = process_of(&options.command, &spec, &state)?;
+    let (steps, profile) = plan::exec(&spec, &process).map_err(|source| plan_error(options, &state, source))?;
+    let filter = profile.map(|profile| profile.compile()).transpose()?;
+    if !options.detach {
+        hold_signals()?;
+    }
+    let group = current_cgroup(&state)?;
+    setns(&target, CloneFlags::CLONE_NEWPID).map_err(kernel("enter the container's PID namespace"))?;
+    let (mut ours, theirs) = UnixStream::pair().map_err(file("make", "socketpair"))?;
+    let (cloned, inside) = clone_beside(&group, &state)?;
+    let Cloned::Parent { pid, pidfd } = cloned else {
+        drop(ours);
+        let init = Init {
+            report: theirs,
+            listener: None,
+            filter: filter.as_ref(),
+            cgroup: &state.cgroup,
+            enter_cgroup: !inside,
+            target: Some(&target),
+            preserve: options.preserve_fds,
+            id: &options.id,
+            hooks: None,
+            state: HookState { id: &options.id, bundle: &state.bundle, annotations: None },
+        };
+        std::process::exit(apply::run(init, &steps));
+    };
+    drop(theirs);
+    attend(options, pid.as_raw(), &mut ours).inspect_err(|_| {
+        // It may wait for a word that will not come.
+        process::pidfd_send_signal(&pidfd, nix::libc::SIGKILL).ok();
+        process::wait(&pidfd).ok();
+    })?;
+    if options.detach { Ok(0) } else { wait_and_forward(&pidfd) }
+}
+
+fn attend(options: &ExecOptions, pid: i32, stream: &mut UnixStream) -> Result<()> {
+    if let Some(path) = &options.pid_file {
+        replace(path, pid.to_string().as_bytes())?;
+    }
+    sync::send_go(stream).map_err(file("write to", "the new process"))?;
+    match sync::listen(stream).map_err(file("read from", "the new process"))? {
+        Said::Failed(text) => Err(Error::Container(text)),
+        Said::Hooks | Said::Ready | Said::Executing => Ok(()),
+    }
+}
+
+fn current_cgroup(state: &State) -> Result<OwnedFd> {
+    Ok(Cgroup::at(&state.cgroup).open()?)
+}
+
+/// Clones into the container's cgroup. A container that manages cgroups of its own may have made that one an inner node, which
+/// holds no processes: then into the cgroup of the first process.
+fn clone_beside(group: &OwnedFd, state: &State) -> Result<(Cloned, bool)> {
+    use std::os::fd::AsFd as _;
+    match process::clone(CloneFlags::empty(), Some(group.as_fd())) {
+        Ok(cloned) => return Ok((cloned, true)),
+        Err(Errno::EBUSY) => {}
+        // A container whose first process has just ended takes no new processes.
+        Err(Errno::ENOMEM) => return Err(Error::Container("the container has ended".into())),
+        Err(_) => return super::launch::clone_into(CloneFlags::empty(), group),
+    }
+    let path = format!("/proc/{}/cgroup", state.pid);
+    let text = fs::read_to_string(&path).map_err(file("read", &path))?;
+    let own = text.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    let inner = Cgroup::at(v2_mount()?.join(own)).open()?;
+    super::launch::clone_into(CloneFlags::empty(), &inner)
+}
+
+fn process_of(command: &Command, spec: &Spec, state: &State) -> Result<Process> {
+    let (args, env, cwd, user) = match command {
+        Command::File(path) => {
+            let read = fs::read(path).map_err(ConfigError::from);
+            let process = read.and_then(|text| serde_json::from_slice(&text).map_err(ConfigError::from));
+            return process.map_err(|source| Error::Config { path: path.clone(), source });
+        }
+        Command::Args { args, env, cwd, user } => (args, env, cwd, user),
+    };
+    let mut process = spec.process().clone().ok_or_else(|| Error::Plan {
+        path: state.bundle.join("config.json"),
+        source: PlanError::new("process", "is missing, and --process is not given"),
+    })?;
+    process.set_args(Some(args.clone()));
+    process.set_env(Some(merged(process.env().clone().unwrap_or_default(), env)));
+    process.set_terminal(Some(false));
+    if let Some(cwd) = cwd {
+        process.set_cwd(cwd.clone());
+    }
+    if let Some((uid, gid)) = user {
+        let mut chosen = User::default();
+        chosen.set_uid(*uid).set_gid(gid.unwrap_or(0)).set_umask(process.user().umask());
+        process.set_user(chosen);
+    }
+    Ok(process)
+}
+
+/// The environment with some variables replaced or added.
+fn merged(mut env: Vec<String>, changes: &[String]) -> Vec<String> {
+    let key = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+    env.retain(|entry| !changes.iter().any(|change| key(change) == key(entry)));
+    env.extend_from_slice(changes);
+    env
+}
+
+fn plan_error(options: &ExecOptions, state: &State, source: PlanError) -> Error {
+    let path = match &options.command {
+        Command::File(path) => path.clone(),
+        Command::Args { .. } => Path::new(&state.bundle).join("config.json"),
+    };
+    Error::Plan { path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_variables_replace_earlier_ones() {
+        let env = |list: &[&str]| list.iter().map(|&entry| entry.to_owned()).collect::<Vec<_>>();
+        let got = merged(env(&["A=1", "B=2"]), &env(&["A=3", "C=4"]));
+        assert_eq!(got, env(&["B=2", "A=3", "C=4"]));
+    }
+}

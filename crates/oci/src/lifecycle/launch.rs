@@ -1,0 +1,263 @@
+//! `create` and `run`: a container from its bundle.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::stat::Mode;
+use nix::unistd::Pid;
+use oci_spec::runtime::{Hook, Spec};
+use podwright_sys::cgroup::{Cgroup, CgroupError, v2_mount};
+use podwright_sys::process::{self, Cloned};
+use podwright_sys::seccomp::Program as Filter;
+use podwright_sys::{device, mount};
+
+use super::{hold_signals, load_config, wait_and_forward};
+use crate::apply::{self, Init};
+use crate::clock;
+use crate::error::{Error, Result, chain, file, kernel};
+use crate::hooks::{self, HookState};
+use crate::plan::{self, CgroupPlan, Context, Gate, Plan, Step};
+use crate::state::{STATE_VERSION, State, StateDir, replace};
+use crate::sync::{self, Said};
+
+/// What `create` and `run` are given.
+#[derive(Debug, Clone)]
+pub struct CreateOptions {
+    /// Where states are kept.
+    pub root: PathBuf,
+    /// The new container's id.
+    pub id: String,
+    /// The bundle directory.
+    pub bundle: PathBuf,
+    /// Where the first process's pid is written to.
+    pub pid_file: Option<PathBuf>,
+    /// Descriptors after the first three that the container gets.
+    pub preserve_fds: u32,
+    /// Whether the container gets a session keyring of its own.
+    pub keyring: bool,
+}
+
+/// Makes a container; its first process waits for `start`.
+///
+/// # Errors
+/// Whatever is wrong with the configuration or the host; nothing is left behind then.
+pub fn create(options: &CreateOptions) -> Result<()> {
+    launch(options, Gate::Start).map(drop)
+}
+
+/// Makes a container and starts it. Without `detach`, waits for its end, deletes it and gives its exit status.
+///
+/// # Errors
+/// As [`create`]; also when the program cannot be executed.
+pub fn run(options: &CreateOptions, detach: bool) -> Result<i32> {
+    if !detach {
+        hold_signals()?;
+    }
+    let launched = launch(options, Gate::Go)?;
+    super::control::run_poststart(&launched.state);
+    if detach {
+        return Ok(0);
+    }
+    let code = wait_and_forward(&launched.pidfd)?;
+    super::control::destroy(&launched.dir, Some(&launched.state), Path::new(&launched.state.cgroup))?;
+    Ok(code)
+}
+
+struct Launched {
+    dir: StateDir,
+    state: State,
+    pidfd: OwnedFd,
+}
+
+fn launch(options: &CreateOptions, gate: Gate) -> Result<Launched> {
+    let dir = StateDir::new(&options.root, &options.id)?;
+    let bundle = std::path::absolute(&options.bundle).map_err(file("resolve", &options.bundle))?;
+    let spec = load_config(&bundle)?;
+    let context = Context { id: &options.id, bundle: &bundle, gate, keyring: options.keyring };
+    let plan =
+        plan::container(&spec, &context).map_err(|source| Error::Plan { path: bundle.join("config.json"), source })?;
+    let filter = plan.seccomp.as_ref().map(|profile| profile.compile()).transpose()?;
+    let cgroup = Cgroup::at(v2_mount()?.join(&plan.cgroup.path));
+    dir.create(cgroup.path())?;
+    if let Err(err) = claim(&cgroup) {
+        dir.remove().ok();
+        return Err(err);
+    }
+    let launch =
+        Launch { options, gate, spec: &spec, plan: &plan, filter: filter.as_ref(), bundle: &bundle, dir: &dir };
+    launch.make(&cgroup).inspect_err(|_| {
+        // The state directory goes only when nothing is left that `delete --force` would need it for.
+        if cgroup.remove().is_ok() {
+            dir.remove().ok();
+        }
+    })
+}
+
+/// Makes the cgroup, or takes one that is there and empty.
+fn claim(cgroup: &Cgroup) -> Result<()> {
+    if !cgroup.create().map_err(Error::Resources)? && cgroup.populated()? {
+        return Err(Error::CgroupInUse(cgroup.path().to_owned()));
+    }
+    Ok(())
+}
+
+struct Launch<'a> {
+    options: &'a CreateOptions,
+    gate: Gate,
+    spec: &'a Spec,
+    plan: &'a Plan,
+    filter: Option<&'a Filter>,
+    bundle: &'a Path,
+    dir: &'a StateDir,
+}
+
+impl Launch<'_> {
+    fn make(&self, cgroup: &Cgroup) -> Result<Launched> {
+        let group = cgroup.open()?;
+        set_resources(cgroup, &group, &self.plan.cgroup)?;
+        let listener = match self.gate {
+            Gate::Go => None,
+            Gate::Start => Some(bind(self.dir)?),
+        };
+        if let Some(path) = &self.plan.pid_namespace {
+            let what = || format!("linux.namespaces: enter {}", path.display());
+            let fd = open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(kernel(what()))?;
+            setns(fd, CloneFlags::CLONE_NEWPID).map_err(kernel(what()))?;
+        }
+        let (mut ours, theirs) = UnixStream::pair().map_err(file("make", "socketpair"))?;
+        let (cloned, inside) = clone_into(self.plan.namespaces, &group)?;
+        let Cloned::Parent { pid, pidfd } = cloned else {
+            drop(ours);
+            let init = Init {
+                report: theirs,
+                listener,
+                filter: self.filter,
+                cgroup: cgroup.path(),
+                enter_cgroup: !inside,
+                target: None,
+                preserve: self.options.preserve_fds,
+                id: &self.options.id,
+                hooks: self.spec.hooks().as_ref(),
+                state: self.hook_state(),
+            };
+            std::process::exit(apply::run(init, &self.plan.steps));
+        };
+        drop((theirs, listener));
+        let state = self.attend(pid, cgroup, &mut ours).inspect_err(|_| {
+            // It may wait for a word that will not come; the cgroup has it if the signal does not.
+            process::pidfd_send_signal(&pidfd, nix::libc::SIGKILL).ok();
+            process::wait(&pidfd).ok();
+        })?;
+        Ok(Launched { dir: self.dir.clone(), state, pidfd })
+    }
+
+    fn hook_state(&self) -> HookState<'_> {
+        HookState { id: &self.options.id, bundle: self.bundle, annotations: self.spec.annotations().as_ref() }
+    }
+
+    /// The runtime's side while the first process sets itself up.
+    fn attend(&self, pid: Pid, cgroup: &Cgroup, stream: &mut UnixStream) -> Result<State> {
+        let state = self.state_of(pid, cgroup)?;
+        self.dir.save(&state)?;
+        if let Some(path) = &self.options.pid_file {
+            replace(path, pid.to_string().as_bytes())?;
+        }
+        let mut hooks_wait = self.plan.steps.contains(&Step::RuntimeHooks);
+        if !hooks_wait && self.gate == Gate::Go {
+            sync::send_go(stream).map_err(file("write to", "the container's process"))?;
+        }
+        loop {
+            match sync::listen(stream).map_err(file("read from", "the container's process"))? {
+                Said::Hooks => {
+                    self.run_runtime_hooks(pid)?;
+                    hooks_wait = false;
+                    for _ in 0..if self.gate == Gate::Go { 2 } else { 1 } {
+                        sync::send_go(stream).map_err(file("write to", "the container's process"))?;
+                    }
+                }
+                Said::Failed(text) => return Err(Error::Container(text)),
+                Said::Ready => return Ok(state),
+                Said::Executing if self.gate == Gate::Go && !hooks_wait => return Ok(state),
+                Said::Executing => {
+                    return Err(Error::Container("the container's first process ended before it was ready".into()));
+                }
+            }
+        }
+    }
+
+    fn state_of(&self, pid: Pid, cgroup: &Cgroup) -> Result<State> {
+        // It is our child and not waited for, so the pid is its own.
+        let found = process::stat(pid).map_err(file("read", format!("/proc/{pid}/stat")))?;
+        let hooks = self.spec.hooks().as_ref();
+        let list = |list: Option<&Option<Vec<Hook>>>| list.cloned().flatten().unwrap_or_default();
+        Ok(State {
+            version: STATE_VERSION,
+            id: self.options.id.clone(),
+            pid: pid.as_raw(),
+            pid_start: found.ok_or(Errno::ESRCH).map_err(kernel(format!("read /proc/{pid}/stat")))?.start,
+            bundle: self.bundle.to_owned(),
+            rootfs: self.spec.root().as_ref().map(|root| self.bundle.join(root.path())).unwrap_or_default(),
+            created: clock::now(),
+            annotations: self.spec.annotations().clone().unwrap_or_default(),
+            cgroup: cgroup.path().to_owned(),
+            poststart: list(hooks.map(|hooks| hooks.poststart())),
+            poststop: list(hooks.map(|hooks| hooks.poststop())),
+        })
+    }
+
+    fn run_runtime_hooks(&self, pid: Pid) -> Result<()> {
+        let Some(hooks) = self.spec.hooks() else { return Ok(()) };
+        let state = self.hook_state().json("creating", pid.as_raw());
+        hooks::run_all("prestart", hooks.prestart().as_deref().unwrap_or_default(), &state)?;
+        hooks::run_all("createRuntime", hooks.create_runtime().as_deref().unwrap_or_default(), &state)
+    }
+}
+
+/// Clones into the cgroup. Where that is refused (an old kernel, a threaded cgroup) the child has to enter it by itself: `false`.
+pub(super) fn clone_into(namespaces: CloneFlags, group: &OwnedFd) -> Result<(Cloned, bool)> {
+    match process::clone(namespaces, Some(group.as_fd())) {
+        Ok(cloned) => Ok((cloned, true)),
+        Err(Errno::E2BIG | Errno::EOPNOTSUPP | Errno::EBUSY | Errno::EACCES) => {
+            let cloned = process::clone(namespaces, None).map_err(kernel("clone3"))?;
+            Ok((cloned, false))
+        }
+        Err(errno) => Err(kernel("clone3")(errno)),
+    }
+}
+
+/// The socket that `start` connects to. It is bound through the directory's descriptor: its path may be too long for an address.
+fn bind(dir: &StateDir) -> Result<UnixListener> {
+    let fd = open(dir.path(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
+    let fd = fd.map_err(kernel(format!("open {}", dir.path().display())))?;
+    let name = dir.start_socket();
+    let name = name.file_name().unwrap_or_default();
+    UnixListener::bind(Path::new(&mount::proc_path(&fd)).join(name)).map_err(file("bind", dir.start_socket()))
+}
+
+fn set_resources(cgroup: &Cgroup, group: &OwnedFd, plan: &CgroupPlan) -> Result<()> {
+    let write = || plan.writes.iter().try_for_each(|(file, value)| cgroup.write(file, value));
+    match write() {
+        Ok(()) => {}
+        // The usual case costs no look at what is enabled; this one finds out what is missing.
+        Err(CgroupError::Io { source, .. })
+            if matches!(source.raw_os_error(), Some(nix::libc::ENOENT | nix::libc::EACCES)) =>
+        {
+            let wanted: Vec<&str> = plan.controllers.iter().map(String::as_str).collect();
+            cgroup.require_controllers(&wanted).and_then(|()| write()).map_err(Error::Resources)?;
+        }
+        Err(err) => return Err(Error::Resources(err)),
+    }
+    if plan.devices.is_empty() {
+        return Ok(());
+    }
+    device::restrict(group, &plan.devices).map_err(kernel("linux.resources.devices: load a device program"))
+}
+
+/// Tells of an error that changes nothing.
+pub(super) fn warn(error: &Error) {
+    eprintln!("podwright-oci: {}", chain(error));
+}
