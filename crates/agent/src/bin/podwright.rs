@@ -1,2 +1,5 @@
 //! The command line `podwright`.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    podwright_agent::cli::run()
+}

@@ -1,6 +1,6 @@
 //! HTTP/1.1 to the agent over its Unix socket.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty};
@@ -67,11 +67,6 @@ impl Client {
         Client { socket: socket.into() }
     }
 
-    /// Where it listens.
-    pub fn socket(&self) -> &Path {
-        &self.socket
-    }
-
     /// A GET whose answer is JSON.
     ///
     /// # Errors
@@ -134,7 +129,7 @@ impl Client {
         ClientError::Refused { code: status.as_u16(), reason, message }
     }
 
-    fn broken(&self, message: impl ToString) -> ClientError {
+    pub(super) fn broken(&self, message: impl ToString) -> ClientError {
         ClientError::Broken { socket: self.socket.clone(), message: message.to_string() }
     }
 }

@@ -1,3 +1,169 @@
-//! The command line `podwright`.
+//! The command line `podwright`: arguments ([`args`]), the agent's API ([`client`]), and printers that turn an object
+//! and a time into text ([`pods`], [`describe`], [`events`], [`files`], [`yaml`]). [`run`] is the whole program.
 
+pub mod age;
+pub mod args;
 pub mod client;
+pub mod describe;
+mod describe_container;
+pub mod events;
+pub mod files;
+mod get;
+mod logs;
+mod manifests;
+mod output;
+pub mod pods;
+mod steer;
+pub mod table;
+pub mod yaml;
+
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use clap_complete::Shell as CompletionShell;
+
+use args::{Args, Color, Command, DEFAULT_SOCKET, Shell};
+use client::{Client, ClientError};
+use output::Out;
+use table::Style;
+
+/// Why a command did not do what it was asked to; each kind has an exit status of its own (`podwright --help`).
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    #[error("{0}\nSee podwright --help")]
+    Usage(String),
+    #[error("{0}")]
+    NotFound(String),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("cannot write the output")]
+    Output(#[from] io::Error),
+    #[error("{0}")]
+    Failed(String),
+    /// All that there is to say was said.
+    #[error("")]
+    Reported,
+}
+
+impl CliError {
+    fn exit_status(&self) -> u8 {
+        match self {
+            CliError::Failed(_) | CliError::Reported | CliError::Output(_) => 1,
+            CliError::Usage(_) => 2,
+            CliError::NotFound(_) => 3,
+            CliError::Client(ClientError::Unreachable { .. } | ClientError::Broken { .. }) => 4,
+            CliError::Client(ClientError::Refused { code: 404, .. }) => 3,
+            CliError::Client(ClientError::Refused { code: 409, .. }) => 5,
+            CliError::Client(ClientError::Refused { .. }) => 1,
+        }
+    }
+}
+
+type Done = Result<(), CliError>;
+
+/// What every command has at hand.
+struct Context {
+    client: Client,
+    style: Style,
+    out: Out,
+}
+
+/// Runs the program with the arguments, environment and streams of this process.
+pub fn run() -> ExitCode {
+    let args = Args::parse();
+    let mut context =
+        Context { client: Client::new(socket(args.socket)), style: style(args.color), out: Out::stdout() };
+    match dispatch(args.command, &mut context) {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader has seen enough (`podwright logs … | head`).
+        Err(CliError::Output(e)) if e.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            if !matches!(error, CliError::Reported) {
+                eprintln!("error: {}", chain(&error));
+            }
+            ExitCode::from(error.exit_status())
+        }
+    }
+}
+
+fn dispatch(command: Command, context: &mut Context) -> Done {
+    match command {
+        Command::Validate(args) => manifests::validate(&args, context),
+        Command::Plan(args) => manifests::plan(&args, context),
+        Command::Completion { shell } => completion(shell, context),
+        Command::Version { client: true } => version_of_client(context),
+        online => {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|e| CliError::Failed(format!("cannot wait for the agent: {e}")))?;
+            runtime.block_on(dispatch_online(online, context))
+        }
+    }
+}
+
+async fn dispatch_online(command: Command, context: &mut Context) -> Done {
+    match command {
+        Command::Get(args) => get::get(args, context).await,
+        Command::Describe(args) => get::describe(args, context).await,
+        Command::Events(args) => get::events(args, context).await,
+        Command::Logs(args) => logs::logs(args, context).await,
+        Command::Delete(args) => steer::delete(args, context).await,
+        Command::Restart(args) => steer::restart(args, context).await,
+        Command::Version { .. } => {
+            version_of_client(context)?;
+            let agent = context.client.get("/version").await?;
+            let text = |key: &str| agent[key].as_str().unwrap_or("<unknown>");
+            context.out.print(&format!("Agent Version: {} ({})\n", text("gitVersion"), text("platform")))
+        }
+        Command::Validate(_) | Command::Plan(_) | Command::Completion { .. } => Ok(()),
+    }
+}
+
+fn version_of_client(context: &mut Context) -> Done {
+    context.out.print(&format!("Client Version: v{}\n", env!("CARGO_PKG_VERSION")))
+}
+
+fn completion(shell: Shell, context: &mut Context) -> Done {
+    let shell = match shell {
+        Shell::Bash => CompletionShell::Bash,
+        Shell::Zsh => CompletionShell::Zsh,
+        Shell::Fish => CompletionShell::Fish,
+    };
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "podwright", &mut script);
+    context.out.write(&script)
+}
+
+fn socket(given: Option<PathBuf>) -> PathBuf {
+    let from_environment = || std::env::var_os("PODWRIGHT_SOCKET").filter(|v| !v.is_empty()).map(PathBuf::from);
+    given.or_else(from_environment).unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET))
+}
+
+fn style(color: Option<Color>) -> Style {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+    let coloured = match color {
+        Some(Color::Always) => true,
+        Some(Color::Never) => false,
+        // Asked for nothing, or for what is usual.
+        Some(Color::Auto) | None => !refused && io::stdout().is_terminal(),
+    };
+    if coloured { Style::Coloured } else { Style::Plain }
+}
+
+/// An error with its causes in one line, without saying anything twice.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    text
+}

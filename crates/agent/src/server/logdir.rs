@@ -1,6 +1,7 @@
 //! The log files of one container: `ATTEMPT.log`, and `ATTEMPT.log.SUFFIX` for what was rotated away.
 //!
-//! A suffix is a counter (1 is the youngest) or a time (kubelet's `20060102-150405`, the greatest is the youngest).
+//! A suffix is a time, the greatest being the youngest (kubelet's `20060102-150405`, here also `20060102-150405.001`), or,
+//! as other tools have it, a counter with 1 for the youngest.
 //! A reader knows a file by its inode: a rotation renames it and changes nothing else.
 
 use std::collections::VecDeque;
@@ -62,7 +63,9 @@ fn split_name(name: &str) -> Option<(u32, Option<&str>)> {
     let attempt = attempt.parse().ok()?;
     match rest.strip_prefix('.') {
         None => rest.is_empty().then_some((attempt, None)),
-        Some(suffix) => suffix.bytes().all(|b| b.is_ascii_digit() || b == b'-').then_some((attempt, Some(suffix))),
+        Some(suffix) => {
+            suffix.bytes().all(|b| b.is_ascii_digit() || b"-.".contains(&b)).then_some((attempt, Some(suffix)))
+        }
     }
 }
 
@@ -325,13 +328,14 @@ mod tests {
         logs.write("3.log", &["d"]);
         logs.write("4.log.20260101-000001", &["e"]);
         logs.write("4.log.20260101-000002", &["f"]);
+        logs.write("4.log.20260101-000002.001", &["f2"]);
         logs.write("4.log.20260101-000002.gz", &["no"]);
         logs.write("4.log.tmp", &["no"]);
         logs.write("4.log", &["g"]);
         assert_eq!(attempts(logs.0.path()).unwrap(), [3, 4]);
         assert_eq!(read(&mut logs.reader(Some(3), Start::Oldest, false)), "a b c d ");
-        assert_eq!(read(&mut logs.reader(Some(4), Start::Oldest, false)), "e f g ");
-        assert_eq!(read(&mut logs.reader(Some(3), Start::Oldest, true)), "a b c d e f g ");
+        assert_eq!(read(&mut logs.reader(Some(4), Start::Oldest, false)), "e f f2 g ");
+        assert_eq!(read(&mut logs.reader(Some(3), Start::Oldest, true)), "a b c d e f f2 g ");
         assert_eq!(read(&mut logs.reader(Some(5), Start::Oldest, false)), "");
     }
 

@@ -144,6 +144,7 @@ pub(crate) fn pod(name: &str, phase: &str, state: &Value) -> Value {
         json!({"name": container, "image": "busybox", "imageID": "busybox", "ready": running, "started": running,
                "restartCount": 0, "state": state, "lastState": {}})
     };
+    let initialized = if state.get("waiting").is_some() { "False" } else { "True" };
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
@@ -155,7 +156,8 @@ pub(crate) fn pod(name: &str, phase: &str, state: &Value) -> Value {
             "initContainers": [{"name": "proxy", "image": "busybox", "restartPolicy": "Always"}],
             "containers": [{"name": "app", "image": "busybox"}],
         },
-        "status": {"phase": phase, "podIP": "10.1.2.3", "initContainerStatuses": [status("proxy")],
+        "status": {"phase": phase, "podIP": "10.1.2.3", "conditions": [{"type": "Initialized", "status": initialized}],
+                   "initContainerStatuses": [status("proxy")],
                    "containerStatuses": [status("app")]},
     })
 }

@@ -1,0 +1,385 @@
+//! The arguments, and what their words mean.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// Where the agent listens if nothing else is said.
+pub const DEFAULT_SOCKET: &str = "/run/podwright/podwright.sock";
+
+const EXIT_CODES: &str = "\
+Exit status:
+  0  done
+  1  failed; validate: a file has a problem
+  2  wrong usage
+  3  no such pod
+  4  the agent cannot be reached, or broke off
+  5  the agent refused: the pod's state does not allow it
+
+Environment:
+  PODWRIGHT_SOCKET  the agent's socket, if --socket is not given
+  NO_COLOR          not empty: no colours, if --color is not given";
+
+/// See and steer the pods of this node.
+#[derive(Debug, Parser)]
+#[command(name = "podwright", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub struct Args {
+    /// The agent's socket [default: PODWRIGHT_SOCKET, else /run/podwright/podwright.sock]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Colour the output [default: auto, on a terminal]
+    #[arg(long, global = true, value_name = "WHEN")]
+    pub color: Option<Color>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// When to colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// The sub-commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List pods, events or manifest files
+    Get(Get),
+    /// Show everything about a pod, ended ones included
+    Describe(PodNames),
+    /// Show what a container wrote
+    Logs(Logs),
+    /// Show what happened
+    Events(Events),
+    /// Stop and remove a pod
+    ///
+    /// A pod whose manifest is in the directory stays away until that file changes.
+    Delete(Delete),
+    /// Stop a pod and run it again from its first init container, back-off forgotten
+    Restart(PodNames),
+    /// Check manifests without an agent
+    Validate(Validate),
+    /// Show the order in which a manifest's pods would start and stop, without an agent
+    Plan(Plan),
+    /// Show the versions of this program and of the agent
+    Version {
+        /// Only of this program
+        #[arg(long)]
+        client: bool,
+    },
+    /// Write a completion script for a shell to stdout
+    Completion {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+/// Shells with completion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "names of programs")]
+pub enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+/// Output formats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// A table with more columns
+    Wide,
+    /// JSON
+    Json,
+    /// YAML
+    Yaml,
+    /// pod/NAME, one a line
+    Name,
+}
+
+/// One namespace, or all.
+#[derive(Debug, ClapArgs)]
+pub struct Scope {
+    /// The namespace
+    #[arg(short, long, default_value = "default")]
+    pub namespace: String,
+    /// All namespaces
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub all_namespaces: bool,
+}
+
+/// `get`.
+#[derive(Debug, ClapArgs)]
+pub struct Get {
+    /// pods [NAME...], pod/NAME..., events, or files
+    #[arg(required = true, value_name = "WHAT")]
+    pub what: Vec<String>,
+    /// Which namespaces.
+    #[command(flatten)]
+    pub scope: Scope,
+    /// Output format
+    #[arg(short, long, value_name = "FORMAT")]
+    pub output: Option<Output>,
+    /// Go on showing changes
+    #[arg(short, long)]
+    pub watch: bool,
+    /// Also pods that have ended and were removed
+    #[arg(long)]
+    pub all: bool,
+    /// Only pods with these labels, such as app=web,tier!=db
+    #[arg(short = 'l', long, value_name = "LABELS")]
+    pub selector: Option<String>,
+    /// Only pods with these fields, such as status.phase=Running
+    #[arg(long, value_name = "FIELDS")]
+    pub field_selector: Option<String>,
+}
+
+/// Pods by name.
+#[derive(Debug, ClapArgs)]
+pub struct PodNames {
+    /// NAME, pod NAME, or pod/NAME
+    #[arg(required = true, value_name = "POD")]
+    pub what: Vec<String>,
+    /// The namespace
+    #[arg(short, long, default_value = "default")]
+    pub namespace: String,
+}
+
+/// `logs`.
+#[derive(Debug, ClapArgs)]
+pub struct Logs {
+    /// NAME, pod NAME, or pod/NAME
+    #[arg(required = true, value_name = "POD")]
+    pub what: Vec<String>,
+    /// The namespace
+    #[arg(short, long, default_value = "default")]
+    pub namespace: String,
+    /// Go on until the container will not run again, over log rotation and restarts
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Which container [default: the first main one]
+    #[arg(short, long, value_name = "NAME")]
+    pub container: Option<String>,
+    /// The instance before the present one
+    #[arg(short, long, conflicts_with = "follow")]
+    pub previous: bool,
+    /// Only the last N lines; -1: all
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-1..))]
+    pub tail: Option<i64>,
+    /// Begin each line with its time
+    #[arg(long)]
+    pub timestamps: bool,
+}
+
+/// `events`.
+#[derive(Debug, ClapArgs)]
+pub struct Events {
+    /// Which namespaces.
+    #[command(flatten)]
+    pub scope: Scope,
+    /// Only about this pod: NAME or pod/NAME
+    #[arg(long = "for", value_name = "POD")]
+    pub about: Option<String>,
+    /// Go on showing new ones
+    #[arg(short, long)]
+    pub watch: bool,
+    /// Output format
+    #[arg(short, long, value_name = "FORMAT")]
+    pub output: Option<Output>,
+}
+
+/// `delete`.
+#[derive(Debug, ClapArgs)]
+pub struct Delete {
+    /// Which pods.
+    #[command(flatten)]
+    pub pods: PodNames,
+    /// Seconds between the stop signal and SIGKILL [default: the pod's own]
+    #[arg(long, value_name = "SECONDS")]
+    pub grace_period: Option<u64>,
+    /// The shortest grace period, 1 second
+    #[arg(long, conflicts_with = "grace_period")]
+    pub now: bool,
+    /// Wait until the pod is gone
+    #[arg(long)]
+    pub wait: bool,
+}
+
+/// `validate`.
+#[derive(Debug, ClapArgs)]
+pub struct Validate {
+    /// Manifests, directories of them, or - for stdin
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
+
+/// `plan`.
+#[derive(Debug, ClapArgs)]
+pub struct Plan {
+    /// A manifest, or - for stdin
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// How long a plain init container is assumed to run
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
+    pub init_takes: Duration,
+    /// How long a main container is assumed to run, unless it is to run always
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    pub main_takes: Duration,
+    /// How long a container is assumed to take to leave once told to; never: it ignores the stop signal
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = stop_takes)]
+    pub stop_takes: StopTakes,
+    /// The node's sidecarStartGate
+    #[arg(long, value_name = "GATE", default_value = "ready")]
+    pub sidecar_start_gate: Gate,
+}
+
+/// How long a container takes to leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopTakes {
+    /// So long.
+    After(Duration),
+    /// It ignores the signal.
+    Never,
+}
+
+/// `sidecarStartGate`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Gate {
+    /// Once it is ready
+    Ready,
+    /// Once it has started
+    Started,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = match text.strip_suffix("ms") {
+        Some(number) => (number, 1e-3),
+        None => match text.strip_suffix('m') {
+            Some(number) => (number, 60.0),
+            None => (text.strip_suffix('s').unwrap_or(text), 1.0),
+        },
+    };
+    let seconds = number.parse::<f64>().ok().map(|n| n * unit).filter(|s| *s <= 1e9);
+    seconds
+        .and_then(|s| Duration::try_from_secs_f64(s).ok())
+        .ok_or_else(|| "accepted: a number of seconds, or with a unit, such as 500ms, 1.5s, 2m".to_owned())
+}
+
+fn stop_takes(text: &str) -> Result<StopTakes, String> {
+    if text == "never" { Ok(StopTakes::Never) } else { duration(text).map(StopTakes::After) }
+}
+
+/// What `get` can show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Kind {
+    Pods,
+    Events,
+    Files,
+}
+
+fn kind(word: &str) -> Option<Kind> {
+    match word {
+        "pod" | "pods" | "po" => Some(Kind::Pods),
+        "event" | "events" | "ev" => Some(Kind::Events),
+        "file" | "files" => Some(Kind::Files),
+        _ => None,
+    }
+}
+
+/// The words of `get`: a kind and names, or `kind/name` each.
+///
+/// # Errors
+/// A text for the user.
+pub fn get_words(words: &[String]) -> Result<(Kind, Vec<String>), String> {
+    let accepted = "accepted: pods [NAME...], pod/NAME..., events, files";
+    let first = words.first().map(String::as_str).unwrap_or_default();
+    let word = first.split('/').next().unwrap_or_default();
+    let kind = kind(word).ok_or_else(|| format!("cannot get \"{first}\"; {accepted}"))?;
+    let names = if first.contains('/') { words } else { &words[1..] };
+    if kind != Kind::Pods && !(names.is_empty() && words.len() == 1) {
+        return Err(format!("\"{}\" takes no names; {accepted}", first));
+    }
+    Ok((kind, names.iter().map(|n| pod_name(n)).collect::<Result<_, _>>()?))
+}
+
+/// The words of a command about pods: `NAME...`, `pod NAME...`, or `pod/NAME...`.
+///
+/// # Errors
+/// A text for the user.
+pub fn pod_words(words: &[String]) -> Result<Vec<String>, String> {
+    let names = match words {
+        [first, rest @ ..] if !rest.is_empty() && kind(first) == Some(Kind::Pods) => rest,
+        all => all,
+    };
+    names.iter().map(|n| pod_name(n)).collect()
+}
+
+/// `NAME` or `pod/NAME`.
+///
+/// # Errors
+/// A text for the user.
+pub fn pod_name(word: &str) -> Result<String, String> {
+    let name = match word.split_once('/') {
+        Some((prefix, name)) if kind(prefix) == Some(Kind::Pods) => name,
+        Some((prefix, _)) => {
+            return Err(format!("\"{word}\": cannot do this with \"{prefix}\"; accepted: NAME, pod/NAME"));
+        }
+        None => word,
+    };
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    if name.is_empty() || !name.chars().all(legal) {
+        return Err(format!("\"{name}\" cannot be the name of a pod; accepted: lower-case letters, digits, - and ."));
+    }
+    Ok(name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_arguments_are_well_formed() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn names_may_have_their_kind() {
+        let pods = |text: &str| pod_words(&words(text)).unwrap().join(" ");
+        assert_eq!(pods("web"), "web");
+        assert_eq!(pods("pod web db"), "web db");
+        assert_eq!(pods("pod/web po/db"), "web db");
+        assert_eq!(pods("pod"), "pod");
+        assert!(pod_words(&words("deployment/web")).unwrap_err().contains("\"deployment\""));
+        assert!(pod_words(&words("Web_1")).is_err());
+        assert!(pod_words(&words("pod/")).is_err());
+        assert_eq!(get_words(&words("pods")).unwrap(), (Kind::Pods, vec![]));
+        assert_eq!(get_words(&words("po/web pod/db")).unwrap(), (Kind::Pods, words("web db")));
+        assert_eq!(get_words(&words("files")).unwrap(), (Kind::Files, vec![]));
+        assert!(get_words(&words("files x")).is_err());
+        assert!(get_words(&words("events/x")).is_err());
+        assert!(get_words(&words("nodes")).unwrap_err().contains("cannot get \"nodes\""));
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("1.5"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(stop_takes("never"), Ok(StopTakes::Never));
+        for bad in ["", "x", "-1s", "1h", "inf", "nan", "1e99"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+}
