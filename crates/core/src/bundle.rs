@@ -22,8 +22,8 @@ use crate::pod::spec::{Container, EnvVar, PodSpec};
 
 pub use expand::{expand, expand_command};
 
-/// Version of the runtime spec that is written.
-const OCI_VERSION: &str = "1.2.0";
+/// Version of the runtime spec that is written: nothing newer is used, and crun before 1.9 (Debian 12) takes only 1.0.x.
+const OCI_VERSION: &str = "1.0.2";
 /// How many leading words of a bundle's `process.args` are its entrypoint, which a container's `args` leave in place; the
 /// rest are default arguments, which they replace. Without this annotation of the bundle all are entrypoint.
 pub const ENTRYPOINT_LENGTH: &str = "podwright.dev/entrypoint-length";

@@ -7,7 +7,7 @@ use crate::manifest::{Format, parse};
 
 /// A bundle's config, as a recipe would write it.
 const BUNDLE: &str = r#"{
-    "ociVersion": "1.0.2", "hostname": "bundle",
+    "ociVersion": "1.2.0", "hostname": "bundle",
     "root": {"path": "rootfs"},
     "process": {"terminal": true, "user": {"uid": 5, "gid": 6, "additionalGids": [7]}, "cwd": "/home",
                 "args": ["init", "--default"], "env": ["PATH=/bin", "A=bundle", "HOSTNAME=x"]},
@@ -207,7 +207,7 @@ fn namespaces_mappings_and_paths() {
     let host = linux_of("hostPID: true,", "");
     assert_eq!(kinds(&host), [LinuxNamespaceType::Mount, LinuxNamespaceType::Cgroup]);
     let spec = spec("", "").unwrap();
-    assert_eq!((spec.hostname(), spec.version().as_str()), (&None, "1.2.0"));
+    assert_eq!((spec.hostname(), spec.version().as_str()), (&None, "1.0.2"));
 }
 
 #[test]
