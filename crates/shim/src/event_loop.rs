@@ -63,7 +63,7 @@ pub(crate) struct Shim {
     pub(crate) unwritten: Vec<Record>,
     pub(crate) retry_at: Option<i64>,
     pub(crate) leaving: bool,
-    /// Whether memory was freed that is worth giving back.
+    /// Whether more was done than a usual wake-up does, so that memory is worth giving back.
     pub(crate) slack: bool,
     memo: Option<String>,
     created: Stamp,
@@ -94,13 +94,13 @@ pub(crate) fn run(config: SandboxConfig, listener: UnixListener, signals: Signal
         unwritten: Vec::new(),
         retry_at: None,
         leaving: false,
-        slack: false,
+        slack: true,
         memo: None,
         created: clock::now(),
     };
     while !shim.leaving {
         if std::mem::take(&mut shim.slack) {
-            child::release_freed_memory();
+            child::become_idle();
         }
         for (source, flags) in shim.wait(&listener, &signals)? {
             shim.handle(source, flags, &listener, &signals)?;
@@ -223,6 +223,7 @@ impl Shim {
         match request {
             Request::Hello { .. } => {
                 let state = self.state();
+                self.slack = true;
                 self.connection.as_mut().map_or(Ok(()), |connection| connection.send(&state))?;
             }
             Request::Start(request) => self.take_start(*request),

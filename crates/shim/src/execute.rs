@@ -80,7 +80,6 @@ impl Shim {
     fn prepare(&mut self, id: InstanceId) {
         let site = self.sites.iter_mut().find(|site| site.request.id == id);
         let result = site.map_or(Ok(()), |site| site.prepare(&mut self.volumes)).map_err(|error| crate::chain(&error));
-        self.slack = true;
         self.inputs.push_back(Input::Prepared { id, result });
     }
 
@@ -114,6 +113,7 @@ impl Shim {
 
     /// A process that worked for us has ended.
     pub(crate) fn helped(&mut self, helper: Helper, ended: Ended) {
+        self.slack = true;
         match helper.task {
             Task::Run(id) => {
                 let Some(site) = self.site(&id) else { return };

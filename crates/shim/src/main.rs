@@ -72,7 +72,6 @@ fn run(path: &Path) -> Result<(), Box<dyn Error>> {
         tell_failure(&listener, chain(&error))?;
         return Err(error.into());
     }
-    child::release_freed_memory();
     event_loop::run(config, listener, signals)
 }
 

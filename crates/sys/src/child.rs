@@ -193,6 +193,9 @@ pub fn signal_child(pid: i32, signal: i32) -> nix::Result<()> {
 pub fn kill_tree(root: i32, mut candidates: impl FnMut() -> Vec<i32>) {
     const ROUNDS: usize = 8;
     let mut doomed = vec![root];
+    // A runtime may have left `root` in the process group that the runtime itself was started in.
+    let own = nix::unistd::getpgrp().as_raw();
+    doomed.extend(proc_stat(root).map(|stat| stat.pgrp).filter(|group| *group != own && *group != root));
     for _ in 0..ROUNDS {
         let before = doomed.len();
         let stats: Vec<(i32, ProcStat)> =
@@ -206,9 +209,9 @@ pub fn kill_tree(root: i32, mut candidates: impl FnMut() -> Vec<i32>) {
             let Some((pid, _)) = found else { break };
             doomed.push(*pid);
         }
-        for pid in &doomed {
-            let seen = stats.iter().find(|(candidate, _)| candidate == pid).map(|(_, stat)| stat.start);
-            kill_if_same(*pid, seen);
+        kill_if_same(root, proc_stat(root).map(|stat| stat.start));
+        for (pid, stat) in stats.iter().filter(|(pid, _)| doomed.contains(pid) && *pid != root) {
+            kill_if_same(*pid, Some(stat.start));
         }
         if doomed.len() == before {
             return;
@@ -220,11 +223,10 @@ pub fn kill_tree(root: i32, mut candidates: impl FnMut() -> Vec<i32>) {
 fn kill_if_same(pid: i32, start: Option<u64>) {
     let Ok(pidfd) = pidfd_open(pid) else { return };
     let now = proc_stat(pid).map(|stat| stat.start);
-    if start.is_some() && now != start {
-        return;
+    if now == start {
+        // The only failure is that it ended by itself.
+        pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL).unwrap_or(());
     }
-    // The only failure is that it ended by itself.
-    pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL).unwrap_or(());
 }
 
 /// A program in memory that nobody can change (memfd_create(2), all seals): start it as `/proc/self/fd/N`.
@@ -247,10 +249,33 @@ pub fn sealed_memfd(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// Gives memory that was freed back to the kernel (malloc_trim(3)). For processes that are idle for most of their life.
-pub fn release_freed_memory() {
+/// Gives memory that is not needed while sleeping back to the kernel: freed blocks of the heap, and the mapping of the
+/// program's code, of which the next wake-up maps the little that it runs again. For processes idle for most of their life.
+pub fn become_idle() {
     // SAFETY: malloc_trim only touches memory that the allocator holds as free; it may be called at any time.
     unsafe { libc::malloc_trim(0) };
+    for line in std::fs::read_to_string("/proc/self/maps").unwrap_or_default().lines() {
+        let Some((start, length)) = code_mapping(line) else { continue };
+        let start = std::ptr::without_provenance_mut::<libc::c_void>(start);
+        // SAFETY: `code_mapping` only finds private mappings of a program that are not writable and hold nothing that the
+        // loader relocates, so no page of them differs from the file: dropped ones are read again. A failure changes nothing.
+        unsafe { libc::madvise(start, length, libc::MADV_DONTNEED) };
+    }
+}
+
+/// Start and length of a mapping, if it is code from a file, or the segment of constants that begins with the file's header
+/// (a line of proc_pid_maps(5)). Other constants may have been relocated, and then differ from the file.
+fn code_mapping(line: &str) -> Option<(usize, usize)> {
+    let mut fields = line.split_ascii_whitespace();
+    let (range, mode, offset) = (fields.next()?, fields.next()?, fields.next()?);
+    let path = fields.nth(2)?;
+    let is_code = mode == "r-xp" || (mode == "r--p" && offset == "00000000");
+    if !is_code || !path.starts_with('/') {
+        return None;
+    }
+    let (start, end) = range.split_once('-')?;
+    let (start, end) = (usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
+    Some((start, end.checked_sub(start)?))
 }
 
 /// Keeps the allocator small: one arena, little slack above what is used, big blocks given back when freed.
@@ -277,6 +302,24 @@ mod tests {
         let expected = ProcStat { state: 'R', ppid: 7, pgrp: 8, session: 9, start: 123_456 };
         assert_eq!(parse_stat(text), Some(expected));
         assert_eq!(parse_stat("42 (a"), None);
+    }
+
+    #[test]
+    fn only_code_from_files_is_dropped() {
+        let code = "7f0000001000-7f0000003000 r-xp 00022000 00:01 1034 /memfd:shim (deleted)";
+        assert_eq!(code_mapping(code), Some((0x7f00_0000_1000, 0x2000)));
+        let header = "7f0000000000-7f0000001000 r--p 00000000 00:01 1034 /memfd:shim (deleted)";
+        assert_eq!(code_mapping(header), Some((0x7f00_0000_0000, 0x1000)));
+        for other in [
+            "7f0000003000-7f0000004000 r--p 00022000 00:01 1034 /memfd:shim (deleted)",
+            "7f0000003000-7f0000004000 rwxp 00022000 00:01 1034 /memfd:shim (deleted)",
+            "7f0000003000-7f0000004000 r-xp 00000000 00:00 0",
+            "7f0000003000-7f0000004000 r-xp 00000000 00:00 0 [vdso]",
+        ] {
+            assert_eq!(code_mapping(other), None, "{other}");
+        }
+        become_idle();
+        stat_of_a_nasty_name();
     }
 
     #[test]

@@ -1,0 +1,166 @@
+//! The real shim with the real runtime, `podwright-oci` or the one that PODWRIGHT_OCI names, and busybox in containers.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use podwright_shim::proto::{ExecResult, Outcome, PodMount, Request, StartRequest, StartStage};
+use serde_json::json;
+use support::{Sandbox, id};
+
+fn runtime() -> PathBuf {
+    let beside = || Path::new(env!("CARGO_BIN_EXE_podwright-shim")).with_file_name("podwright-oci");
+    let path = std::env::var_os("PODWRIGHT_OCI").map_or_else(beside, PathBuf::from);
+    assert!(
+        path.is_file(),
+        "{} is missing: run `cargo build -p podwright-oci`, or set PODWRIGHT_OCI to an OCI runtime",
+        path.display()
+    );
+    path
+}
+
+/// A root file system with busybox, on a file system that can carry an overlay. Removed when dropped.
+struct Rootfs(tempfile::TempDir);
+
+impl Rootfs {
+    fn new() -> Self {
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        for name in ["bin", "proc", "dev", "tmp"] {
+            fs::create_dir_all(dir.path().join("rootfs").join(name)).unwrap();
+        }
+        let busybox = ["/bin/busybox", "/usr/bin/busybox"].iter().find(|path| fs::exists(path).unwrap());
+        let target = dir.path().join("rootfs/bin/busybox");
+        fs::copy(busybox.expect("Debian's busybox-static is needed"), &target).unwrap();
+        for applet in ["sh", "sleep", "hostname", "echo", "cat", "readlink", "true"] {
+            std::os::unix::fs::symlink("busybox", target.with_file_name(applet)).unwrap();
+        }
+        Self(dir)
+    }
+
+    /// A request to run a command in it.
+    fn request(&self, sandbox: &Sandbox, container: &str, attempt: u32, args: &[&str]) -> StartRequest {
+        let layer = self.0.path().join(format!("layers/{container}-{attempt}"));
+        let target = sandbox.path(&format!("run/roots/{container}"));
+        let v2 = podwright_sys::cgroup::v2_mount().unwrap();
+        let cgroup = sandbox.cgroup.child(container);
+        let config = json!({
+            "ociVersion": "1.0.2",
+            "root": {"path": target},
+            "process": {
+                "args": args, "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0},
+                "capabilities": {"bounding": ["CAP_KILL"], "permitted": ["CAP_KILL"], "effective": ["CAP_KILL"]},
+                "noNewPrivileges": true,
+            },
+            "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
+            "linux": {
+                "namespaces": [{"type": "pid"}, {"type": "mount"}],
+                "cgroupsPath": format!("/{}", cgroup.path().strip_prefix(v2).unwrap().display()),
+            },
+        });
+        let mut request = sandbox.request(container, attempt, runtime(), config);
+        request.mounts = vec![PodMount::Overlay { lower: self.0.path().join("rootfs"), layer, target }];
+        request
+    }
+}
+
+#[test]
+fn a_container_runs_in_the_sandbox_and_leaves_nothing() {
+    let (sandbox, rootfs) = (Sandbox::new(), Rootfs::new());
+    let (mut agent, _) = sandbox.connect();
+    let script = "hostname; echo $$; readlink /proc/self/ns/net; echo x > /file; sleep 0.2; echo bye >&2; exit 7";
+    let record = agent.start(rootfs.request(&sandbox, "app", 0, &["sh", "-c", script]));
+    assert!(record.exit.is_none(), "{record:?}");
+    let pid = record.pid.unwrap();
+    assert_eq!(sandbox.cgroup.child("app").procs().unwrap()[0], pid);
+    let netns = fs::read_link(format!("/proc/{}/ns/net", sandbox.pid())).unwrap();
+    assert_eq!(agent.end(&id("app", 0)), Outcome::Exited { code: 7 });
+    let netns = format!("stdout F {}", netns.display());
+    assert_eq!(sandbox.log("app", 0), ["stdout F test-host", "stdout F 1", &netns, "stderr F bye"]);
+    support::until("the layer is removed", || !rootfs.0.path().join("layers/app-0").exists());
+    assert!(!rootfs.0.path().join("rootfs/file").exists());
+    let kept = fs::read_dir(sandbox.path("run/runtime")).map_or(0, |entries| {
+        entries.flatten().filter(|entry| entry.file_name().to_str().unwrap().starts_with("1234-")).count()
+    });
+    assert_eq!(kept, 0, "the runtime's state is left");
+    sandbox.shut_down();
+}
+
+#[test]
+fn exits_signals_and_kills() {
+    let (sandbox, rootfs) = (Sandbox::new(), Rootfs::new());
+    let (mut agent, _) = sandbox.connect();
+    let mut run = |attempt: u32, script: &str, request: fn(u32) -> Option<Request>| {
+        let record = agent.start(rootfs.request(&sandbox, "app", attempt, &["sh", "-c", script]));
+        assert!(record.started.is_some(), "{record:?}");
+        if let Some(request) = request(attempt) {
+            support::until("its handlers stand", || sandbox.log("app", attempt).len() == 1);
+            agent.send(&request);
+        }
+        agent.end(&id("app", attempt))
+    };
+    let term = |attempt| Some(Request::Signal { id: id("app", attempt), signal: 15 });
+    let kill = |attempt| Some(Request::Kill { id: id("app", attempt) });
+    assert_eq!(run(0, "true", |_| None), Outcome::Exited { code: 0 });
+    let handler = "trap 'exit 5' TERM; echo up; while :; do sleep 0.05; done";
+    assert_eq!(run(1, handler, term), Outcome::Exited { code: 5 });
+    assert_eq!(run(2, "trap : TERM; echo up; sleep 100 & sleep 100", kill), Outcome::Signaled { signal: 9 });
+    sandbox.shut_down();
+}
+
+#[test]
+fn a_command_that_is_not_there_is_a_failed_start() {
+    let (sandbox, rootfs) = (Sandbox::new(), Rootfs::new());
+    let (mut agent, _) = sandbox.connect();
+    agent.send(&Request::Start(Box::new(rootfs.request(&sandbox, "app", 0, &["/bin/missing"]))));
+    let Outcome::StartFailed { stage, message } = agent.end(&id("app", 0)) else { panic!("it was started") };
+    assert_eq!(stage, StartStage::Runtime);
+    assert!(message.contains("/bin/missing"), "{message}");
+    sandbox.shut_down();
+}
+
+#[test]
+fn commands_run_in_the_container() {
+    let (sandbox, rootfs) = (Sandbox::new(), Rootfs::new());
+    let (mut agent, _) = sandbox.connect();
+    let app = id("app", 0);
+    agent.start(rootfs.request(&sandbox, "app", 0, &["sh", "-c", "echo inside > /file; exec sleep 100"]));
+    let exited = |code| ExecResult::Exited { code };
+    let mut run = |seq: u64, script: &str, timeout: u64| agent.exec(seq, &app, &["sh", "-c", script], timeout);
+    let found = run(1, "until cat /file; do sleep 0.05; done 2>/dev/null; exit 4", 20_000);
+    assert_eq!(found, (exited(4), "inside\n".into()));
+    let began = Instant::now();
+    assert_eq!(run(2, "echo begun; (sleep 77 &); sleep 78", 500), (ExecResult::TimedOut, "begun\n".into()));
+    assert!(began.elapsed() < Duration::from_secs(5));
+    support::until("only the container's own process is left", || {
+        sandbox.cgroup.child("app").procs().unwrap().len() == 1
+    });
+    assert!(matches!(agent.exec(3, &app, &["/bin/missing"], 10_000).0, ExecResult::Error { .. }));
+    sandbox.shut_down();
+}
+
+#[test]
+fn the_agents_death_changes_nothing_for_real_containers() {
+    let (sandbox, rootfs) = (Sandbox::new(), Rootfs::new());
+    let (mut agent, _) = sandbox.connect();
+    for (container, script) in [("stays", "exec sleep 100"), ("leaves", "sleep 0.3; exit 42"), ("dies", "kill -9 $$")] {
+        // As process 1 of its pid namespace a shell cannot kill itself; its child can be killed.
+        let script = if container == "dies" { "sh -c 'kill -9 $$'; exit $?" } else { script };
+        agent.send(&Request::Start(Box::new(rootfs.request(&sandbox, container, 0, &["sh", "-c", script]))));
+    }
+    agent.wait(&id("stays", 0), |record| record.started.is_some());
+    drop(agent);
+    support::until("the exits are recorded", || {
+        let record = |name: &str| {
+            sandbox.path(&format!("records/{name}/0.json")).exists() && sandbox.record(name, 0).exit.is_some()
+        };
+        record("leaves") && record("dies")
+    });
+    let (_, state) = sandbox.connect();
+    let outcome = |n: usize| state[n].exit.as_ref().map(|exit| exit.outcome.clone());
+    let codes = [None, Some(Outcome::Exited { code: 42 }), Some(Outcome::Exited { code: 137 })];
+    assert_eq!([outcome(0), outcome(1), outcome(2)], codes);
+    assert!(Path::new(&format!("/proc/{}", state[0].pid.unwrap())).exists());
+    sandbox.shut_down();
+}
