@@ -27,6 +27,7 @@ use podwright_image::BundleStore;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tracing_subscriber::EnvFilter;
 
 /// Threads for what blocks: file systems, mostly.
 const BLOCKING_THREADS: usize = 16;
@@ -110,7 +111,7 @@ async fn run(cli: &Cli, config: Config, host: Host, level: &LevelHandle) -> anyh
     };
     let mut server = tokio::spawn(server::serve(listener, api));
     let mut source = tokio::spawn(directory::run(config.fixed.manifest_dir.clone(), live_receiver.clone(), words));
-    let inputs = Inputs { words: word_receiver, commands: command_receiver, live: live_receiver, closing };
+    let inputs = Inputs { words: word_receiver, commands: command_receiver, live: live_receiver, closing: Closing(closing) };
     // Whoever waits for the API gets its answer before anything changes.
     tokio::task::yield_now().await;
     let manager = tokio::spawn(manager.run(inputs));
@@ -181,8 +182,8 @@ fn reload(cli: &Cli, running: &Config, live: &watch::Sender<Live>, level: &Level
     if !fixed.is_empty() {
         tracing::warn!(settings = fixed.join(", "), "these settings only change with a restart of podwrightd; the old values hold");
     }
-    match wanted.live.log_level.parse() {
-        Ok(filter) => drop(level.reload::<tracing_subscriber::EnvFilter>(filter)),
+    match wanted.live.log_level.parse::<EnvFilter>() {
+        Ok(filter) => drop(level.reload(filter)),
         Err(error) => tracing::error!(%error, "the log level was not taken up"),
     }
     let changed = live.send_if_modified(|now| {

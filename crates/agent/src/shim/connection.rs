@@ -112,6 +112,9 @@ mod tests {
         let listener = UnixListener::bind(&socket).unwrap();
         let mut connection = Connection::open(&socket).await.unwrap();
         let (mut other, _) = listener.accept().await.unwrap();
+        let mut hello = [0; 100];
+        let n = tokio::io::AsyncReadExt::read(&mut other, &mut hello).await.unwrap();
+        assert_eq!(hello[..n], *b"{\"type\":\"hello\",\"version\":1}\n");
         let event = Event::ExecDone { seq: 7, result: ExecResult::Exited { code: 1 }, output: "x".repeat(20_000) };
         let text = serde_json::to_string(&event).unwrap();
         other.write_all(&text.as_bytes()[..9_000]).await.unwrap();

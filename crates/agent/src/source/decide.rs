@@ -125,20 +125,26 @@ impl<'a> Files<'a> {
         wishes.iter().position(|w| Some(w.file) == owner).unwrap_or(0)
     }
 
-    /// Rejects every file that wants an object of another; `true` if there was one. What a rejected file falls back to is
-    /// its own already, so this comes to an end.
+    /// Rejects files that want an object of another; `true` if there was one. What a rejected file falls back to is its own
+    /// already, so this comes to an end. A file that loses to one that is rejected itself gets another round.
     fn reject_one_round(&mut self) -> bool {
-        let mut rejected: BTreeMap<&'a str, Vec<String>> = BTreeMap::new();
+        let mut losses: Vec<(&'a str, &'a str, String)> = Vec::new();
         for (identity, wishes) in self.wishes() {
             let winner = self.winner(&identity, &wishes);
             let owner = wishes[winner].file;
             for loser in wishes.iter().enumerate().filter(|(i, _)| *i != winner).map(|(_, w)| w.file) {
                 let problem = format!("{loser}: pod {identity} is described by {owner} already; remove it from one of the two files");
-                rejected.entry(loser).or_default().push(problem);
+                losses.push((loser, owner, problem));
             }
         }
-        let found = !rejected.is_empty();
-        self.conflicts.extend(rejected);
+        let losers: BTreeSet<&str> = losses.iter().map(|(loser, ..)| *loser).collect();
+        let certain = losses.iter().any(|(_, owner, _)| !losers.contains(owner));
+        let found = !losses.is_empty();
+        for (loser, owner, problem) in losses {
+            if !certain || !losers.contains(owner) {
+                self.conflicts.entry(loser).or_default().push(problem);
+            }
+        }
         found
     }
 

@@ -16,6 +16,7 @@ use super::slot::{Act, Slot, Stage};
 use super::{Context, publish, setup};
 use crate::config::Live;
 use crate::paths::PodPaths;
+use crate::server::Closing;
 use crate::server::command::{Accepted, Command, Refused, Reply};
 use crate::source::decide::{Change, Claim, Claims, decide};
 use crate::source::directory::Word;
@@ -56,8 +57,8 @@ pub struct Inputs {
     pub commands: mpsc::Receiver<Command>,
     /// The node's settings.
     pub live: watch::Receiver<Live>,
-    /// Becomes true when the agent ends.
-    pub closing: watch::Receiver<bool>,
+    /// The agent's end.
+    pub closing: Closing,
 }
 
 impl Manager {
@@ -163,7 +164,7 @@ impl Manager {
                 // Cancel-safe: a timer.
                 () = tokio::time::sleep(prune_in.unwrap_or_default()), if prune_in.is_some() => self.prune(),
                 // Cancel-safe: a value. Closing: the agent ends.
-                _closing = inputs.closing.wait_for(|closing| *closing) => break,
+                () = inputs.closing.wait() => break,
             }
         }
         self.leave().await;
