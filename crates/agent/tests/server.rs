@@ -72,6 +72,7 @@ async fn errors_are_statuses() {
     for (method, target, code, reason, text) in [
         ("GET", "/api/v1/namespaces/default/pods/none", 404, "NotFound", "pods \"none\" not found"),
         ("GET", "/api/v1/nodes", 404, "NotFound", "could not find the requested resource: /api/v1/nodes"),
+        ("GET", "/api/v1/namespaces/%ff/pods", 400, "BadRequest", "Bad Request"),
         ("POST", "/api/v1/pods", 405, "MethodNotAllowed", "POST is not supported on /api/v1/pods"),
         ("GET", "/api/v1/pods?lablSelector=x", 400, "BadRequest", "unknown query parameter \"lablSelector\""),
         ("GET", "/api/v1/pods?labelSelector=a+b", 400, "BadRequest", "found \"a b\""),

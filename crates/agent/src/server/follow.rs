@@ -110,7 +110,7 @@ fn finish(mut reader: LogReader) -> Option<io::Result<Vec<u8>>> {
 }
 
 fn watch_pods(store: &Store) -> Watcher {
-    store.watch(Collection::Pods, store.pods().version)
+    store.watch(Collection::Pods, store.version())
 }
 
 impl Target {

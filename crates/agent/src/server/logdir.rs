@@ -191,36 +191,31 @@ impl LogReader {
 
     /// At the end of a file: finds the one after it. Returns whether there is more to read.
     fn advance(&mut self) -> io::Result<bool> {
-        let Some((attempt, path)) = self.successor()? else { return Ok(false) };
+        let Some((attempt, id, path)) = self.successor()? else { return Ok(false) };
         if self.file.is_some() && !self.sealed {
             // The successor may have appeared after the read that found the end, and with it a last line here.
             self.sealed = true;
             return Ok(true);
         }
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            // Renamed in between; the next listing has its new name.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(true),
-            Err(e) => return Err(e),
-        };
+        // Renamed in between: the next listing has its new name.
+        let Some(file) = open_listed(&path, id)? else { return Ok(true) };
         self.end_file();
         if self.attempt != Some(attempt) {
             self.joiner.flush(true, &mut self.text);
         }
-        let meta = file.metadata()?;
         self.attempt = Some(attempt);
-        self.file = Some(((meta.dev(), meta.ino()), file));
+        self.file = Some((id, file));
         self.sealed = false;
         Ok(true)
     }
 
-    fn successor(&self) -> io::Result<Option<(u32, PathBuf)>> {
+    fn successor(&self) -> io::Result<Option<(u32, FileId, PathBuf)>> {
         if let Some(attempt) = self.attempt {
             let files = files(&self.dir, attempt)?;
             // Ours is not listed when nothing is open yet or when it was removed as the oldest: then the oldest is next.
             let ours = self.file.as_ref().and_then(|(id, _)| files.iter().position(|(other, _)| other == id));
-            if let Some((_, path)) = files.into_iter().nth(ours.map_or(0, |i| i + 1)) {
-                return Ok(Some((attempt, path)));
+            if let Some((id, path)) = files.into_iter().nth(ours.map_or(0, |i| i + 1)) {
+                return Ok(Some((attempt, id, path)));
             }
         }
         if !self.follow {
@@ -228,30 +223,39 @@ impl LogReader {
         }
         let later = attempts(&self.dir)?.into_iter().find(|a| self.attempt.is_none_or(|mine| *a > mine));
         let Some(later) = later else { return Ok(None) };
-        Ok(files(&self.dir, later)?.into_iter().next().map(|(_, path)| (later, path)))
+        Ok(files(&self.dir, later)?.into_iter().next().map(|(id, path)| (later, id, path)))
     }
+}
+
+/// Opens a file of a listing; `None` if its name no longer stands for it.
+fn open_listed(path: &Path, id: FileId) -> io::Result<Option<File>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let meta = file.metadata()?;
+    Ok(((meta.dev(), meta.ino()) == id).then_some(file))
 }
 
 /// The file and position from which `lines` lines are left to the end of the attempt's log.
 fn tail_position(dir: &Path, attempt: u32, lines: u64) -> io::Result<Option<(FileId, File)>> {
-    let mut wanted = lines;
-    let mut position = None;
-    for (_, path) in files(dir, attempt)?.iter().rev() {
-        let mut file = match File::open(path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-            Err(e) => return Err(e),
-        };
-        let (start, counted) = tail_of_file(&file, wanted)?;
-        wanted -= counted;
-        file.seek(SeekFrom::Start(start))?;
-        let meta = file.metadata()?;
-        position = Some(((meta.dev(), meta.ino()), file));
-        if wanted == 0 {
-            break;
+    'listing: for _ in 0..LISTINGS {
+        let mut wanted = lines;
+        let mut position = None;
+        for (id, path) in files(dir, attempt)?.into_iter().rev() {
+            let Some(mut file) = open_listed(&path, id)? else { continue 'listing };
+            let (start, counted) = tail_of_file(&file, wanted)?;
+            wanted -= counted;
+            file.seek(SeekFrom::Start(start))?;
+            position = Some((id, file));
+            if wanted == 0 {
+                break;
+            }
         }
+        return Ok(position);
     }
-    Ok(position)
+    Err(io::Error::other("it is rotated faster than it can be read"))
 }
 
 /// Where the last `wanted` lines of a file begin, and how many there are. What is unfinished at the end counts as a line.
@@ -369,6 +373,45 @@ mod tests {
         logs.write("1.log", &["f"]);
         logs.write("2.log", &["g"]);
         assert_eq!(read(&mut reader), "e f g ");
+    }
+
+    #[test]
+    fn nothing_is_lost_or_repeated_while_a_writer_rotates() {
+        const LINES: usize = 20_000;
+        let logs = Logs::new();
+        let mut reader = logs.reader(None, Start::Oldest, true);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for first in (0..LINES).step_by(100) {
+                    let (attempt, part) = (first / 5_000, first / 100 % 50);
+                    let name = format!("{attempt}.log");
+                    for i in first..first + 100 {
+                        logs.write(&name, &[&i.to_string()]);
+                    }
+                    if part < 49 {
+                        logs.rename(&name, &format!("{name}.20260101-0000{part:02}"));
+                    }
+                }
+            });
+            let mut seen = String::new();
+            while seen.split(' ').count() <= LINES {
+                seen.push_str(&read(&mut reader));
+            }
+            let expected: Vec<String> = (0..LINES).map(|i| i.to_string()).collect();
+            assert!(seen.split_whitespace().eq(expected.iter()));
+        });
+    }
+
+    #[test]
+    fn a_name_that_changed_hands_after_the_listing_is_not_opened() {
+        let logs = Logs::new();
+        logs.write("0.log", &["a"]);
+        let (id, path) = files(logs.0.path(), 0).unwrap().remove(0);
+        assert!(open_listed(&path, id).unwrap().is_some());
+        logs.rename("0.log", "0.log.1");
+        assert!(open_listed(&path, id).unwrap().is_none());
+        logs.write("0.log", &["b"]);
+        assert!(open_listed(&path, id).unwrap().is_none());
     }
 
     #[test]

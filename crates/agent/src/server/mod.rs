@@ -30,7 +30,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::{Method, StatusCode, Uri, header};
+use axum::middleware::map_response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use podwright_core::time::Time;
 use tokio::net::UnixListener;
@@ -98,4 +100,17 @@ fn router(api: Api) -> Router {
             message: format!("{method} is not supported on {}", uri.path()),
         })
         .with_state(api)
+        .layer(map_response(as_status))
+}
+
+/// What the framework refuses by itself (a path that is not UTF-8, a body that is too long) becomes a Status as well.
+async fn as_status(response: Response) -> Response {
+    let code = response.status();
+    let is_json = response.headers().get(header::CONTENT_TYPE).is_some_and(|t| t == "application/json");
+    if is_json || !(code.is_client_error() || code.is_server_error()) {
+        return response;
+    }
+    let message = code.canonical_reason().unwrap_or("refused").to_owned();
+    let reason = if code.is_client_error() { "BadRequest" } else { "InternalError" };
+    ApiError { code, reason, message }.into_response()
 }

@@ -194,6 +194,11 @@ impl Store {
         Snapshot { version: inner.version, items }
     }
 
+    /// The present version: a watch from here shows what comes.
+    pub fn version(&self) -> u64 {
+        self.lock().version
+    }
+
     /// The events at `now`, the one seen last at the end.
     pub fn events(&self, now: Time) -> Snapshot {
         self.change(|inner| {
