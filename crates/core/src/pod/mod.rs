@@ -7,7 +7,7 @@
 //!      Machine::apply(event) <───────────┘ answers come back as events
 //! ```
 //!
-//! [`decide`](decide::decide) is a pure function. [`Machine`] is the little state around it: it applies events, hands out the steps of
+//! [`decide()`] is a pure function. [`Machine`] is the little state around it: it applies events, hands out the steps of
 //! a plan once, and remembers probe verdicts. The rules follow the kubelet; where podwright differs, the code says so.
 
 pub mod backoff;

@@ -1,4 +1,4 @@
-//! What is known of a pod: the input of [`super::decide`], and the events that change it.
+//! What is known of a pod: the input of [`decide()`](super::decide()), and the events that change it.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What to do next: the output of [`super::decide`].
+//! What to do next: the output of [`decide()`](super::decide()).
 
 use std::time::Duration;
 
