@@ -322,7 +322,9 @@ impl<'a> Line<'a> {
 
     fn number(&mut self) -> Result<f64, String> {
         let text = self.run("a number", |c| c.is_ascii_digit() || c == '.' || c == '-')?;
-        text.parse().map_err(|_| format!("{text:?} is no number"))
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        let whole = digits.split('.').all(|part| part.starts_with(|c: char| c.is_ascii_digit()));
+        text.parse().ok().filter(|_| whole).ok_or_else(|| format!("{text:?} is no number"))
     }
 
     fn expectation(&mut self) -> Result<Expect, String> {
