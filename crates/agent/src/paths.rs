@@ -99,7 +99,7 @@ impl PodPaths {
 
     /// Mount point of a container's root.
     pub fn root(&self, container: &str) -> PathBuf {
-        self.run.join("bundles").join(container).join("rootfs")
+        self.run.join("roots").join(container)
     }
 
     /// Mount point of an `emptyDir` in memory.

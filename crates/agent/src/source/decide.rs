@@ -166,7 +166,7 @@ impl<'a> Files<'a> {
             (Seen::Bad { problems }, _) => (FileState::Rejected, problems.clone()),
             (Seen::Good { .. } | Seen::Busy, Some(problems)) => (FileState::Rejected, problems.clone()),
             (Seen::Good { notes, .. }, None) => (FileState::Ok, notes.clone()),
-            (Seen::Busy, None) => (FileState::Ok, vec![format!("{name}: open for writing; read when it is closed")]),
+            (Seen::Busy, None) => (FileState::Ok, vec![]),
         };
         let pods = claims.iter().filter(|(_, c)| c.file == name && !c.suppressed).map(|(i, _)| i.to_string()).collect();
         FileReport { file: name.to_owned(), state, pods, problems }

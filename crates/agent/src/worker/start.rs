@@ -231,7 +231,7 @@ mod tests {
                 "tmpfs /r/shm Some(67108864)",
                 "tmpfs /r/volumes/m Some(1048576)",
                 "subpath /r/volumes/m sub",
-                "overlay /b/rootfs /s/layers/a/3 /r/bundles/a/rootfs"
+                "overlay /b/rootfs /s/layers/a/3 /r/roots/a"
             ]
         );
         assert_eq!(sub_paths.keys().collect::<Vec<_>>(), [&1]);
