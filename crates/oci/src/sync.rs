@@ -47,7 +47,7 @@ pub(crate) fn listen(stream: &mut UnixStream) -> io::Result<Said> {
         _ => {
             let mut text = Vec::new();
             match stream.take(MAX_TEXT).read_to_end(&mut text) {
-                Err(err) if err.kind() != io::ErrorKind::ConnectionReset => return Err(err),
+                Err(err) if err.kind() != io::ErrorKind::ConnectionReset => Err(err),
                 _ => Ok(Said::Failed(String::from_utf8_lossy(&text).into_owned())),
             }
         }

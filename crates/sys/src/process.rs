@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
-use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
@@ -143,14 +143,16 @@ fn parse_stat(text: &str) -> Option<Stat> {
     Some(Stat { start: fields.nth(18)?.parse().ok()?, zombie: matches!(state, "Z" | "X" | "x") })
 }
 
-/// Undoes what a program inherits or the Rust runtime sets: nothing is blocked, SIGPIPE kills.
+/// Undoes what a program would inherit: nothing is blocked, no signal is ignored. (The Rust runtime ignores SIGPIPE.)
 ///
 /// # Errors
-/// sigprocmask(2)'s and sigaction(2)'s.
+/// sigprocmask(2)'s.
 pub fn reset_signals() -> nix::Result<()> {
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
-    // SAFETY: SIG_DFL runs no code of ours.
-    unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigDfl) }.map(drop)
+    for signal in 1..=libc::SIGRTMAX() {
+        // SAFETY: SIG_DFL runs no code of ours. Those that cannot be set (SIGKILL, SIGSTOP, the C library's own) are refused.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
 }
 
 /// Marks every descriptor from `first` on close-on-exec (close_range(2), Linux 5.11).
@@ -220,6 +222,7 @@ pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> nix::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::sys::signal::Signal;
 
     #[test]
     fn stat_survives_a_hostile_command_name() {

@@ -1,0 +1,213 @@
+//! A bundle in a temporary directory, and the runtime called on it the way a shim calls it.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use podwright_sys::cgroup::{Cgroup, v2_mount};
+use serde_json::{Value, json};
+
+const BUSYBOX: &str = "/bin/busybox";
+const APPLETS: [&str; 19] = [
+    "cat", "chmod", "echo", "env", "false", "grep", "head", "hostname", "id", "kill", "ls", "mkdir", "mount",
+    "readlink", "sh", "sleep", "stat", "touch", "true",
+];
+
+/// A bundle, a state directory and a container id of its own. Removes all of them in the end.
+pub(crate) struct Container {
+    dir: tempfile::TempDir,
+    pub(crate) id: String,
+    pub(crate) config: Value,
+}
+
+impl Container {
+    /// A bundle whose container runs `args`.
+    pub(crate) fn new(args: &[&str]) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let id = format!("oci-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let bin = dir.path().join("rootfs/bin");
+        fs::create_dir_all(&bin).unwrap();
+        fs::copy(BUSYBOX, bin.join("busybox")).expect("these tests need a static busybox at /bin/busybox");
+        for applet in APPLETS {
+            symlink("busybox", bin.join(applet)).unwrap();
+        }
+        let config = config(args, &id);
+        Self { dir, id, config }
+    }
+
+    /// A shell script.
+    pub(crate) fn script(text: &str) -> Self {
+        Self::new(&["sh", "-c", text])
+    }
+
+    /// The same with some of the configuration changed.
+    pub(crate) fn with(mut self, pointer: &str, value: Value) -> Self {
+        self.set(pointer, value);
+        self
+    }
+
+    pub(crate) fn set(&mut self, pointer: &str, value: Value) {
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        match (self.config.pointer_mut(parent).expect("the parent is in the configuration"), key.parse::<usize>()) {
+            (Value::Array(list), Ok(index)) => list[index] = value,
+            (parent, _) => parent[key] = value,
+        }
+    }
+
+    /// The same with one more mount.
+    pub(crate) fn mount(mut self, mount: Value) -> Self {
+        self.config["mounts"].as_array_mut().unwrap().push(mount);
+        self
+    }
+
+    pub(crate) fn bundle(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn rootfs(&self) -> PathBuf {
+        self.dir.path().join("rootfs")
+    }
+
+    pub(crate) fn state_root(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
+    pub(crate) fn cgroup(&self) -> Cgroup {
+        Cgroup::at(v2_mount().expect("cgroup v2").join(&self.id))
+    }
+
+    /// The runtime's command line up to its command, with the configuration written.
+    pub(crate) fn runtime(&self) -> Command {
+        fs::write(self.bundle().join("config.json"), self.config.to_string()).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_podwright-oci"));
+        command.arg("--root").arg(self.state_root()).stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn call(&self, args: &[&str]) -> Output {
+        self.runtime().args(args).output().unwrap()
+    }
+
+    /// Calls the runtime and wants it to succeed; its stdout.
+    pub(crate) fn ok(&self, args: &[&str]) -> String {
+        let output = self.call(args);
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Calls the runtime and wants it to fail with status 1; its stderr.
+    pub(crate) fn fails(&self, args: &[&str]) -> String {
+        let output = self.call(args);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    fn run_args(&self) -> Vec<String> {
+        vec!["run".into(), "--bundle".into(), self.bundle().display().to_string(), self.id.clone()]
+    }
+
+    /// `run` in the foreground.
+    pub(crate) fn run(&self) -> Output {
+        self.runtime().args(self.run_args()).output().unwrap()
+    }
+
+    /// What a container that succeeds writes to stdout.
+    pub(crate) fn stdout(&self) -> String {
+        let output = self.run();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The error of a `run` that must fail and leave nothing behind.
+    pub(crate) fn refused(&self) -> String {
+        let args = self.run_args();
+        let error = self.fails(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        self.assert_nothing_left();
+        error
+    }
+
+    /// `run --detach`.
+    pub(crate) fn detach(&self) {
+        let bundle = self.bundle().display().to_string();
+        let mut command = self.runtime();
+        command.args(["run", "--detach", "--bundle", &bundle, &self.id]).stdout(Stdio::null()).stderr(Stdio::null());
+        assert!(command.status().unwrap().success());
+    }
+
+    /// `create`.
+    pub(crate) fn create(&self) {
+        let bundle = self.bundle().display().to_string();
+        let mut command = self.runtime();
+        command.args(["create", "--bundle", &bundle, &self.id]).stdout(Stdio::null()).stderr(Stdio::null());
+        assert!(command.status().unwrap().success());
+    }
+
+    /// `exec` of a shell script; what it writes.
+    pub(crate) fn exec(&self, script: &str) -> Output {
+        self.call(&["exec", &self.id, "sh", "-c", script])
+    }
+
+    pub(crate) fn state(&self) -> Value {
+        serde_json::from_str(&self.ok(&["state", &self.id])).unwrap()
+    }
+
+    pub(crate) fn status(&self) -> String {
+        self.state()["status"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn assert_nothing_left(&self) {
+        assert!(!self.cgroup().exists(), "the cgroup is left");
+        let left = fs::read_dir(self.state_root()).map(Iterator::count).unwrap_or(0);
+        assert_eq!(left, 0, "a state is left");
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let output = self.call(&["delete", "--force", &self.id]);
+        if !std::thread::panicking() {
+            assert!(output.status.success(), "{output:?}");
+            self.assert_nothing_left();
+        }
+    }
+}
+
+fn config(args: &[&str], id: &str) -> Value {
+    json!({
+        "ociVersion": "1.2.0",
+        "root": {"path": "rootfs"},
+        "process": {
+            "user": {"uid": 0, "gid": 0},
+            "args": args, "env": ["PATH=/bin"], "cwd": "/",
+            "capabilities": {},
+            "noNewPrivileges": true
+        },
+        "mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},
+            {"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]},
+            {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]},
+            {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]},
+            {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]}
+        ],
+        "linux": {
+            "namespaces": [
+                {"type": "pid"}, {"type": "mount"}, {"type": "ipc"}, {"type": "uts"}, {"type": "network"}, {"type": "cgroup"}
+            ],
+            "cgroupsPath": format!("/{id}")
+        }
+    })
+}
+
+/// Tries until it is true.
+pub(crate) fn eventually(what: &str, mut check: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !check() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
