@@ -41,3 +41,56 @@ build_packages() {
     packages gcc libc6-dev libseccomp-dev pkg-config
     command -v cargo >/dev/null || die "cargo is not in PATH: install Rust 1.91 or newer (https://rustup.rs)"
 }
+
+# The newest kernel in /boot with its modules; empty when there is none.
+newest_kernel() {
+    local kernel version
+    for kernel in $(ls -1 /boot/vmlinuz-* 2>/dev/null | sort -rV); do
+        version=${kernel#/boot/vmlinuz-}
+        [ -d "/lib/modules/$version" ] && { printf '%s\n' "$kernel"; return; }
+    done
+}
+
+# What the VM needs: QEMU, a kernel, virtme-ng, virtiofsd. Sets KERNEL.
+vm_tools() {
+    packages qemu-system-x86
+    KERNEL=$(newest_kernel)
+    if [ -z "$KERNEL" ]; then
+        if apt-cache show linux-image-amd64 >/dev/null 2>&1; then packages linux-image-amd64; else packages linux-image-generic; fi
+        KERNEL=$(newest_kernel)
+    fi
+    [ -n "$KERNEL" ] || die "no kernel with modules in /boot"
+    if [ ! -x "$TOOLS/venv/bin/vng" ]; then
+        packages python3-venv
+        say "installing virtme-ng"
+        rm -rf "$TOOLS/venv"
+        python3 -m venv "$TOOLS/venv"
+        "$TOOLS/venv/bin/pip" install --quiet --disable-pip-version-check 'virtme-ng==1.42'
+    fi
+    if [ ! -x "$TOOLS/bin/virtiofsd" ]; then
+        # Debian's own one is the old one in C on some releases, and virtme-ng falls back to 9p with it, which is slow and may hang.
+        packages gcc libc6-dev libcap-ng-dev libseccomp-dev
+        say "building virtiofsd"
+        # Outside the repository, so that its .cargo/config.toml does not make this static.
+        (cd / && CARGO_TARGET_DIR=$TOOLS/build cargo install --quiet --locked --root "$TOOLS" --version '^1.13' virtiofsd)
+        rm -rf "$TOOLS/build"
+    fi
+}
+
+# Whether KVM can be used: tried once with a short guest, because it may hang or abort where virtualisation is nested.
+# Sets ACCEL to kvm or tcg.
+vm_accel() {
+    local verdict=$TOOLS/accel-$(basename "$KERNEL")
+    if [ ! -s "$verdict" ]; then
+        ACCEL=tcg
+        if [ -r /dev/kvm ] && [ -w /dev/kvm ]; then
+            say "trying KVM"
+            if setsid timeout -k 2 20 env PATH="$TOOLS/bin:$PATH" "$TOOLS/venv/bin/vng" --run "$KERNEL" --user root --cpus 1 \
+                --memory 512M --cwd / --exec 'echo kvm-works' </dev/null 2>/dev/null | grep -q kvm-works; then
+                ACCEL=kvm
+            fi
+        fi
+        printf '%s\n' "$ACCEL" >"$verdict"
+    fi
+    ACCEL=$(cat "$verdict")
+}
