@@ -59,7 +59,8 @@ impl Clock {
 
 fn boot_ns() -> i64 {
     // CLOCK_BOOTTIME exists since Linux 2.6.39 and takes no argument that could be wrong.
-    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |t| t.tv_sec().saturating_mul(1_000_000_000).saturating_add(t.tv_nsec()))
+    clock_gettime(ClockId::CLOCK_BOOTTIME)
+        .map_or(0, |t| t.tv_sec().saturating_mul(1_000_000_000).saturating_add(t.tv_nsec()))
 }
 
 fn wall_ns() -> i64 {

@@ -12,6 +12,7 @@ use clap::Parser;
 use podwright_agent::clock::Clock;
 use podwright_agent::config::{self, Config, Live, Settings};
 use podwright_agent::logging::{self, LevelHandle};
+use podwright_agent::notify;
 use podwright_agent::paths::{Paths, short};
 use podwright_agent::preflight::{self, Host};
 use podwright_agent::server::command::COMMAND_QUEUE;
@@ -21,7 +22,6 @@ use podwright_agent::source::directory;
 use podwright_agent::status::Store;
 use podwright_agent::worker::Context;
 use podwright_agent::worker::manager::{Inputs, Manager, load};
-use podwright_agent::notify;
 use podwright_core::bundle::NodeFacts;
 use podwright_image::BundleStore;
 use tokio::net::UnixListener;
@@ -111,7 +111,8 @@ async fn run(cli: &Cli, config: Config, host: Host, level: &LevelHandle) -> anyh
     };
     let mut server = tokio::spawn(server::serve(listener, api));
     let mut source = tokio::spawn(directory::run(config.fixed.manifest_dir.clone(), live_receiver.clone(), words));
-    let inputs = Inputs { words: word_receiver, commands: command_receiver, live: live_receiver, closing: Closing(closing) };
+    let inputs =
+        Inputs { words: word_receiver, commands: command_receiver, live: live_receiver, closing: Closing(closing) };
     // Whoever waits for the API gets its answer before anything changes.
     tokio::task::yield_now().await;
     let manager = tokio::spawn(manager.run(inputs));
@@ -180,7 +181,10 @@ fn reload(cli: &Cli, running: &Config, live: &watch::Sender<Live>, level: &Level
     };
     let fixed = config::fixed_differences(&running.fixed, &wanted.fixed);
     if !fixed.is_empty() {
-        tracing::warn!(settings = fixed.join(", "), "these settings only change with a restart of podwrightd; the old values hold");
+        tracing::warn!(
+            settings = fixed.join(", "),
+            "these settings only change with a restart of podwrightd; the old values hold"
+        );
     }
     match wanted.live.log_level.parse::<EnvFilter>() {
         Ok(filter) => drop(level.reload(filter)),
@@ -234,7 +238,8 @@ fn context(config: &Config, host: &Host, paths: Paths, live: watch::Receiver<Liv
 
 fn node_facts(host: &Host) -> anyhow::Result<NodeFacts> {
     let text = std::fs::read_to_string("/proc/meminfo").context("reading /proc/meminfo")?;
-    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    let total =
+        text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
     let memory_controller = host.controllers.contains(&"memory");
     Ok(NodeFacts {
         memory: total.context("/proc/meminfo has no MemTotal")? * 1024,

@@ -11,7 +11,8 @@ pub fn ready() {
 /// The configuration is being read again; [`ready`] ends it.
 pub fn reloading() {
     // Type=notify-reload wants the moment by CLOCK_MONOTONIC, so that a late READY of an earlier reload is told apart.
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |t| i128::from(t.tv_sec()) * 1_000_000 + i128::from(t.tv_nsec() / 1000));
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map_or(0, |t| i128::from(t.tv_sec()) * 1_000_000 + i128::from(t.tv_nsec() / 1000));
     tell(&[NotifyState::Reloading, NotifyState::MonotonicUsec(now)]);
 }
 

@@ -100,7 +100,10 @@ fn kernel(release: &str) -> Result<(), Lack> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|n| n.parse().ok());
     match (numbers.next(), numbers.next()) {
         (Some(major), Some(minor)) if (major, minor) < OLDEST_KERNEL => Err(Lack::new(
-            format!("the kernel is {release}, and podwright needs {}.{} or newer (cgroup.kill)", OLDEST_KERNEL.0, OLDEST_KERNEL.1),
+            format!(
+                "the kernel is {release}, and podwright needs {}.{} or newer (cgroup.kill)",
+                OLDEST_KERNEL.0, OLDEST_KERNEL.1
+            ),
             "update the kernel; Debian 12, Ubuntu 22.04 and RHEL 9 have a new enough one",
         )),
         _ => Ok(()),
@@ -125,7 +128,10 @@ fn directory(path: &Path, key: &str, mode: u32) -> Result<(), Lack> {
 /// Takes the lock on `path` for the life of the returned file.
 fn lock(path: &Path) -> Result<File, Lack> {
     let io = |error: std::io::Error| {
-        Lack::new(format!("{} cannot be locked: {error}", path.display()), "see that it is a plain file on a local file system")
+        Lack::new(
+            format!("{} cannot be locked: {error}", path.display()),
+            "see that it is a plain file on a local file system",
+        )
     };
     let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
     match file.try_lock() {

@@ -175,9 +175,14 @@ mod tests {
 
     #[test]
     fn every_problem_is_told_with_its_line_and_what_is_accepted() {
-        let found = problems("stateDir: /s\nstatedir: /t\nfileCheckFrequency: soon\ncrashLoopBackOff:\n  inital: 3\nrunDir: [a]\n");
+        let found = problems(
+            "stateDir: /s\nstatedir: /t\nfileCheckFrequency: soon\ncrashLoopBackOff:\n  inital: 3\nrunDir: [a]\n",
+        );
         assert_eq!(found.len(), 4, "{found:#?}");
-        assert!(found[0].starts_with("config.yaml:2: statedir: unknown key") && found[0].contains("stateDir"), "{found:#?}");
+        assert!(
+            found[0].starts_with("config.yaml:2: statedir: unknown key") && found[0].contains("stateDir"),
+            "{found:#?}"
+        );
         assert!(found[1].starts_with("config.yaml:3: fileCheckFrequency: \"soon\" is not a duration"), "{found:#?}");
         assert!(found[2].starts_with("config.yaml:5: crashLoopBackOff.inital: unknown key"), "{found:#?}");
         assert!(found[3].starts_with("config.yaml:6: runDir:"), "{found:#?}");

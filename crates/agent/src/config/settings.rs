@@ -98,7 +98,9 @@ pub(super) const KEYS: &[(&str, Set)] = &[
     ("nodeName", |s, v| put(&mut s.node_name, Ok(v.to_owned()))),
     ("logFormat", |s, v| put(&mut s.log_format, LogFormat::from_str(v, false).map_err(|_| one_of(v, "text or json")))),
     ("logLevel", |s, v| put(&mut s.log_level, Ok(v.to_owned()))),
-    ("allowMissingControllers", |s, v| put(&mut s.allow_missing_controllers, v.parse().map_err(|_| one_of(v, "true or false")))),
+    ("allowMissingControllers", |s, v| {
+        put(&mut s.allow_missing_controllers, v.parse().map_err(|_| one_of(v, "true or false")))
+    }),
     ("shim", |s, v| put(&mut s.shim, Ok(v.into()))),
     ("defaultRuntime", |s, v| put(&mut s.default_runtime, Ok(v.to_owned()))),
     ("fileCheckFrequency", |s, v| put(&mut s.file_check_frequency, duration(v))),
@@ -190,10 +192,17 @@ impl Settings {
         }
         if !fixed.runtimes.contains_key(&fixed.default_runtime) {
             let known: Vec<&str> = fixed.runtimes.keys().map(String::as_str).collect();
-            problems.push(format!("defaultRuntime: {:?} is none of runtimes ({})", fixed.default_runtime, known.join(", ")));
+            problems.push(format!(
+                "defaultRuntime: {:?} is none of runtimes ({})",
+                fixed.default_runtime,
+                known.join(", ")
+            ));
         }
         if live.back_off_max < live.back_off_initial {
-            problems.push(format!("crashLoopBackOff.max: {:?} is less than crashLoopBackOff.initial, {:?}", live.back_off_max, live.back_off_initial));
+            problems.push(format!(
+                "crashLoopBackOff.max: {:?} is less than crashLoopBackOff.initial, {:?}",
+                live.back_off_max, live.back_off_initial
+            ));
         }
         for (key, zero) in [
             ("fileCheckFrequency", live.file_check_frequency.is_zero()),
@@ -205,7 +214,10 @@ impl Settings {
             }
         }
         if let Err(error) = live.log_level.parse::<tracing_subscriber::EnvFilter>() {
-            problems.push(format!("logLevel: {:?} is neither a level (error, warn, info, debug, trace) nor a filter: {error}", live.log_level));
+            problems.push(format!(
+                "logLevel: {:?} is neither a level (error, warn, info, debug, trace) nor a filter: {error}",
+                live.log_level
+            ));
         }
         problems
     }

@@ -7,7 +7,8 @@ use std::time::Duration;
 /// # Errors
 /// A sentence saying what was found and what is accepted.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let refuse = || format!("{text:?} is not a duration; write seconds (20) or numbers with units (500ms, 20s, 1m30s, 2h, 7d)");
+    let refuse =
+        || format!("{text:?} is not a duration; write seconds (20) or numbers with units (500ms, 20s, 1m30s, 2h, 7d)");
     if let Ok(seconds) = text.parse::<f64>() {
         return Duration::try_from_secs_f64(seconds).map_err(|_| refuse());
     }
@@ -38,7 +39,9 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// As [`duration`].
 pub(super) fn size(text: &str) -> Result<u64, String> {
-    let refuse = || format!("{text:?} is not a size; write bytes (1048576) or a number with k, M, G, T, Ki, Mi, Gi or Ti (10Mi)");
+    let refuse = || {
+        format!("{text:?} is not a size; write bytes (1048576) or a number with k, M, G, T, Ki, Mi, Gi or Ti (10Mi)")
+    };
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let number: u64 = text[..digits].parse().map_err(|_| refuse())?;
     let unit: u64 = match &text[digits..] {
@@ -63,9 +66,15 @@ mod tests {
     #[test]
     fn durations() {
         let ms = |text| duration(text).map(|d| d.as_millis());
-        for (text, expected) in
-            [("20", 20_000), ("0.5", 500), ("20s", 20_000), ("1m30s", 90_000), ("500ms", 500), ("7d", 604_800_000), ("1.5h", 5_400_000)]
-        {
+        for (text, expected) in [
+            ("20", 20_000),
+            ("0.5", 500),
+            ("20s", 20_000),
+            ("1m30s", 90_000),
+            ("500ms", 500),
+            ("7d", 604_800_000),
+            ("1.5h", 5_400_000),
+        ] {
             assert_eq!(ms(text), Ok(expected), "{text}");
         }
         for text in ["", "-1", "s", "10x", "1m30", "nan", "inf", "1e300"] {

@@ -111,7 +111,11 @@ fn redirect(from: &Target, location: &str) -> Option<Target> {
 }
 
 /// One request. The outer error: it cannot be made; the inner one: it failed.
-async fn once(target: &Target, headers: &[(String, String)], pid: Option<i32>) -> Result<Result<Answer, String>, String> {
+async fn once(
+    target: &Target,
+    headers: &[(String, String)],
+    pid: Option<i32>,
+) -> Result<Result<Answer, String>, String> {
     if target.scheme != "http" {
         let message = format!("podwright does not probe over {} yet; use scheme HTTP, or an exec probe", target.scheme);
         return Ok(Err(message));
@@ -164,7 +168,8 @@ fn request(target: &Target, headers: &[(String, String)]) -> Result<Request<Empt
     let map = request.headers_mut();
     for (name, value) in headers {
         let name: HeaderName = name.parse().map_err(|_| format!("{name:?} is no header name"))?;
-        let value = HeaderValue::from_str(value).map_err(|_| format!("the value of header {name} has characters that none may have"))?;
+        let value = HeaderValue::from_str(value)
+            .map_err(|_| format!("the value of header {name} has characters that none may have"))?;
         map.append(name, value);
     }
     // Given as empty, it is to be left out.
@@ -207,9 +212,13 @@ mod tests {
                     "/loop" => "HTTP/1.1 302 Found\r\nLocation: loop\r\nContent-Length: 0\r\n\r\n".to_owned(),
                     "/away" => "HTTP/1.1 302 Found\r\nLocation: http://example.com/\r\n\r\n".to_owned(),
                     "/noise" => "\u{1}\u{2}\u{3}garbage\n\n".to_owned(),
-                    "/endless" => format!("HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n{}", "x".repeat(MAX_BODY)),
+                    "/endless" => {
+                        format!("HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n{}", "x".repeat(MAX_BODY))
+                    }
                     "/silent" => std::future::pending().await,
-                    status => format!("HTTP/1.1 {} X\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n", &status[1..4]),
+                    status => {
+                        format!("HTTP/1.1 {} X\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n", &status[1..4])
+                    }
                 };
                 stream.write_all(answer.as_bytes()).await.unwrap();
                 if path == "/endless" {
@@ -248,9 +257,14 @@ mod tests {
         probe(port, "200", &[]).await.unwrap();
         let own = [("User-Agent", ""), ("Accept", "text/plain"), ("Host", "web.local"), ("X-A", "1"), ("X-A", "2")];
         probe(port, "/200", &own).await.unwrap();
-        let asked = asked.lock().unwrap();
+        let asked = asked.lock().unwrap().clone();
         assert!(asked[0].starts_with("GET /200 HTTP/1.1\r\n"), "{}", asked[0]);
-        for line in [format!("User-Agent: {AGENT}"), "Accept: */*".into(), format!("Host: 127.0.0.1:{port}"), "Connection: close".into()] {
+        for line in [
+            format!("User-Agent: {AGENT}"),
+            "Accept: */*".into(),
+            format!("Host: 127.0.0.1:{port}"),
+            "Connection: close".into(),
+        ] {
             assert!(asked[0].contains(&line), "{line} in {}", asked[0]);
         }
         assert!(!asked[1].contains("User-Agent"));

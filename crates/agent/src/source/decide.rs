@@ -133,7 +133,9 @@ impl<'a> Files<'a> {
             let winner = self.winner(&identity, &wishes);
             let owner = wishes[winner].file;
             for loser in wishes.iter().enumerate().filter(|(i, _)| *i != winner).map(|(_, w)| w.file) {
-                let problem = format!("{loser}: pod {identity} is described by {owner} already; remove it from one of the two files");
+                let problem = format!(
+                    "{loser}: pod {identity} is described by {owner} already; remove it from one of the two files"
+                );
                 losses.push((loser, owner, problem));
             }
         }
@@ -153,8 +155,12 @@ impl<'a> Files<'a> {
         for (identity, wishes) in self.wishes() {
             let Wish { file, digest, object } = &wishes[self.winner(&identity, &wishes)];
             let suppressed = self.before.get(&identity).is_some_and(|c| c.suppressed && c.digest == *digest);
-            let claim =
-                Claim { file: (*file).to_owned(), digest: (*digest).to_owned(), object: Arc::clone(object), suppressed };
+            let claim = Claim {
+                file: (*file).to_owned(),
+                digest: (*digest).to_owned(),
+                object: Arc::clone(object),
+                suppressed,
+            };
             claims.insert(identity, claim);
         }
         claims

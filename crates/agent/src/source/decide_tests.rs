@@ -114,7 +114,10 @@ fn a_renamed_file_keeps_its_pods() {
 #[test]
 fn the_same_object_in_two_files_stays_with_the_one_that_ran_first() {
     let end = check(&[("m=p:1", "+p:1@m"), ("a=p:1 m=p:1", "")]);
-    assert_eq!(rejected(&end), [("a", "a: pod default/p is described by m already; remove it from one of the two files")]);
+    assert_eq!(
+        rejected(&end),
+        [("a", "a: pod default/p is described by m already; remove it from one of the two files")]
+    );
     check(&[("m=p:1", "+p:1@m"), ("a=p:2 m=p:1", ""), ("a=p:2", "+p:2@a")]);
     check(&[("m=p:1", "+p:1@m"), ("a=p:2 m=!", "")]);
     check(&[("a=p:1 b=p:2", "+p:1@a"), ("b=p:2", "+p:2@b")]);

@@ -187,7 +187,11 @@ mod tests {
         let first = look(dir.path(), "a.yaml", None).unwrap();
         assert!(first.mark.is_some());
         let marked = Cached { seen: Seen::Busy, ..first };
-        assert_eq!(look(dir.path(), "a.yaml", Some(marked)).unwrap().seen, Seen::Busy, "the cached word, not a new one");
+        assert_eq!(
+            look(dir.path(), "a.yaml", Some(marked)).unwrap().seen,
+            Seen::Busy,
+            "the cached word, not a new one"
+        );
         let marked = look(dir.path(), "a.yaml", None).unwrap();
         std::fs::write(dir.path().join("a.yaml"), "y").unwrap();
         let again = look(dir.path(), "a.yaml", Some(Cached { seen: Seen::Busy, ..marked })).unwrap();

@@ -46,7 +46,10 @@ impl AsRawFd for Descriptor {
 impl Watch {
     pub(super) fn new(directory: &Path) -> io::Result<Watch> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        #[expect(deprecated, reason = "its successor is unsafe; the descriptor is owned by Descriptor and thus stays valid")]
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe; the descriptor is owned by Descriptor and thus stays valid"
+        )]
         let inotify = AsyncFd::new(Descriptor(inotify))?;
         Ok(Watch { directory: directory.to_owned(), inotify, target: Target::Nothing })
     }
@@ -54,7 +57,8 @@ impl Watch {
     /// Makes sure that it is the present directory that is watched. To be called before each look at it, so that what
     /// happens after the look is not missed.
     pub(super) fn aim(&mut self) {
-        let identity = fs::metadata(&self.directory).ok().filter(fs::Metadata::is_dir).map(|stat| (stat.dev(), stat.ino()));
+        let identity =
+            fs::metadata(&self.directory).ok().filter(fs::Metadata::is_dir).map(|stat| (stat.dev(), stat.ino()));
         match (&self.target, identity) {
             (Target::Directory(_, watched), Some(now)) if *watched == now => {}
             (Target::Parent(_), None) => {}

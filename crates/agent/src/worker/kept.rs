@@ -194,10 +194,7 @@ impl Kept {
                 .deletion
                 .map(|d| DeletionFile { requested_at: stamp(d.requested_at), deadline: stamp(d.deadline) }),
             evicted: self.evicted.clone().map(|(at, message)| (stamp(at), message)),
-            ended: self
-                .ended
-                .clone()
-                .map(|e| EndedFile { at: stamp(e.at), status: e.status, archived: e.archived }),
+            ended: self.ended.clone().map(|e| EndedFile { at: stamp(e.at), status: e.status, archived: e.archived }),
         };
         let text = serde_json::to_vec(&file)?;
         if let Some(directory) = path.parent() {
@@ -240,7 +237,11 @@ impl Saver {
                 let job = move || save.kept.write(&path, &clock, Durability::Synced);
                 let result = tokio::task::spawn_blocking(job).await.map_err(Into::into).flatten();
                 if let Err(error) = result {
-                    tracing::error!(file = shown, error = format!("{error:#}"), "a pod's state could not be saved; a restart of the agent would see the one before");
+                    tracing::error!(
+                        file = shown,
+                        error = format!("{error:#}"),
+                        "a pod's state could not be saved; a restart of the agent would see the one before"
+                    );
                 }
                 for told in waiting {
                     // Whoever asked may have gone.

@@ -100,7 +100,8 @@ impl Manager {
         let place = self.places.entry(identity.clone()).or_default();
         match &kept.ended {
             Some(ended) if ended.archived || place.slot.current.is_some() => {
-                let shown = publish::pod(kept.document(), &self.ctx.fixed.node_name, kept.accepted_at, None, &ended.status);
+                let shown =
+                    publish::pod(kept.document(), &self.ctx.fixed.node_name, kept.accepted_at, None, &ended.status);
                 if let Err(error) = self.ctx.store.restore_archived(shown, ended.at) {
                     tracing::error!(%error, "an ended pod could not be shown");
                 }
@@ -358,7 +359,9 @@ impl Manager {
         send(self.places.get(&identity).and_then(|p| p.worker.as_ref()), Input::Restart { recorded });
         match told.await {
             Ok(()) => Ok(Accepted { uid, note: None }),
-            Err(_) => Err(Refused::Conflict { message: format!("pod {identity} has just come to its end; restart it again") }),
+            Err(_) => {
+                Err(Refused::Conflict { message: format!("pod {identity} has just come to its end; restart it again") })
+            }
         }
     }
 
@@ -368,7 +371,8 @@ impl Manager {
         for mut report in reports {
             let path = self.ctx.fixed.manifest_dir.join(&report.file).display().to_string();
             report.file.clone_from(&path);
-            if self.reports.get(&path).is_none_or(|old| (old.state, &old.problems) != (report.state, &report.problems)) {
+            if self.reports.get(&path).is_none_or(|old| (old.state, &old.problems) != (report.state, &report.problems))
+            {
                 self.tell(&report);
             }
             next.insert(path, report);

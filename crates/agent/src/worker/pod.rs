@@ -312,7 +312,9 @@ impl Worker {
         let Some((container, attempt, kind)) = self.execs.remove(&seq) else { return };
         let outcome = match result {
             ExecResult::Exited { code: 0 } => ProbeOutcome::Success,
-            ExecResult::Exited { code } => ProbeOutcome::Failure(format!("command exited with {code}: {}", output.trim_end())),
+            ExecResult::Exited { code } => {
+                ProbeOutcome::Failure(format!("command exited with {code}: {}", output.trim_end()))
+            }
             ExecResult::TimedOut => {
                 let timeout = self.probe_of(container, kind).map(|p| p.timeout).unwrap_or_default();
                 ProbeOutcome::Failure(format!("command timed out after {timeout:?}: {}", output.trim_end()))
@@ -411,12 +413,9 @@ impl Worker {
                     self.say(request);
                 }
             }
-            Err(Refused { reason, message }) => self.apply(Event::StartFailed {
-                container,
-                attempt,
-                reason: reason.to_owned(),
-                message,
-            }),
+            Err(Refused { reason, message }) => {
+                self.apply(Event::StartFailed { container, attempt, reason: reason.to_owned(), message })
+            }
         }
     }
 

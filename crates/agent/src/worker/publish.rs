@@ -10,7 +10,13 @@ use serde_json::{Value, json};
 use crate::status::{EventInput, Subject};
 
 /// The `v1` Pod with its status.
-pub(super) fn pod(document: &Document, node: &str, created: Time, deletion: Option<&Deletion>, status: &Value) -> Value {
+pub(super) fn pod(
+    document: &Document,
+    node: &str,
+    created: Time,
+    deletion: Option<&Deletion>,
+    status: &Value,
+) -> Value {
     let mut pod = api_pod(document);
     if let Some(metadata) = pod.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.insert("creationTimestamp".to_owned(), json!(created.to_timestamp().to_string()));

@@ -77,7 +77,11 @@ fn lost_without_a_trace(id: &InstanceId, clock: &Clock) -> Record {
 ///
 /// # Errors
 /// When one cannot be written; the others are tried.
-pub(super) fn complete(directory: &Path, records: &mut Records, clock: &Clock) -> Result<Vec<Record>, durable::WriteError> {
+pub(super) fn complete(
+    directory: &Path,
+    records: &mut Records,
+    clock: &Clock,
+) -> Result<Vec<Record>, durable::WriteError> {
     let mut completed = Vec::new();
     let mut failure = None;
     for record in records.values_mut().filter(|r| r.exit.is_none()) {
@@ -100,11 +104,9 @@ pub(super) fn instance(record: &Record, spec: &PodSpec, clock: &Clock) -> Option
     let time = |stamp| clock.time_of(stamp, &record.boot_id);
     let started_at = record.started.map(time);
     let state = match (&record.exit, started_at) {
-        (Some(exit), _) => InstanceState::Ended {
-            started_at,
-            finished_at: time(exit.finished),
-            outcome: outcome(exit),
-        },
+        (Some(exit), _) => {
+            InstanceState::Ended { started_at, finished_at: time(exit.finished), outcome: outcome(exit) }
+        }
         (None, Some(started_at)) => InstanceState::Running { started_at },
         (None, None) => InstanceState::Starting,
     };

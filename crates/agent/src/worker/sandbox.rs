@@ -106,7 +106,12 @@ impl Handle {
 }
 
 /// Starts the task. It ends when the sandbox is gone, or when the handle is dropped: then the sandbox stays as it is.
-pub(super) fn start<T: Send + 'static>(sandbox: Sandbox, origin: Origin, words: mpsc::UnboundedSender<T>, wrap: fn(u32, Word) -> T) -> Handle {
+pub(super) fn start<T: Send + 'static>(
+    sandbox: Sandbox,
+    origin: Origin,
+    words: mpsc::UnboundedSender<T>,
+    wrap: fn(u32, Word) -> T,
+) -> Handle {
     let (orders, receiver) = mpsc::unbounded_channel();
     let handle = Handle { number: sandbox.number, cgroup: sandbox.cgroup.clone(), pid: None, orders };
     tokio::spawn(async move {
@@ -163,7 +168,8 @@ impl Sandbox {
     }
 
     async fn make(&self) -> Result<Child, String> {
-        let (ctx, document, paths, number) = (Arc::clone(&self.ctx), Arc::clone(&self.document), self.paths.clone(), self.number);
+        let (ctx, document, paths, number) =
+            (Arc::clone(&self.ctx), Arc::clone(&self.document), self.paths.clone(), self.number);
         let runtime = tokio::runtime::Handle::current();
         let made = tokio::task::spawn_blocking(move || {
             let _entered = runtime.enter();
@@ -177,7 +183,11 @@ impl Sandbox {
     }
 
     /// Talks to the shim until it is dead. An error: it never said a word.
-    async fn converse(&self, mut orders: mpsc::UnboundedReceiver<Order>, tell: &impl Fn(Word)) -> Result<End, ConnectionError> {
+    async fn converse(
+        &self,
+        mut orders: mpsc::UnboundedReceiver<Order>,
+        tell: &impl Fn(Word),
+    ) -> Result<End, ConnectionError> {
         let mut connection = Connection::open(&self.paths.socket()).await?;
         let mut deadline = Some(Instant::now() + ANSWER_TIMEOUT);
         let (mut heard, mut removing, mut reconnects) = (false, false, 0);
@@ -230,7 +240,9 @@ impl Sandbox {
     async fn say(&self, connection: &mut Connection, request: &Request) {
         match timeout(SHUTDOWN_TIMEOUT, connection.send(request)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(uid = self.document.pod.uid, error = chain(&error), "the shim could not be told"),
+            Ok(Err(error)) => {
+                tracing::debug!(uid = self.document.pod.uid, error = chain(&error), "the shim could not be told")
+            }
             Err(_) => tracing::warn!(uid = self.document.pod.uid, "the shim does not read what it is told"),
         }
     }
@@ -247,7 +259,11 @@ impl Sandbox {
             match done.await.map_err(|error| error.to_string()).flatten() {
                 Ok(completed) => return completed,
                 Err(error) => {
-                    tracing::error!(uid = self.document.pod.uid, error, "what is left of a sandbox cannot be removed; trying again");
+                    tracing::error!(
+                        uid = self.document.pod.uid,
+                        error,
+                        "what is left of a sandbox cannot be removed; trying again"
+                    );
                     tokio::time::sleep(DISMANTLE_RETRY).await;
                 }
             }

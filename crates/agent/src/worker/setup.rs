@@ -110,7 +110,8 @@ fn write_names(spec: &PodSpec, paths: &PodPaths) -> Result<(), SetupError> {
     let name = &spec.hostname;
     let hosts = format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.0.1\t{name}\n");
     for (file, text) in [(paths.hosts(), hosts), (paths.hostname(), format!("{name}\n"))] {
-        let written = fs::write(&file, text).and_then(|()| fs::set_permissions(&file, fs::Permissions::from_mode(0o644)));
+        let written =
+            fs::write(&file, text).and_then(|()| fs::set_permissions(&file, fs::Permissions::from_mode(0o644)));
         written.map_err(io_error("writing", &file))?;
     }
     Ok(())
@@ -147,7 +148,10 @@ fn limit_files(limits: &PodLimits, pids: Option<u64>) -> Vec<(&'static str, Stri
     let or_max = |value: Option<u64>| value.map_or_else(|| "max".to_owned(), |v| v.to_string());
     vec![
         ("cpu.weight", limits.cpu_weight.to_string()),
-        ("cpu.max", limits.cpu_max.map_or_else(|| "max 100000".to_owned(), |(quota, period)| format!("{quota} {period}"))),
+        (
+            "cpu.max",
+            limits.cpu_max.map_or_else(|| "max 100000".to_owned(), |(quota, period)| format!("{quota} {period}")),
+        ),
         ("memory.max", or_max(limits.memory_max)),
         ("pids.max", or_max(pids)),
     ]

@@ -155,7 +155,11 @@ fn mounts(
     for (index, mount) in container.mounts.iter().enumerate() {
         let (Some(path), Some(volume)) = (&mount.sub_path, volume(&mount.name)) else { continue };
         let target = paths.subpath(&container.name, index);
-        mounts.push(PodMount::Subpath { volume: volumes::path(volume, paths), path: path.into(), target: target.clone() });
+        mounts.push(PodMount::Subpath {
+            volume: volumes::path(volume, paths),
+            path: path.into(),
+            target: target.clone(),
+        });
         sub_paths.insert(index, target);
     }
     mounts.push(PodMount::Overlay {
@@ -208,7 +212,8 @@ mod tests {
 
     #[test]
     fn mounts_come_before_what_needs_them_and_tmpfs_once() {
-        let text = "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: a, image: i, volumeMounts: [
+        let text =
+            "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: a, image: i, volumeMounts: [
             {name: m, mountPath: /m}, {name: m, mountPath: /n, subPath: sub}, {name: d, mountPath: /d}]}],
             volumes: [{name: m, emptyDir: {medium: Memory, sizeLimit: 1Mi}}, {name: d, emptyDir: {}}]}}";
         let document = parse(text, Format::Yaml).unwrap().remove(0);

@@ -119,7 +119,8 @@ pub(super) fn over_limit(spec: &PodSpec, paths: &PodPaths) -> Option<String> {
     limited(spec).find_map(|(volume, limit)| {
         let used = usage(&path(volume, paths));
         let name = &volume.name;
-        (used > limit).then(|| format!("Usage of EmptyDir volume {name:?} exceeds the limit \"{limit}\" ({used} bytes used)."))
+        (used > limit)
+            .then(|| format!("Usage of EmptyDir volume {name:?} exceeds the limit \"{limit}\" ({used} bytes used)."))
     })
 }
 
