@@ -55,6 +55,7 @@ pub(crate) struct Shim {
     pub(crate) inputs: VecDeque<Input>,
     pub(crate) sites: Vec<Site>,
     pub(crate) commands: Vec<Command>,
+    commands_asked: u64,
     pub(crate) helpers: Vec<Helper>,
     /// Mount points of the tmpfs volumes.
     pub(crate) volumes: Vec<PathBuf>,
@@ -88,6 +89,7 @@ pub(crate) fn run(config: SandboxConfig, listener: UnixListener, signals: Signal
         inputs: VecDeque::new(),
         sites: Vec::new(),
         commands: Vec::new(),
+        commands_asked: 0,
         helpers: Vec::new(),
         volumes: Vec::new(),
         connection: None,
@@ -107,8 +109,10 @@ pub(crate) fn run(config: SandboxConfig, listener: UnixListener, signals: Signal
         }
         shim.inputs.push_back(Input::Tick);
         shim.settle();
-        shim.retry_writes();
+        shim.retry_writes(clock::now().boot_ns);
     }
+    // The last chance of records that the disk has refused so far.
+    shim.retry_writes(i64::MAX);
     Ok(())
 }
 
@@ -197,7 +201,11 @@ impl Shim {
     /// The newest connection is the agent; one before it belongs to an agent that is gone, or will be.
     fn accept(&mut self, listener: &UnixListener) {
         match listener.accept().and_then(|(stream, _)| Connection::new(stream)) {
-            Ok(connection) => self.connection = Some(connection),
+            Ok(connection) => {
+                self.connection = Some(connection);
+                self.commands.iter_mut().for_each(|command| command.asked_as = None);
+                self.inputs.push_back(Input::NewAgent);
+            }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(error) => eprintln!("podwright-shim: cannot accept a connection: {error}"),
         }
@@ -230,11 +238,11 @@ impl Shim {
             Request::Signal { id, signal } => self.inputs.push_back(Input::Signal { id, signal }),
             Request::Kill { id } => self.inputs.push_back(Input::Kill { id }),
             Request::Exec { seq, id, command, timeout_ms } => {
-                let site = self.sites.iter().find(|site| site.request.id == id);
-                if let Some(site) = site {
-                    self.commands.push(Command::new(seq, id.clone(), command, &site.bundle));
-                }
-                self.inputs.push_back(Input::Exec { seq, id, timeout_ms });
+                let bundle = self.config.run.join("bundles").join(&id.container);
+                let number = self.commands_asked;
+                self.commands_asked += 1;
+                self.commands.push(Command::new(number, seq, id.clone(), command, &bundle));
+                self.inputs.push_back(Input::Exec { seq: number, id, timeout_ms });
             }
             Request::Remember { memo } if memo.len() <= MAX_LINE / 2 => self.memo = Some(memo),
             Request::Remember { memo } => {
@@ -273,8 +281,8 @@ impl Shim {
         }
     }
 
-    fn retry_writes(&mut self) {
-        if self.retry_at.is_some_and(|at| at <= clock::now().boot_ns) {
+    fn retry_writes(&mut self, now: i64) {
+        if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
             for record in std::mem::take(&mut self.unwritten) {
                 self.persist(record, podwright_sys::durable::Durability::Synced);

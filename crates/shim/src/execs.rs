@@ -18,7 +18,10 @@ const READS_PER_TURN: usize = 16;
 /// A command that was asked for and has not been answered.
 #[derive(Debug)]
 pub(crate) struct Command {
+    /// The shim's number.
     pub(crate) seq: u64,
+    /// The agent's number, while the agent that asked is connected.
+    pub(crate) asked_as: Option<u64>,
     pub(crate) id: InstanceId,
     /// Its files are `BASE.json`, `BASE.pid` and `BASE.log`.
     base: PathBuf,
@@ -35,9 +38,9 @@ struct Bundle {
 
 impl Command {
     /// A command of the container with this bundle directory.
-    pub(crate) fn new(seq: u64, id: InstanceId, argv: Vec<String>, bundle: &Path) -> Self {
+    pub(crate) fn new(seq: u64, asked_as: u64, id: InstanceId, argv: Vec<String>, bundle: &Path) -> Self {
         let base = bundle.join(format!("exec-{seq}"));
-        Self { seq, id, base, argv, pipe: None, output: Vec::new() }
+        Self { seq, asked_as: Some(asked_as), id, base, argv, pipe: None, output: Vec::new() }
     }
 
     /// One of its files, by extension.

@@ -54,7 +54,7 @@ impl Shim {
         let id = request.id.clone();
         let restart_delay_ms = request.restart_delay_ms;
         let on_disk = std::fs::read(self.record_path(&id)).ok().and_then(|text| serde_json::from_slice(&text).ok());
-        if on_disk.is_none() && self.site(&id).is_none() {
+        if on_disk.is_none() && !self.machine.knows(&id) {
             self.sites.push(Site::new(request, &self.config));
         }
         self.inputs.push_back(Input::Start { id, restart_delay_ms, on_disk });
@@ -229,10 +229,13 @@ impl Shim {
     }
 
     fn finish_exec(&mut self, seq: u64, result: ExecResult) {
-        let command =
-            self.commands.iter().position(|command| command.seq == seq).map(|index| self.commands.remove(index));
-        let output = command.map_or_else(String::new, |command| command.finish());
-        self.send(&Event::ExecDone { seq, result, output });
+        let Some(index) = self.commands.iter().position(|command| command.seq == seq) else { return };
+        let command = self.commands.remove(index);
+        let asked_as = command.asked_as;
+        let output = command.finish();
+        if let Some(seq) = asked_as {
+            self.send(&Event::ExecDone { seq, result, output });
+        }
     }
 }
 

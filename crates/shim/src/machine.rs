@@ -25,6 +25,8 @@ pub const MAX_LAUNCHES: usize = 1;
 /// their record on disk. Bounds memory and message size for a container that crashes for weeks.
 pub const REMEMBERED: usize = 8;
 
+const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
+
 /// How long a runtime may go on after the instance that it starts was killed.
 const LAUNCH_KILL_GRACE_NS: i64 = 2_000_000_000;
 
@@ -60,13 +62,15 @@ pub enum Input {
     },
     /// [`crate::proto::Request::Exec`].
     Exec {
-        /// The agent's number.
+        /// The shim's own number for it, never used twice: a new agent counts from the beginning again.
         seq: u64,
         /// Where.
         id: InstanceId,
         /// Time until it is killed.
         timeout_ms: u64,
     },
+    /// Another agent, or a new connection of the same: nobody waits for the commands of the last one any more.
+    NewAgent,
     /// [`crate::proto::Request::Shutdown`].
     Shutdown,
     /// [`Action::Prepare`] is through.
@@ -256,6 +260,11 @@ impl Machine {
         self.instances.iter().map(|instance| instance.record.clone()).collect()
     }
 
+    /// Whether this instance is remembered.
+    pub fn knows(&self, id: &InstanceId) -> bool {
+        self.instances.iter().any(|instance| instance.record.id == *id)
+    }
+
     /// Boot-time nanoseconds at which [`Input::Tick`] is due, if ever.
     pub fn deadline(&self) -> Option<i64> {
         let instances = self.instances.iter().filter_map(|instance| match instance.phase {
@@ -280,6 +289,7 @@ impl Machine {
             Input::Signal { id, signal } => self.signal(&id, signal, now, &mut todo),
             Input::Kill { id } => self.kill(&id, now, &mut todo),
             Input::Exec { seq, id, timeout_ms } => self.exec(seq, id, timeout_ms, now, &mut todo),
+            Input::NewAgent => self.abandon_commands(&mut todo),
             Input::Shutdown => self.shutdown(now, &mut todo),
             Input::Prepared { id, result } => self.prepared(&id, result, now, &mut todo),
             Input::Launched { id, result } => self.launched(&id, result, now, &mut todo),
@@ -466,20 +476,28 @@ impl Machine {
     /// still at work must not get in afterwards.
     fn end_commands(&mut self, id: &InstanceId, todo: &mut Vec<Action>) {
         for command in self.commands.iter_mut().filter(|command| command.id == *id) {
-            let seq = command.seq;
             match command.phase {
                 CommandPhase::Launching { .. } => {
-                    todo.push(Action::KillExec { seq, id: id.clone(), pid: None });
                     let message = format!("container {} has ended", id.container);
-                    todo.push(Action::FinishExec { seq, result: ExecResult::Error { message } });
-                    command.phase = CommandPhase::Abandoned;
+                    command.abandon(None, ExecResult::Error { message }, todo);
                 }
                 CommandPhase::Running { pid, .. } => {
-                    todo.push(Action::KillExec { seq, id: id.clone(), pid: Some(pid) });
+                    todo.push(Action::KillExec { seq: command.seq, id: id.clone(), pid: Some(pid) });
                 }
                 CommandPhase::Abandoned => {}
             }
         }
+    }
+
+    fn abandon_commands(&mut self, todo: &mut Vec<Action>) {
+        self.commands.retain_mut(|command| {
+            let pid = match command.phase {
+                CommandPhase::Launching { .. } => None,
+                CommandPhase::Running { pid, .. } => Some(pid),
+                CommandPhase::Abandoned => return true,
+            };
+            command.abandon(pid, ExecResult::Error { message: "the agent is gone".to_owned() }, todo)
+        });
     }
 
     fn drained(&mut self, id: &InstanceId, oom: bool, now: Stamp, todo: &mut Vec<Action>) {
@@ -534,10 +552,7 @@ impl Machine {
                 CommandPhase::Running { pid, give_up_at } if give_up_at <= now.boot_ns => Some(pid),
                 CommandPhase::Launching { .. } | CommandPhase::Running { .. } | CommandPhase::Abandoned => return true,
             };
-            todo.push(Action::KillExec { seq: command.seq, id: command.id.clone(), pid });
-            todo.push(Action::FinishExec { seq: command.seq, result: ExecResult::TimedOut });
-            command.phase = CommandPhase::Abandoned;
-            pid.is_none()
+            command.abandon(pid, ExecResult::TimedOut, todo)
         });
     }
 
@@ -590,6 +605,16 @@ fn exec_result(ended: Ended) -> ExecResult {
     }
 }
 
+impl Command {
+    /// Kills and answers. Returns whether it has to be kept: its runtime may still name a process.
+    fn abandon(&mut self, pid: Option<i32>, result: ExecResult, todo: &mut Vec<Action>) -> bool {
+        todo.push(Action::KillExec { seq: self.seq, id: self.id.clone(), pid });
+        todo.push(Action::FinishExec { seq: self.seq, result });
+        self.phase = CommandPhase::Abandoned;
+        pid.is_none()
+    }
+}
+
 impl Instance {
     /// Writes and tells a change that may be lost in a power cut.
     fn tell(&self, todo: &mut Vec<Action>) {
@@ -599,7 +624,8 @@ impl Instance {
 
     fn send(&mut self, pid: i32, signal: i32, now: Stamp, todo: &mut Vec<Action>) {
         todo.push(Action::Signal { pid, signal });
-        self.record.signaled.get_or_insert(now);
+        let sent = if signal == SIGKILL { &mut self.record.killed } else { &mut self.record.signaled };
+        sent.get_or_insert(now);
         self.tell(todo);
     }
 

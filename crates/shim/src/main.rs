@@ -65,6 +65,11 @@ fn run(path: &Path) -> Result<(), Box<dyn Error>> {
     let listener = take_listener()?;
     // Some kernels lack it; then what the agent left open stays open.
     child::close_on_exec_from(3).unwrap_or(());
+    // Out of reach of the keys of a terminal that the agent may run on. EPERM: the agent has seen to that already.
+    match nix::unistd::setsid() {
+        Ok(_) | Err(nix::Error::EPERM) => {}
+        Err(error) => return Err(error.into()),
+    }
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let config = read_config(path)?;
     let signals = child::watch_signals(&event_loop::SIGNALS)?;

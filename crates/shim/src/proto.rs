@@ -88,7 +88,8 @@ pub enum Request {
         /// Whom.
         id: InstanceId,
     },
-    /// Runs a command in a running instance (exec probes); answered by [`Event::ExecDone`].
+    /// Runs a command in a running instance (exec probes); answered by [`Event::ExecDone`], on the same connection only:
+    /// with a new connection the commands of the one before are killed.
     Exec {
         /// The agent's number for this run.
         seq: u64,
@@ -253,7 +254,8 @@ pub enum Event {
         pid: i32,
         /// When the namespaces stood.
         created: Stamp,
-        /// Every instance of this sandbox, ended ones included, in the order of their start.
+        /// The instances of this sandbox in the order of their start: all that have not ended, and of each container the
+        /// newest that have ([`crate::machine::REMEMBERED`]); the others are in their record files.
         instances: Vec<Record>,
         /// The last [`Request::Remember`].
         memo: Option<String>,

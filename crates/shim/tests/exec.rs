@@ -5,7 +5,7 @@ mod support;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use podwright_shim::proto::ExecResult;
+use podwright_shim::proto::{Event, ExecResult, Request};
 use support::{Sandbox, id};
 
 #[test]
@@ -54,7 +54,6 @@ fn many_commands_at_once_and_the_end_of_their_container() {
     let app = id("app", 0);
     assert!(matches!(agent.exec(0, &app, &["sh", "-c", "true"], 1000).0, ExecResult::Error { .. }));
     agent.start(sandbox.fake("app", 0, "exec sleep 100"));
-    use podwright_shim::proto::{Event, Request};
     for seq in 1..=10 {
         let command = ["sh", "-c", "sleep 100"].map(str::to_owned).to_vec();
         agent.send(&Request::Exec { seq, id: app.clone(), command, timeout_ms: 60_000 });
@@ -70,5 +69,23 @@ fn many_commands_at_once_and_the_end_of_their_container() {
     }
     done.sort_unstable();
     assert_eq!(done, (1..=10).collect::<Vec<_>>());
+    sandbox.shut_down();
+}
+
+#[test]
+fn a_new_agent_hears_nothing_of_the_commands_of_the_last_one() {
+    let sandbox = Sandbox::new();
+    let (mut agent, _) = sandbox.connect();
+    let app = id("app", 0);
+    agent.start(sandbox.fake("app", 0, "exec sleep 100"));
+    let command = ["sh", "-c", "exec sleep 50"].map(str::to_owned).to_vec();
+    agent.send(&Request::Exec { seq: 1, id: app.clone(), command, timeout_ms: 60_000 });
+    support::until("it runs", || sandbox.cgroup.child("app").procs().unwrap().len() == 2);
+    drop(agent);
+    let (mut agent, _) = sandbox.connect();
+    // The same number again, and the answer is the new command's.
+    let found = agent.exec(1, &app, &["sh", "-c", "echo new"], 10_000);
+    assert_eq!(found, (ExecResult::Exited { code: 0 }, "new\n".into()));
+    support::until("the old one is killed", || sandbox.cgroup.child("app").procs().unwrap().len() == 1);
     sandbox.shut_down();
 }

@@ -53,6 +53,8 @@ fn an_instance_is_never_started_twice() {
 fn a_new_attempt_waits_for_the_end_of_the_old_one() {
     let sandbox = Sandbox::new();
     let (mut agent, _) = sandbox.connect();
+    let descriptors = || fs::read_dir(format!("/proc/{}/fd", sandbox.pid())).unwrap().count();
+    let before = descriptors();
     for attempt in 0..12 {
         agent.send(&Request::Start(Box::new(sandbox.fake("app", attempt, &format!("exit {attempt}")))));
     }
@@ -64,6 +66,7 @@ fn a_new_attempt_waits_for_the_end_of_the_old_one() {
     let calls: Vec<String> =
         (0..12).flat_map(|n| [format!("run 1234-app-{n}"), format!("delete 1234-app-{n}")]).collect();
     assert_eq!(sandbox.calls(), calls);
+    until("all descriptors are closed", || descriptors() == before);
     // Memory is bounded: the oldest are on disk only.
     until("the oldest are forgotten", || sandbox.connect().1.len() == 8);
     assert_eq!(sandbox.connect().1[0].id, id("app", 4));
@@ -346,4 +349,29 @@ fn mounts_live_in_the_sandbox_and_end_with_their_instance() {
     assert!(ours.len() == 1 && ours[0].contains("run/memory"), "{ours:?}");
     fs::remove_dir_all(&base).unwrap();
     sandbox.shut_down();
+}
+
+#[test]
+fn a_dead_shim_takes_namespaces_and_mounts_with_it() {
+    let mut sandbox = Sandbox::new();
+    let (mut agent, _) = sandbox.connect();
+    let mut request = sandbox.fake("app", 0, "exec sleep 100");
+    request.mounts = vec![PodMount::Tmpfs { target: sandbox.path("run/memory"), size: None }];
+    let pid = agent.start(request).pid.unwrap();
+    signal_child(sandbox.pid(), 9).unwrap();
+    sandbox.wait_shim();
+    assert_eq!(agent.try_receive(), None);
+    assert!(std::os::unix::net::UnixStream::connect(sandbox.path("run/shim.sock")).is_err());
+    // The container still runs; the pod's cgroup is all that is needed to end it.
+    assert!(sandbox.cgroup.populated().unwrap());
+    sandbox.cgroup.kill().unwrap();
+    assert!(sandbox.cgroup.wait_empty(support::PATIENCE).unwrap());
+    until("the process is gone", || !fs::exists(format!("/proc/{pid}/root/")).unwrap_or(false));
+    let held = |entry: fs::DirEntry| {
+        let mounts = fs::read_to_string(entry.path().join("mountinfo")).unwrap_or_default();
+        mounts.contains(sandbox.dir.path().to_str().unwrap())
+    };
+    until("no process sees the mount", || !fs::read_dir("/proc").unwrap().flatten().any(held));
+    // Its record says that it ran; the agent completes it.
+    assert!(sandbox.record("app", 0).exit.is_none());
 }

@@ -186,8 +186,8 @@ pub fn signal_child(pid: i32, signal: i32) -> nix::Result<()> {
     Errno::result(result).map(drop)
 }
 
-/// SIGKILLs a process, its descendants, its process group and its session, as far as they are among `candidates`, until no new one is found.
-/// A process that detached itself (double fork and setsid) is not recognised.
+/// SIGKILLs a process, its descendants, its process group and its session, as far as they are among `candidates`, until
+/// no new one is found. A process that detached itself (double fork and setsid) is not recognised.
 ///
 /// `candidates` is asked anew for each round, since processes may fork while being killed.
 pub fn kill_tree(root: i32, mut candidates: impl FnMut() -> Vec<i32>) {

@@ -72,6 +72,7 @@ fn input(text: &str) -> (Stamp, Input) {
         "signal" => Input::Signal { id: id(words[2]), signal: number(3) },
         "kill" => Input::Kill { id: id(words[2]) },
         "exec" => Input::Exec { seq: 1, id: id(words[2]), timeout_ms: 100 },
+        "agent" => Input::NewAgent,
         "shutdown" => Input::Shutdown,
         "prepared" => {
             Input::Prepared { id: id(words[2]), result: words.get(3).map_or(Ok(()), |_| Err("no disk".into())) }
@@ -114,6 +115,7 @@ fn a_whole_life() {
          7 deleted a0   -> clean a0
          8 cleaned a0   ->",
     );
+    assert!(machine.knows(&id("a0")) && !machine.knows(&id("a1")));
     let record = &machine.records()[0];
     assert_eq!((record.requested, record.started), (at(1), Some(at(2))));
     assert_eq!((record.signaled, record.killed), (Some(at(3)), Some(at(4))));
@@ -280,6 +282,12 @@ fn a_signal_before_there_is_a_process_is_sent_later() {
 }
 
 #[test]
+fn sigkill_as_a_signal_is_a_kill_in_the_record() {
+    let machine = check(&format!("{RUNNING}\n 3 signal a0 9 -> signal 7 9; write a0:killed; tell a0:killed"));
+    assert_eq!((machine.records()[0].signaled, machine.records()[0].killed), (None, Some(at(3))));
+}
+
+#[test]
 fn a_place_that_cannot_be_prepared() {
     check(
         "1 start a0     -> write a0:requested; prepare a0
@@ -343,6 +351,8 @@ fn commands_end_time_out_and_fail() {
         "3 exec a0  -> exec 1 a0\n 4 reaped 8 3 -> \n 5 execed 8 gone -> done 1 3",
         "3 exec a0  -> exec 1 a0\n 4 execed fails -> done 1 error: broken",
         &format!("3 exec a0 -> exec 1 a0\n 4 execed 8 gone -> done 1 error: {message}"),
+        "3 exec a0  -> exec 1 a0\n 4 execed 8 -> \n 5 agent -> killexec 1 a0 8; done 1 error: the agent is gone\n 6 reaped9 8 ->",
+        "3 exec a0  -> exec 1 a0\n 5 agent -> killexec 1 a0; done 1 error: the agent is gone\n 6 agent -> \n 7 execed 8 -> killexec 1 a0 8",
         "3 exec b0  -> done 1 error: container b does not run",
         "3 exec a0  -> exec 1 a0\n 4 execed 8 -> \n 102 tick -> \n 103 tick -> killexec 1 a0 8; done 1 timeout\n 104 reaped9 8 ->",
         "3 exec a0  -> exec 1 a0\n 103 tick -> killexec 1 a0; done 1 timeout\n 104 execed fails ->",
