@@ -238,10 +238,10 @@ impl Shim {
             Request::Signal { id, signal } => self.inputs.push_back(Input::Signal { id, signal }),
             Request::Kill { id } => self.inputs.push_back(Input::Kill { id }),
             Request::Exec { seq, id, command, timeout_ms } => {
-                let bundle = self.config.run.join("bundles").join(&id.container);
+                let directory = self.config.run.join("execs");
                 let number = self.commands_asked;
                 self.commands_asked += 1;
-                self.commands.push(Command::new(number, seq, id.clone(), command, &bundle));
+                self.commands.push(Command::new(number, seq, id.clone(), command, &directory));
                 self.inputs.push_back(Input::Exec { seq: number, id, timeout_ms });
             }
             Request::Remember { memo } if memo.len() <= MAX_LINE / 2 => self.memo = Some(memo),

@@ -28,6 +28,8 @@ pub(crate) struct Command {
     pub(crate) argv: Vec<String>,
     pub(crate) pipe: Option<File>,
     output: Vec<u8>,
+    /// Only its runtime is still at work, and only that is waited for.
+    pub(crate) answered: bool,
 }
 
 /// The part of a bundle's config that a command inherits.
@@ -37,10 +39,10 @@ struct Bundle {
 }
 
 impl Command {
-    /// A command of the container with this bundle directory.
-    pub(crate) fn new(seq: u64, asked_as: u64, id: InstanceId, argv: Vec<String>, bundle: &Path) -> Self {
-        let base = bundle.join(format!("exec-{seq}"));
-        Self { seq, asked_as: Some(asked_as), id, base, argv, pipe: None, output: Vec::new() }
+    /// A command with its files in `directory`. That is not the bundle: its runtime may outlast the container.
+    pub(crate) fn new(seq: u64, asked_as: u64, id: InstanceId, argv: Vec<String>, directory: &Path) -> Self {
+        let base = directory.join(seq.to_string());
+        Self { seq, asked_as: Some(asked_as), id, base, argv, pipe: None, output: Vec::new(), answered: false }
     }
 
     /// One of its files, by extension.
@@ -57,6 +59,8 @@ impl Command {
         process.insert("args".into(), std::mem::take(&mut self.argv).into());
         process.insert("terminal".into(), false.into());
         let path = self.file("json");
+        let directory = path.parent().unwrap_or(&path);
+        fs::create_dir_all(directory).map_err(|error| format!("cannot create {}: {error}", directory.display()))?;
         let bytes = serde_json::to_vec(&process).map_err(|error| tell(&error))?;
         write_atomic(&path, &bytes, Durability::Rename).map_err(|error| crate::chain(&error))?;
         Ok(path)
@@ -85,10 +89,16 @@ impl Command {
         }
     }
 
-    /// Its output, at its end; its files are removed.
-    pub(crate) fn finish(mut self) -> String {
-        // What its first process wrote is in the pipe by now. Others that hold the pipe are not waited for.
+    /// Its output until now, at its end: what its first process wrote is in the pipe by then. Others that hold the pipe
+    /// are not waited for.
+    pub(crate) fn take_output(&mut self) -> String {
         self.read();
+        self.pipe = None;
+        String::from_utf8_lossy(&std::mem::take(&mut self.output)).into_owned()
+    }
+
+    /// Removes its files.
+    pub(crate) fn remove_files(&self) {
         for extension in ["json", "pid", "log"] {
             if let Err(error) = fs::remove_file(self.file(extension))
                 && error.kind() != ErrorKind::NotFound
@@ -96,6 +106,5 @@ impl Command {
                 eprintln!("podwright-shim: cannot remove {}: {error}", self.file(extension).display());
             }
         }
-        String::from_utf8_lossy(&self.output).into_owned()
     }
 }

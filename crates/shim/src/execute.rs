@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 
 use podwright_shim::machine::{Action, Input};
 use podwright_shim::proto::{Event, ExecResult, InstanceId, Record, StartRequest};
+use podwright_sys::cgroup::Cgroup;
 use podwright_sys::child::{self, Ended, Program};
 use podwright_sys::durable::{Durability, write_atomic};
 
 use crate::event_loop::{Helper, Shim, Task};
 use crate::runtime::{self, Runtime};
+use crate::sandbox;
 use crate::site::Site;
 use crate::stdio;
 
@@ -122,14 +124,15 @@ impl Shim {
                 self.inputs.push_back(Input::Launched { id, result });
             }
             Task::Exec(seq) => {
-                let Some(command) = self.commands.iter().find(|command| command.seq == seq) else {
-                    // Already answered, at its timeout; its runtime was killed then.
-                    let result = Err(String::new());
-                    return self.inputs.push_back(Input::ExecLaunched { seq, result });
-                };
+                let Some(index) = self.commands.iter().position(|command| command.seq == seq) else { return };
+                let Some(command) = self.commands.get(index) else { return };
                 let site = self.sites.iter().find(|site| site.request.id == command.id);
-                let runtime = site.map_or(Path::new("runtime"), |site| &site.request.runtime);
+                let runtime = site.map_or(Path::new("the runtime"), |site| &site.request.runtime);
                 let result = runtime::outcome(runtime, ended, &command.file("pid"), &command.file("log"));
+                if command.answered {
+                    command.remove_files();
+                    self.commands.remove(index);
+                }
                 self.inputs.push_back(Input::ExecLaunched { seq, result });
             }
             Task::Delete(id) => {
@@ -221,18 +224,25 @@ impl Shim {
     }
 
     fn kill_exec(&mut self, seq: u64, id: &InstanceId, pid: Option<i32>) {
-        match (pid, self.sites.iter().find(|site| site.request.id == *id)) {
-            (Some(pid), Some(site)) => child::kill_tree(pid, || site.cgroup.procs().unwrap_or_default()),
-            (Some(pid), None) => child::kill_tree(pid, Vec::new),
-            (None, _) => self.abort(&[Task::Exec(seq)]),
-        }
+        let Some(pid) = pid else { return self.abort(&[Task::Exec(seq)]) };
+        // A runtime that came too late for the container leaves its command where the runtime itself was.
+        let supervisor = Cgroup::at(&self.config.cgroup).child(sandbox::SUPERVISOR);
+        let container = self.sites.iter().find(|site| site.request.id == *id).map(|site| &site.cgroup);
+        child::kill_tree(pid, || {
+            let cgroups = container.into_iter().chain([&supervisor]);
+            cgroups.flat_map(|cgroup| cgroup.procs().unwrap_or_default()).collect()
+        });
     }
 
     fn finish_exec(&mut self, seq: u64, result: ExecResult) {
         let Some(index) = self.commands.iter().position(|command| command.seq == seq) else { return };
-        let command = self.commands.remove(index);
-        let asked_as = command.asked_as;
-        let output = command.finish();
+        let Some(command) = self.commands.get_mut(index) else { return };
+        let (asked_as, output) = (command.asked_as, command.take_output());
+        command.answered = true;
+        if !self.helpers.iter().any(|helper| helper.task == Task::Exec(seq)) {
+            command.remove_files();
+            self.commands.remove(index);
+        }
         if let Some(seq) = asked_as {
             self.send(&Event::ExecDone { seq, result, output });
         }

@@ -27,7 +27,7 @@ pub const REMEMBERED: usize = 8;
 
 const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
 
-/// How long a runtime may go on after the instance that it starts was killed.
+/// How long a runtime may go on after the instance that it starts was killed, or the command that it starts answered.
 const LAUNCH_KILL_GRACE_NS: i64 = 2_000_000_000;
 
 /// How long the pipes and the cgroup of an ended instance may take to become empty.
@@ -185,7 +185,7 @@ pub enum Action {
         /// Its first process, if there is one already.
         pid: Option<i32>,
     },
-    /// Tell the agent, with the output, and forget the command.
+    /// Tell the agent, with the output. The command is through, but for a runtime that may still be at work for it.
     FinishExec {
         /// Which.
         seq: u64,
@@ -229,8 +229,11 @@ enum CommandPhase {
     Launching {
         give_up_at: i64,
     },
-    /// Its timeout came before its process; the agent has been told.
-    Abandoned,
+    /// Answered before it had a process. The runtime is let finish, for a while: killed half-way it might leave a process
+    /// that nobody knows.
+    Abandoned {
+        give_up_at: Option<i64>,
+    },
     Running {
         pid: i32,
         give_up_at: i64,
@@ -276,7 +279,7 @@ impl Machine {
         });
         let commands = self.commands.iter().filter_map(|command| match command.phase {
             CommandPhase::Launching { give_up_at } | CommandPhase::Running { give_up_at, .. } => Some(give_up_at),
-            CommandPhase::Abandoned => None,
+            CommandPhase::Abandoned { give_up_at } => give_up_at,
         });
         instances.chain(commands).min()
     }
@@ -289,7 +292,7 @@ impl Machine {
             Input::Signal { id, signal } => self.signal(&id, signal, now, &mut todo),
             Input::Kill { id } => self.kill(&id, now, &mut todo),
             Input::Exec { seq, id, timeout_ms } => self.exec(seq, id, timeout_ms, now, &mut todo),
-            Input::NewAgent => self.abandon_commands(&mut todo),
+            Input::NewAgent => self.abandon_commands(now, &mut todo),
             Input::Shutdown => self.shutdown(now, &mut todo),
             Input::Prepared { id, result } => self.prepared(&id, result, now, &mut todo),
             Input::Launched { id, result } => self.launched(&id, result, now, &mut todo),
@@ -446,11 +449,11 @@ impl Machine {
                 command.phase = CommandPhase::Running { pid: process.pid, give_up_at: *give_up_at };
                 return;
             }
-            (CommandPhase::Abandoned, Ok(process), None) => {
+            (CommandPhase::Abandoned { .. }, Ok(process), None) => {
                 todo.push(Action::KillExec { seq, id: command.id.clone(), pid: Some(process.pid) });
                 None
             }
-            (CommandPhase::Abandoned | CommandPhase::Running { .. }, _, _) => None,
+            (CommandPhase::Abandoned { .. } | CommandPhase::Running { .. }, _, _) => None,
         };
         todo.extend(finished.map(|result| Action::FinishExec { seq, result }));
         self.commands.remove(index);
@@ -460,7 +463,7 @@ impl Machine {
         if let Some(instance) = self.instances.iter_mut().find(|instance| instance.phase == Phase::Running { pid }) {
             instance.ended(ended, now, todo);
             let id = instance.record.id.clone();
-            self.end_commands(&id, todo);
+            self.end_commands(&id, now, todo);
             return;
         }
         let runs_as = |command: &Command| matches!(command.phase, CommandPhase::Running { pid: own, .. } if own == pid);
@@ -474,29 +477,29 @@ impl Machine {
 
     /// The container has ended: commands that run there are being killed with it and will be reaped; one whose runtime is
     /// still at work must not get in afterwards.
-    fn end_commands(&mut self, id: &InstanceId, todo: &mut Vec<Action>) {
+    fn end_commands(&mut self, id: &InstanceId, now: Stamp, todo: &mut Vec<Action>) {
         for command in self.commands.iter_mut().filter(|command| command.id == *id) {
             match command.phase {
                 CommandPhase::Launching { .. } => {
                     let message = format!("container {} has ended", id.container);
-                    command.abandon(None, ExecResult::Error { message }, todo);
+                    command.abandon(None, ExecResult::Error { message }, now, todo);
                 }
                 CommandPhase::Running { pid, .. } => {
                     todo.push(Action::KillExec { seq: command.seq, id: id.clone(), pid: Some(pid) });
                 }
-                CommandPhase::Abandoned => {}
+                CommandPhase::Abandoned { .. } => {}
             }
         }
     }
 
-    fn abandon_commands(&mut self, todo: &mut Vec<Action>) {
+    fn abandon_commands(&mut self, now: Stamp, todo: &mut Vec<Action>) {
         self.commands.retain_mut(|command| {
             let pid = match command.phase {
                 CommandPhase::Launching { .. } => None,
                 CommandPhase::Running { pid, .. } => Some(pid),
-                CommandPhase::Abandoned => return true,
+                CommandPhase::Abandoned { .. } => return true,
             };
-            command.abandon(pid, ExecResult::Error { message: "the agent is gone".to_owned() }, todo)
+            command.abandon(pid, ExecResult::Error { message: "the agent is gone".to_owned() }, now, todo)
         });
     }
 
@@ -547,12 +550,18 @@ impl Machine {
             }
         }
         self.commands.retain_mut(|command| {
-            let pid = match command.phase {
-                CommandPhase::Launching { give_up_at } if give_up_at <= now.boot_ns => None,
-                CommandPhase::Running { pid, give_up_at } if give_up_at <= now.boot_ns => Some(pid),
-                CommandPhase::Launching { .. } | CommandPhase::Running { .. } | CommandPhase::Abandoned => return true,
+            let pid = match &mut command.phase {
+                CommandPhase::Launching { give_up_at } if *give_up_at <= now.boot_ns => None,
+                CommandPhase::Running { pid, give_up_at } if *give_up_at <= now.boot_ns => Some(*pid),
+                CommandPhase::Launching { .. } | CommandPhase::Running { .. } => return true,
+                CommandPhase::Abandoned { give_up_at } => {
+                    if give_up_at.take_if(|at| *at <= now.boot_ns).is_some() {
+                        todo.push(Action::KillExec { seq: command.seq, id: command.id.clone(), pid: None });
+                    }
+                    return true;
+                }
             };
-            command.abandon(pid, ExecResult::TimedOut, todo)
+            command.abandon(pid, ExecResult::TimedOut, now, todo)
         });
     }
 
@@ -578,7 +587,7 @@ impl Machine {
         if launches == 0 && !commands_wait {
             self.strangers = Vec::new();
         }
-        if self.leaving && self.instances.iter().all(|i| i.phase == Phase::Gone) {
+        if self.leaving && self.commands.is_empty() && self.instances.iter().all(|i| i.phase == Phase::Gone) {
             todo.push(Action::Leave);
         }
     }
@@ -606,11 +615,13 @@ fn exec_result(ended: Ended) -> ExecResult {
 }
 
 impl Command {
-    /// Kills and answers. Returns whether it has to be kept: its runtime may still name a process.
-    fn abandon(&mut self, pid: Option<i32>, result: ExecResult, todo: &mut Vec<Action>) -> bool {
-        todo.push(Action::KillExec { seq: self.seq, id: self.id.clone(), pid });
+    /// Answers, and kills its process if it has one. Returns whether it has to be kept: its runtime may still name one.
+    fn abandon(&mut self, pid: Option<i32>, result: ExecResult, now: Stamp, todo: &mut Vec<Action>) -> bool {
+        if pid.is_some() {
+            todo.push(Action::KillExec { seq: self.seq, id: self.id.clone(), pid });
+        }
         todo.push(Action::FinishExec { seq: self.seq, result });
-        self.phase = CommandPhase::Abandoned;
+        self.phase = CommandPhase::Abandoned { give_up_at: Some(now.boot_ns + LAUNCH_KILL_GRACE_NS) };
         pid.is_none()
     }
 }

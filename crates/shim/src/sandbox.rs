@@ -9,7 +9,7 @@ use podwright_sys::cgroup::{Cgroup, CgroupError};
 use podwright_sys::{child, netns, podmount};
 
 /// Name of the shim's own cgroup below the pod's: container names cannot begin with an underscore.
-const SUPERVISOR: &str = "_supervisor";
+pub(crate) const SUPERVISOR: &str = "_supervisor";
 
 /// The kernel's killer takes any other process of the pod first: with the shim the whole pod would be lost. What it
 /// starts gets the value of its own config.

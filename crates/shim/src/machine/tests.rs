@@ -336,6 +336,17 @@ fn shutdown_kills_refuses_and_leaves_when_all_is_gone() {
          8 cleaned b0   -> leave",
     );
     check("1 shutdown -> leave");
+    // A runtime that works for a command is waited for.
+    check(&format!(
+        "{RUNNING}
+         3 exec a0      -> exec 1 a0
+         4 shutdown     -> kill a0 7; write a0:killed; tell a0:killed
+         5 reaped9 7    -> kill a0; drain a0; done 1 error: container a has ended
+         6 drained a0   -> sync a0:signaled 9; tell a0:signaled 9; delete a0
+         7 deleted a0   -> clean a0
+         8 cleaned a0   ->
+         9 execed fails -> leave"
+    ));
 }
 
 const RUNNING: &str = "1 start a0 -> write a0:requested; prepare a0
@@ -352,13 +363,13 @@ fn commands_end_time_out_and_fail() {
         "3 exec a0  -> exec 1 a0\n 4 execed fails -> done 1 error: broken",
         &format!("3 exec a0 -> exec 1 a0\n 4 execed 8 gone -> done 1 error: {message}"),
         "3 exec a0  -> exec 1 a0\n 4 execed 8 -> \n 5 agent -> killexec 1 a0 8; done 1 error: the agent is gone\n 6 reaped9 8 ->",
-        "3 exec a0  -> exec 1 a0\n 5 agent -> killexec 1 a0; done 1 error: the agent is gone\n 6 agent -> \n 7 execed 8 -> killexec 1 a0 8",
+        "3 exec a0  -> exec 1 a0\n 5 agent -> done 1 error: the agent is gone\n 6 agent -> \n 7 execed 8 -> killexec 1 a0 8",
         "3 exec b0  -> done 1 error: container b does not run",
         "3 exec a0  -> exec 1 a0\n 4 execed 8 -> \n 102 tick -> \n 103 tick -> killexec 1 a0 8; done 1 timeout\n 104 reaped9 8 ->",
-        "3 exec a0  -> exec 1 a0\n 103 tick -> killexec 1 a0; done 1 timeout\n 104 execed fails ->",
-        "3 exec a0  -> exec 1 a0\n 103 tick -> killexec 1 a0; done 1 timeout\n 104 execed 8 -> killexec 1 a0 8",
+        "3 exec a0  -> exec 1 a0\n 103 tick -> done 1 timeout\n 2102 tick -> \n 2103 tick -> killexec 1 a0\n 2104 execed fails ->",
+        "3 exec a0  -> exec 1 a0\n 103 tick -> done 1 timeout\n 104 execed 8 -> killexec 1 a0 8",
         "3 exec a0  -> exec 1 a0\n 4 execed 8 -> \n 5 reaped 7 0 -> kill a0; drain a0; killexec 1 a0 8\n 6 reaped9 8 -> done 1 137",
-        "3 exec a0  -> exec 1 a0\n 5 reaped 7 0 -> kill a0; drain a0; killexec 1 a0; done 1 error: container a has ended\n 6 execed fails ->",
+        "3 exec a0  -> exec 1 a0\n 5 reaped 7 0 -> kill a0; drain a0; done 1 error: container a has ended\n 6 execed 8 -> killexec 1 a0 8",
     ] {
         check(&format!("{RUNNING}\n{rest}"));
     }

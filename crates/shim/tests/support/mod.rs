@@ -166,11 +166,20 @@ impl Sandbox {
         assert_eq!(self.complaints(), "");
         let bundles = fs::read_dir(self.path("run/bundles")).map_or(0, Iterator::count);
         assert_eq!(bundles, 0, "bundles are left");
-        assert!(!self.cgroup.populated().unwrap(), "processes are left");
+        // Helpers that were killed at last may be about to disappear.
+        let empty = self.cgroup.wait_empty(Duration::from_secs(1)).unwrap();
+        assert!(empty, "processes are left: {:?}", self.processes());
         let left: Vec<_> = fs::read_dir(self.cgroup.path()).unwrap().flatten().filter(|e| e.path().is_dir()).collect();
         assert_eq!(left.len(), 1, "only _supervisor may be left: {left:?}");
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!mounts.contains(self.dir.path().to_str().unwrap()), "a mount reached the host");
+    }
+
+    /// Command lines of all processes in the sandbox's cgroups.
+    fn processes(&self) -> Vec<String> {
+        let children = fs::read_dir(self.cgroup.path()).unwrap().flatten().filter(|entry| entry.path().is_dir());
+        let pids = children.flat_map(|entry| Cgroup::at(entry.path()).procs().unwrap());
+        pids.map(|pid| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default()).collect()
     }
 
     /// Waits for the end of the shim.
