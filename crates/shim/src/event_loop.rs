@@ -113,7 +113,7 @@ pub(crate) fn run(config: SandboxConfig, listener: UnixListener, signals: Signal
     }
     // The last chance of records that the disk has refused so far.
     shim.retry_writes(i64::MAX);
-    Ok(())
+    Ok(crate::sandbox::leave(&shim.config)?)
 }
 
 impl Shim {

@@ -58,3 +58,15 @@ pub(crate) fn enter(config: &SandboxConfig) -> Result<(), SandboxError> {
     }
     Ok(())
 }
+
+/// Removes what is left of the containers' cgroups: a command that came too late for its container may have kept one.
+pub(crate) fn leave(config: &SandboxConfig) -> Result<(), CgroupError> {
+    for entry in fs::read_dir(&config.cgroup).into_iter().flatten().flatten() {
+        if entry.file_name() != SUPERVISOR && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            let cgroup = Cgroup::at(entry.path());
+            cgroup.kill()?;
+            cgroup.remove()?;
+        }
+    }
+    Ok(())
+}
