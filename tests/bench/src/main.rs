@@ -1,0 +1,86 @@
+//! `podwright-bench`: times podwright beside crun, runc, unshare(1) and podman, and measures what pods cost that only
+//! run. `scripts/bench` calls it in a VM, under systemd as process 1.
+
+mod agent;
+mod clock;
+mod command;
+mod idle;
+mod machine;
+mod oci;
+mod podman;
+mod pods;
+mod procs;
+mod report;
+mod samples;
+mod setup;
+mod watch;
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+
+use samples::Samples;
+use setup::Setup;
+
+const USAGE: &str = "\
+podwright-bench --bin DIR --bundles DIR --image TAR --scratch DIR [--only oci|pods|idle]... [--quick]
+prints a table, and the same as one line of JSON, the last";
+
+const PARTS: [&str; 3] = ["oci", "pods", "idle"];
+
+fn main() -> Result<()> {
+    let Some((setup, only)) = arguments()? else {
+        println!("{USAGE}");
+        return Ok(());
+    };
+    std::fs::create_dir_all(&setup.scratch).with_context(|| setup.scratch.display().to_string())?;
+    let mut samples = Samples::default();
+    for part in PARTS.into_iter().filter(|p| only.is_empty() || only.iter().any(|o| o == p)) {
+        eprintln!("measuring: {part}");
+        match part {
+            "oci" => oci::measure(&setup, &mut samples),
+            "pods" => pods::measure(&setup, &mut samples),
+            _ => idle::measure(&setup, &mut samples),
+        }
+        .with_context(|| format!("measuring {part}"))?;
+    }
+    let values = report::complete(samples.medians());
+    print!("{}", report::table(&values, &machine::describe()));
+    println!("{}", report::json(&values));
+    Ok(())
+}
+
+/// `None`: help was asked for.
+fn arguments() -> Result<Option<(Setup, Vec<String>)>> {
+    use lexopt::prelude::*;
+
+    let (mut bin, mut bundles, mut image, mut scratch) = (None, None, None, None);
+    let (mut only, mut quick) = (Vec::new(), false);
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("bin") => bin = Some(PathBuf::from(parser.value()?)),
+            Long("bundles") => bundles = Some(PathBuf::from(parser.value()?)),
+            Long("image") => image = Some(PathBuf::from(parser.value()?)),
+            Long("scratch") => scratch = Some(PathBuf::from(parser.value()?)),
+            Long("only") => only.push(parser.value()?.string()?),
+            Long("quick") => quick = true,
+            Short('h') | Long("help") => return Ok(None),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    if let Some(unknown) = only.iter().find(|o| !PARTS.contains(&o.as_str())) {
+        bail!("--only {unknown}: the parts are {}", PARTS.join(", "));
+    }
+    let setup = Setup {
+        bin: bin.context("--bin DIR is missing")?,
+        bundles: bundles.context("--bundles DIR is missing")?,
+        image: image.context("--image TAR is missing")?,
+        scratch: scratch.context("--scratch DIR is missing")?,
+        oci_rounds: if quick { 7 } else { 25 },
+        pod_rounds: if quick { 3 } else { 10 },
+        pods: 50,
+        idle_seconds: 60,
+    };
+    Ok(Some((setup, only)))
+}

@@ -1,0 +1,139 @@
+//! What processes take, from /proc (proc(5)).
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use anyhow::{Context as _, Result};
+
+/// Proportional set size in KiB: private memory, and the process's share of what it has in common with others.
+///
+/// # Errors
+/// When the process is gone.
+pub(crate) fn pss_kib(pid: u32) -> Result<f64> {
+    field(&read(pid, "smaps_rollup")?, "Pss:").with_context(|| format!("/proc/{pid}/smaps_rollup: no Pss"))
+}
+
+/// Resident set size in KiB.
+///
+/// # Errors
+/// When the process is gone.
+pub(crate) fn rss_kib(pid: u32) -> Result<f64> {
+    field(&read(pid, "status")?, "VmRSS:").with_context(|| format!("/proc/{pid}/status: no VmRSS"))
+}
+
+/// What a set of processes has used up.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Usage {
+    threads: BTreeMap<(u32, String), Thread>,
+    written: f64,
+    to_disk: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Thread {
+    cpu_ns: f64,
+    switches: f64,
+}
+
+/// What was used between two readings.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Used {
+    /// CPU time, user and system, in seconds.
+    pub(crate) cpu_seconds: f64,
+    /// How often a thread slept or was put to sleep: at least once per wake-up.
+    pub(crate) switches: f64,
+    /// Bytes given to write(2) and its kin, to whatever file, socket or pipe.
+    pub(crate) written: f64,
+    /// Bytes that were on their way to a block device.
+    pub(crate) to_disk: f64,
+}
+
+impl Usage {
+    /// Reads the counters of all threads of these processes.
+    ///
+    /// # Errors
+    /// When a process is gone.
+    pub(crate) fn of(pids: &[u32]) -> Result<Usage> {
+        let mut usage = Usage::default();
+        for &pid in pids {
+            let io = read(pid, "io")?;
+            usage.written += field(&io, "wchar:").with_context(|| format!("/proc/{pid}/io: no wchar"))?;
+            usage.to_disk += field(&io, "write_bytes:").with_context(|| format!("/proc/{pid}/io: no write_bytes"))?;
+            for task in fs::read_dir(format!("/proc/{pid}/task")).with_context(|| format!("process {pid}"))? {
+                let tid = task?.file_name().to_string_lossy().into_owned();
+                let schedstat = read(pid, &format!("task/{tid}/schedstat"))?;
+                let cpu_ns =
+                    schedstat.split(' ').next().and_then(|n| n.parse().ok()).context("no CPU time in schedstat")?;
+                let status = read(pid, &format!("task/{tid}/status"))?;
+                let switches = ["voluntary_ctxt_switches:", "nonvoluntary_ctxt_switches:"]
+                    .map(|key| field(&status, key).unwrap_or_default());
+                usage.threads.insert((pid, tid), Thread { cpu_ns, switches: switches.iter().sum() });
+            }
+        }
+        Ok(usage)
+    }
+
+    /// What was used since `earlier`. A thread that has ended since does not count.
+    pub(crate) fn since(&self, earlier: &Usage) -> Used {
+        let (mut cpu_ns, mut switches) = (0.0, 0.0);
+        for (id, now) in &self.threads {
+            let before = earlier.threads.get(id).copied().unwrap_or_default();
+            cpu_ns += now.cpu_ns - before.cpu_ns;
+            switches += now.switches - before.switches;
+        }
+        Used {
+            cpu_seconds: cpu_ns / 1e9,
+            switches,
+            written: self.written - earlier.written,
+            to_disk: self.to_disk - earlier.to_disk,
+        }
+    }
+}
+
+fn read(pid: u32, file: &str) -> Result<String> {
+    let path = format!("/proc/{pid}/{file}");
+    fs::read_to_string(&path).context(path)
+}
+
+fn field(text: &str, key: &str) -> Option<f64> {
+    text.lines().find_map(|line| line.strip_prefix(key)).and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn memory_is_read_from_proc() {
+        let (pss, rss) = (pss_kib(std::process::id()).unwrap(), rss_kib(std::process::id()).unwrap());
+        assert!(pss > 0.0 && rss >= pss / 2.0, "{pss} {rss}");
+        assert_eq!(field("Pss:   120 kB\nPss_Dirty: 7 kB", "Pss:"), Some(120.0));
+    }
+
+    #[test]
+    fn work_between_two_readings_is_seen() {
+        let pid = [std::process::id()];
+        let before = Usage::of(&pid).unwrap();
+        let until = std::time::Instant::now() + std::time::Duration::from_millis(30);
+        while std::time::Instant::now() < until {
+            std::hint::black_box(0);
+        }
+        fs::File::create("/dev/null").unwrap().write_all(&[0; 1000]).unwrap();
+        let used = Usage::of(&pid).unwrap().since(&before);
+        assert!(used.cpu_seconds > 0.005 && used.written >= 1000.0, "{used:?}");
+    }
+
+    #[test]
+    fn a_new_thread_counts_from_its_start() {
+        let thread = |cpu_ns| Thread { cpu_ns, switches: 1.0 };
+        let earlier = Usage { threads: [((1, "1".into()), thread(5e9))].into(), written: 10.0, to_disk: 0.0 };
+        let now = Usage {
+            threads: [((1, "1".into()), thread(6e9)), ((1, "2".into()), thread(2e9))].into(),
+            written: 15.0,
+            to_disk: 4.0,
+        };
+        assert_eq!(now.since(&earlier), Used { cpu_seconds: 3.0, switches: 1.0, written: 5.0, to_disk: 4.0 });
+    }
+}

@@ -1,0 +1,195 @@
+//! The figures, for people and for programs.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value};
+
+/// Medians and figures by key.
+pub(crate) type Values = BTreeMap<String, f64>;
+
+/// A quotient of two medians: its key, the two keys, and its target.
+struct Ratio {
+    key: &'static str,
+    over: &'static str,
+    under: &'static str,
+    text: &'static str,
+    target: Option<f64>,
+}
+
+const fn ratio(key: &'static str, [over, under]: [&'static str; 2], text: &'static str, target: Option<f64>) -> Ratio {
+    Ratio { key, over, under, text, target }
+}
+
+/// The targets are those of `SPECIFICATION.md`.
+const RATIOS: &[Ratio] = &[
+    ratio("oci_run_vs_crun", ["oci_run_ms", "crun_run_ms"], "podwright-oci run / crun run", Some(0.5)),
+    ratio("oci_run_vs_runc", ["oci_run_ms", "runc_run_ms"], "podwright-oci run / runc run", None),
+    ratio("oci_run_vs_unshare", ["oci_run_ms", "unshare_ms"], "podwright-oci run / unshare", None),
+    ratio("pod1_vs_crun_run", ["pod1_ms", "pods_crun_run_ms"], "pod of 1 / crun run", None),
+    ratio("pod3_vs_crun_run", ["pod3_ms", "pods_crun_run_ms"], "pod of 3 / crun run", Some(1.5)),
+    ratio("pod1_vs_podman", ["pod1_ms", "podman_pod1_ms"], "pod of 1 / podman kube play", None),
+    ratio("pod3_vs_podman", ["pod3_ms", "podman_pod3_ms"], "pod of 3 / podman kube play", Some(0.2)),
+];
+
+/// A measured value: its key, what it is, its unit and its target.
+type Figure = (&'static str, &'static str, &'static str, Option<f64>);
+
+const MEDIANS: &[(&str, &[Figure])] = &[
+    (
+        "One container that runs `true`, from start to end (medians)",
+        &[
+            ("oci_run_ms", "podwright-oci run", "ms", None),
+            ("crun_run_ms", "crun run", "ms", None),
+            ("runc_run_ms", "runc run", "ms", None),
+            ("unshare_ms", "unshare, the same namespaces and /proc only", "ms", None),
+        ],
+    ),
+    (
+        "From the written manifest to the first line of the last container (medians)",
+        &[
+            ("pods_crun_run_ms", "crun run of `true`, for scale", "ms", None),
+            ("pod1_ms", "podwright, pod of 1", "ms", None),
+            ("pod1_agent_ms", "  of which until its shim had the first request", "ms", None),
+            ("pod1_reported_ms", "  until the API said that all run", "ms", None),
+            ("pod3_ms", "podwright, pod of 3", "ms", None),
+            ("pod3_agent_ms", "  of which until its shim had the first request", "ms", None),
+            ("pod3_reported_ms", "  until the API said that all run", "ms", None),
+            ("podman_pod1_ms", "podman kube play, pod of 1", "ms", None),
+            ("podman_pod1_reported_ms", "  until the command ended", "ms", None),
+            ("podman_pod3_ms", "podman kube play, pod of 3", "ms", None),
+            ("podman_pod3_reported_ms", "  until the command ended", "ms", None),
+        ],
+    ),
+    (
+        "Memory (shims: median of all)",
+        &[
+            ("shim_pss_kib", "PSS of the shim, 1 pod", "KiB", Some(1024.0)),
+            ("shim_pss_kib_50", "PSS of a shim, 50 pods", "KiB", None),
+            ("shim_rss_kib_1", "RSS of the shim, 1 pod", "KiB", None),
+            ("agent_rss_kib_1", "RSS of podwrightd, 1 pod", "KiB", None),
+            ("agent_pss_kib_1", "PSS of podwrightd, 1 pod", "KiB", None),
+            ("agent_rss_kib_50", "RSS of podwrightd, 50 pods", "KiB", Some(25600.0)),
+            ("agent_pss_kib_50", "PSS of podwrightd, 50 pods", "KiB", None),
+        ],
+    ),
+    (
+        "podwrightd and 50 shims while nothing happens, for 60 s",
+        &[
+            ("idle_cpu_s", "CPU time", "s", Some(0.01)),
+            ("idle_bytes", "bytes written, to whatever", "B", Some(0.0)),
+            ("idle_disk_bytes", "bytes on their way to a disk", "B", Some(0.0)),
+            ("idle_agent_switches", "context switches of podwrightd", "", None),
+            ("idle_shim_switches", "context switches of all shims", "", None),
+            ("pods49_ms", "before that: 49 manifests at once, until all run", "ms", None),
+        ],
+    ),
+];
+
+/// Adds the ratios, and the key of the shim's figure without a number.
+pub(crate) fn complete(mut values: Values) -> Values {
+    for ratio in RATIOS {
+        if let (Some(over), Some(under)) = (values.get(ratio.over), values.get(ratio.under)) {
+            values.insert(ratio.key.to_owned(), over / under);
+        }
+    }
+    if let Some(pss) = values.remove("shim_pss_kib_1") {
+        values.insert("shim_pss_kib".to_owned(), pss);
+    }
+    values
+}
+
+/// One flat object; times in ms to a microsecond, ratios to four places.
+pub(crate) fn json(values: &Values) -> String {
+    let map: Map<String, Value> =
+        values.iter().map(|(key, &value)| (key.clone(), Value::from((value * 1e4).round() / 1e4))).collect();
+    Value::Object(map).to_string()
+}
+
+/// The table.
+pub(crate) fn table(values: &Values, machine: &[(String, String)]) -> String {
+    let mut out = String::new();
+    let mut line = |text: &str| writeln!(out, "{}", text.trim_end()).is_ok();
+    for (name, what) in machine {
+        line(&format!("{name:<10}{what}"));
+    }
+    for (title, figures) in MEDIANS {
+        if figures.iter().any(|(key, ..)| values.contains_key(*key)) {
+            line(&format!("\n{title}"));
+        }
+        for (key, text, unit, target) in *figures {
+            if let Some(&value) = values.get(*key) {
+                line(&row(text, &format!("{} {unit:<3}", number(value)), value, *target));
+            }
+        }
+    }
+    line("\nRatios of the medians above");
+    for ratio in RATIOS {
+        if let Some(&value) = values.get(ratio.key) {
+            line(&row(ratio.text, &format!("{value:.3}    "), value, ratio.target));
+        }
+    }
+    out
+}
+
+fn row(text: &str, shown: &str, value: f64, target: Option<f64>) -> String {
+    let verdict = target.map_or(String::new(), |target| {
+        format!("   at most {:<7}{}", number(target), if value <= target { "ok" } else { "MISSED" })
+    });
+    format!("  {text:<52}{shown:>14}{verdict}")
+}
+
+/// Three or more significant digits, no more than needed.
+fn number(value: f64) -> String {
+    match value {
+        v if v == 0.0 || v.abs() >= 1000.0 => format!("{v:.0}"),
+        v if v.abs() >= 1.0 => trimmed(&format!("{v:.1}")),
+        v => trimmed(&format!("{v:.4}")),
+    }
+}
+
+fn trimmed(digits: &str) -> String {
+    digits.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(pairs: &[(&str, f64)]) -> Values {
+        complete(pairs.iter().map(|&(k, v)| (k.to_owned(), v)).collect())
+    }
+
+    #[test]
+    fn ratios_are_made_of_what_was_measured() {
+        let values = values(&[("oci_run_ms", 60.0), ("crun_run_ms", 240.0), ("shim_pss_kib_1", 400.0)]);
+        assert_eq!(values["oci_run_vs_crun"], 0.25);
+        assert_eq!(values["shim_pss_kib"], 400.0);
+        assert!(!values.contains_key("oci_run_vs_runc"));
+        assert_eq!(
+            json(&values),
+            r#"{"crun_run_ms":240.0,"oci_run_ms":60.0,"oci_run_vs_crun":0.25,"shim_pss_kib":400.0}"#
+        );
+    }
+
+    #[test]
+    fn the_table_says_what_was_missed() {
+        let values =
+            values(&[("oci_run_ms", 60.0), ("crun_run_ms", 100.0), ("idle_bytes", 0.0), ("idle_cpu_s", 0.0123)]);
+        let table = table(&values, &[("kernel".into(), "Linux 6.1".into())]);
+        let line = |part: &str| table.lines().find(|l| l.contains(part)).unwrap_or_default().to_owned();
+        assert!(table.starts_with("kernel    Linux 6.1\n"));
+        assert!(line("/ crun run").ends_with("0.600       at most 0.5    MISSED"), "{table}");
+        assert!(line("bytes written").ends_with("0 B     at most 0      ok"), "{table}");
+        assert!(line("CPU time").ends_with("0.0123 s     at most 0.01   MISSED"), "{table}");
+        assert!(!table.contains("podman"));
+    }
+
+    #[test]
+    fn every_ratio_is_of_medians_that_the_table_shows() {
+        let shown: Vec<&str> = MEDIANS.iter().flat_map(|(_, figures)| figures.iter().map(|f| f.0)).collect();
+        for ratio in RATIOS {
+            assert!(shown.contains(&ratio.over) && shown.contains(&ratio.under), "{}", ratio.key);
+        }
+    }
+}

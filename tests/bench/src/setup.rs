@@ -1,0 +1,63 @@
+//! What the measurements need: programs, bundles, directories, and how often.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+/// The ground of all measurements.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    /// Directory with podwrightd, podwright-shim and podwright-oci.
+    pub(crate) bin: PathBuf,
+    /// Directory with the bundles `actor` and `busybox`.
+    pub(crate) bundles: PathBuf,
+    /// Archive of the actor's root file system, to import.
+    pub(crate) image: PathBuf,
+    /// A directory of our own, on a tmpfs.
+    pub(crate) scratch: PathBuf,
+    /// How often each of the short commands runs.
+    pub(crate) oci_rounds: usize,
+    /// How often each kind of pod is started.
+    pub(crate) pod_rounds: usize,
+    /// How many pods are many.
+    pub(crate) pods: usize,
+    /// Length of the idle time, in seconds.
+    pub(crate) idle_seconds: u64,
+}
+
+/// The configuration of the bundle `true`: what `runc spec` writes, without a terminal.
+const CONFIG: &str = include_str!("../config.json");
+
+impl Setup {
+    /// One of podwright's programs.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.bin.join(name)
+    }
+
+    /// Makes the bundle `true`: busybox, ending at once.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(crate) fn true_bundle(&self) -> Result<PathBuf> {
+        let bundle = self.scratch.join("true");
+        fs::create_dir_all(&bundle).with_context(|| bundle.display().to_string())?;
+        let rootfs = bundle.join("rootfs");
+        if !rootfs.exists() {
+            copy_busybox(&self.bundles.join("busybox/rootfs"), &rootfs)
+                .context("the root file system of the bundle true")?;
+            fs::write(bundle.join("config.json"), CONFIG)?;
+        }
+        Ok(bundle)
+    }
+}
+
+/// Takes what `true` needs of a root file system: one static program under two names, and mount points.
+fn copy_busybox(from: &Path, to: &Path) -> Result<()> {
+    for directory in ["bin", "dev", "proc", "sys"] {
+        fs::create_dir_all(to.join(directory))?;
+    }
+    fs::copy(from.join("bin/busybox"), to.join("bin/busybox"))?;
+    std::os::unix::fs::symlink("busybox", to.join("bin/true"))?;
+    Ok(())
+}
