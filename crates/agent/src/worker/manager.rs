@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use podwright_sys::durable::Durability;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::kept::{Ended, Kept};
 use super::pod::{self, Finished, Gate, Input};
@@ -45,6 +46,7 @@ pub struct Manager {
     suppressed: HashMap<Identity, String>,
     workers: JoinSet<(Identity, Option<Finished>)>,
     reports: BTreeMap<String, FileReport>,
+    disk: Disk,
     /// When an ended pod will be too old.
     prune_at: Option<podwright_core::time::Time>,
 }
@@ -72,6 +74,7 @@ impl Manager {
             suppressed: HashMap::new(),
             workers: JoinSet::new(),
             reports: BTreeMap::new(),
+            disk: Disk::start(),
             prune_at: None,
         };
         let mut waiting = Vec::new();
@@ -128,8 +131,12 @@ impl Manager {
         let place = self.places.entry(identity.clone()).or_default();
         place.worker = Some(sender.clone());
         place.ended = None;
-        let ctx = Arc::clone(&self.ctx);
+        let (ctx, settled) = (Arc::clone(&self.ctx), self.disk.settled());
         self.workers.spawn(async move {
+            if let Some(settled) = settled {
+                // An error: the agent ends.
+                let _ended = settled.await;
+            }
             let finished = pod::run(ctx, kept, beginning, (sender, receiver), gate).await;
             (identity, finished)
         });
@@ -178,6 +185,9 @@ impl Manager {
         let all = async { while self.workers.join_next().await.is_some() {} };
         if tokio::time::timeout(LEAVE_TIMEOUT, all).await.is_err() {
             tracing::warn!("some pods' state is still being written; leaving all the same");
+        }
+        if tokio::time::timeout(LEAVE_TIMEOUT, self.disk.finish()).await.is_err() {
+            tracing::warn!("some ended pods' state is still being written; leaving all the same");
         }
     }
 
@@ -231,7 +241,7 @@ impl Manager {
                         if let Some(ended) = &kept.ended {
                             show_ended(&self.ctx, kept, ended);
                         }
-                        save(&self.ctx, kept.clone());
+                        self.disk.save(&self.ctx, kept.clone());
                     }
                 }
                 Act::Archive => {
@@ -253,7 +263,7 @@ impl Manager {
             ended.archived = true;
             self.ctx.store.archive_pod(&key, ended.at);
         }
-        save(&self.ctx, kept);
+        self.disk.save(&self.ctx, kept);
         self.prune();
     }
 
@@ -282,14 +292,17 @@ impl Manager {
         if let Some(kept) = self.places.get_mut(identity).and_then(|p| p.ended.as_mut()) {
             kept.claim.suppressed = false;
         }
-        let path = self.ctx.paths.state_pods().join(&uid).join("pod.json");
-        let result = Kept::read(&path, &self.ctx.clock).map_err(anyhow::Error::from).and_then(|mut kept| {
-            kept.claim.suppressed = false;
-            kept.write(&path, &self.ctx.clock, Durability::Rename)
+        let ctx = Arc::clone(&self.ctx);
+        self.disk.add(move || {
+            let path = ctx.paths.state_pods().join(&uid).join("pod.json");
+            let result = Kept::read(&path, &ctx.clock).map_err(anyhow::Error::from).and_then(|mut kept| {
+                kept.claim.suppressed = false;
+                kept.write(&path, &ctx.clock, Durability::Synced)
+            });
+            if let Err(error) = result {
+                tracing::warn!(file = %path.display(), error = format!("{error:#}"), "a pod's file could not be put right");
+            }
         });
-        if let Err(error) = result {
-            tracing::warn!(file = %path.display(), error = format!("{error:#}"), "a pod's file could not be put right");
-        }
     }
 
     async fn command(&mut self, command: Command) {
@@ -422,11 +435,14 @@ impl Manager {
         let pruned = self.ctx.store.prune(Retention { age, pods }, self.ctx.clock.now());
         self.prune_at = pruned.next;
         for key in pruned.removed {
-            if self.suppressed.values().any(|uid| *uid == key.uid) {
+            let identity = Identity { namespace: key.namespace.clone(), name: key.name.clone() };
+            let begun =
+                self.places.get(&identity).and_then(|p| p.slot.current.as_ref()).is_some_and(|c| c.0 == key.uid);
+            if begun || self.suppressed.get(&identity) == Some(&key.uid) {
                 continue;
             }
             let paths = self.ctx.paths.ended(&key.namespace, &key.name, &key.uid);
-            tokio::task::spawn_blocking(move || forget(&paths));
+            self.disk.add(move || forget(&paths));
         }
     }
 }
@@ -445,14 +461,66 @@ fn show_ended(ctx: &Context, kept: &Kept, ended: &Ended) {
     }
 }
 
-fn save(ctx: &Arc<Context>, kept: Kept) {
-    let ctx = Arc::clone(ctx);
-    tokio::task::spawn_blocking(move || {
-        let path = ctx.paths.pod(&kept.document().pod).file();
-        if let Err(error) = kept.write(&path, &ctx.clock, Durability::Synced) {
-            tracing::error!(file = %path.display(), error = format!("{error:#}"), "an ended pod's state could not be saved");
+type Job = Box<dyn FnOnce() + Send>;
+
+/// What is written and removed for ended pods: one job after the other, off the agent's thread.
+struct Disk {
+    jobs: mpsc::UnboundedSender<Job>,
+    waiting: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
+}
+
+impl Disk {
+    fn start() -> Disk {
+        let (jobs, mut receiver) = mpsc::unbounded_channel::<Job>();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let left = Arc::clone(&waiting);
+        let task = tokio::spawn(async move {
+            while let Some(job) = receiver.recv().await {
+                if let Err(error) = tokio::task::spawn_blocking(job).await {
+                    tracing::error!(%error, "writing an ended pod's state failed");
+                }
+                left.fetch_sub(1, Ordering::Relaxed);
+            }
+        });
+        Disk { jobs, waiting, task }
+    }
+
+    fn add(&self, job: impl FnOnce() + Send + 'static) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        // The task ends only after `self`.
+        let _never = self.jobs.send(Box::new(job));
+    }
+
+    fn save(&self, ctx: &Arc<Context>, kept: Kept) {
+        let ctx = Arc::clone(ctx);
+        self.add(move || {
+            let path = ctx.paths.pod(&kept.document().pod).file();
+            if let Err(error) = kept.write(&path, &ctx.clock, Durability::Synced) {
+                tracing::error!(file = %path.display(), error = format!("{error:#}"), "an ended pod's state could not be saved");
+            }
+        });
+    }
+
+    /// Told when everything so far is done, so that a new run does not meet what is written about the last; `None`: it is.
+    fn settled(&self) -> Option<oneshot::Receiver<()>> {
+        if self.waiting.load(Ordering::Relaxed) == 0 {
+            return None;
         }
-    });
+        let (done, settled) = oneshot::channel();
+        // Whoever waits may have ended with the agent.
+        self.add(move || {
+            let _ended = done.send(());
+        });
+        Some(settled)
+    }
+
+    async fn finish(self) {
+        drop(self.jobs);
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the task that saves ended pods' state failed");
+        }
+    }
 }
 
 fn forget(paths: &PodPaths) {

@@ -1,0 +1,298 @@
+//! `podwrightd` as its users have it: real directory, shim, runtime and processes. Needs root, cgroup v2, busybox-static,
+//! and the workspace's programs beside each other (`cargo build`).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use podwright_sys::cgroup::{Cgroup, v2_mount};
+use serde_json::Value;
+
+/// Far more than anything here takes; the machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One agent's directories, and the agent while it runs.
+struct Node {
+    dir: tempfile::TempDir,
+    cgroup: Cgroup,
+    agent: Option<Child>,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(mut agent) = self.agent.take() {
+            agent.kill().unwrap();
+            agent.wait().unwrap();
+        }
+        self.cgroup.remove().unwrap();
+    }
+}
+
+impl Node {
+    fn new() -> Node {
+        let dir = tempfile::tempdir().unwrap();
+        let name = dir.path().file_name().unwrap().to_str().unwrap().trim_start_matches('.');
+        let cgroup = Cgroup::at(v2_mount().unwrap().join(format!("podwright-daemon-test-{name}")));
+        fs::create_dir(dir.path().join("manifests")).unwrap();
+        let node = Node { dir, cgroup, agent: None };
+        node.make_bundle();
+        node
+    }
+
+    fn make_bundle(&self) {
+        let bundle = self.dir.path().join("bundles/box");
+        for directory in ["bin", "dev", "etc", "proc", "sys", "tmp", "data"] {
+            fs::create_dir_all(bundle.join("rootfs").join(directory)).unwrap();
+        }
+        fs::copy("/bin/busybox", bundle.join("rootfs/bin/busybox")).expect("busybox-static is installed");
+        let config = r#"{"ociVersion": "1.0.2", "root": {"path": "rootfs"},
+            "process": {"user": {"uid": 0, "gid": 0}, "cwd": "/", "args": ["/bin/busybox", "sh", "-c"]},
+            "linux": {}}"#;
+        fs::write(bundle.join("config.json"), config).unwrap();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn command(&self, extra: &[&str]) -> Command {
+        let ours = Path::new(env!("CARGO_BIN_EXE_podwrightd"));
+        for program in ["podwright-shim", "podwright-oci"] {
+            assert!(ours.with_file_name(program).exists(), "{program} is missing: run `cargo build`");
+        }
+        let mut command = Command::new(ours);
+        command
+            .arg("--manifest-dir")
+            .arg(self.path("manifests"))
+            .arg("--state-dir")
+            .arg(self.path("state"))
+            .arg("--run-dir")
+            .arg(self.path("run"))
+            .arg("--log-dir")
+            .arg(self.path("logs"))
+            .arg("--bundle-dir")
+            .arg(self.path("bundles"))
+            .arg("--cgroup-root")
+            .arg(self.cgroup.path())
+            .arg("--allow-missing-controllers")
+            .args(extra);
+        command
+    }
+
+    fn start(&mut self, extra: &[&str]) {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.path("agent.log")).unwrap();
+        self.agent = Some(self.command(extra).stderr(log).spawn().unwrap());
+        self.until("the API answers", || self.podwright(&["get", "pods"]).status.success());
+    }
+
+    fn kill(&mut self) {
+        let mut agent = self.agent.take().unwrap();
+        agent.kill().unwrap();
+        agent.wait().unwrap();
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.agent.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.path("agent.log")).unwrap_or_default()
+    }
+
+    fn podwright(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_podwright"));
+        command.env("PODWRIGHT_SOCKET", self.path("run/podwright.sock")).args(args).stdin(Stdio::null());
+        command.output().unwrap()
+    }
+
+    fn ok(&self, args: &[&str]) -> String {
+        let output = self.podwright(args);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{args:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+        text
+    }
+
+    /// The pod as the API shows it; `Null` if it is not listed.
+    fn pod(&self, name: &str) -> Value {
+        serde_json::from_slice(&self.podwright(&["get", "pods", name, "-o", "json"]).stdout).unwrap_or(Value::Null)
+    }
+
+    fn phase(&self, name: &str) -> String {
+        self.pod(name)["status"]["phase"].as_str().unwrap_or("absent").to_owned()
+    }
+
+    fn until_phase(&self, name: &str, phase: &str) {
+        self.until(&format!("{name} is {phase}"), || self.phase(name) == phase);
+    }
+
+    #[track_caller]
+    fn until(&self, what: &str, condition: impl Fn() -> bool) {
+        let begun = Instant::now();
+        while !condition() {
+            assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}; the agent's log:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        fs::write(self.path("manifests").join(file), text).unwrap();
+    }
+
+    fn remove(&self, file: &str) {
+        fs::remove_file(self.path("manifests").join(file)).unwrap();
+    }
+
+    /// Lines of all logs of a pod's container, over all its attempts.
+    fn lines(&self, pod: &str, container: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        for entry in fs::read_dir(self.path("logs")).unwrap().flatten() {
+            if !entry.file_name().to_str().unwrap().starts_with(&format!("default_{pod}_")) {
+                continue;
+            }
+            let logs = fs::read_dir(entry.path().join(container)).into_iter().flatten().flatten();
+            let mut logs: Vec<PathBuf> = logs.map(|log| log.path()).collect();
+            logs.sort();
+            for log in logs {
+                let text = fs::read_to_string(log).unwrap();
+                lines.extend(text.lines().map(|line| line.splitn(4, ' ').last().unwrap().to_owned()));
+            }
+        }
+        lines
+    }
+}
+
+/// A pod that runs until it is told to stop.
+fn sleeper(name: &str, extra: &str) -> String {
+    let script = "trap 'echo term; exit 0' TERM; echo started; while :; do busybox sleep 1 & wait $!; done";
+    pod(name, script, extra)
+}
+
+fn pod(name: &str, script: &str, extra: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  terminationGracePeriodSeconds: 5\n{extra}  \
+         containers:\n  - {{name: app, image: box, args: [\"{script}\"], env: [{{name: PATH, value: /bin}}]}}\n"
+    )
+}
+
+#[test]
+fn a_wrong_configuration_is_told_in_full() {
+    let node = Node::new();
+    let file = node.path("config.yaml");
+    fs::write(&file, "stateDir: relative\nfileCheckFrequency: soon\nnoSuchKey: 1\n").unwrap();
+    let run = |text: &str| {
+        fs::write(&file, text).unwrap();
+        let program = env!("CARGO_BIN_EXE_podwrightd");
+        Command::new(program).arg("--check-config").arg("--config").arg(&file).output().unwrap()
+    };
+    let bad = run("stateDir: relative\nfileCheckFrequency: soon\nnoSuchKey: 1\n");
+    let said = String::from_utf8_lossy(&bad.stderr).into_owned();
+    assert_eq!(bad.status.code(), Some(1), "{said}");
+    let file = file.display();
+    for expected in [&format!("{file}:2: fileCheckFrequency"), &format!("{file}:3: noSuchKey: unknown key"), "stateDir"]
+    {
+        assert!(said.contains(expected), "{expected} in {said}");
+    }
+    let good = run("fileCheckFrequency: 5s\n");
+    assert_eq!((good.status.code(), good.stdout.as_slice()), (Some(0), b"OK\n".as_slice()));
+}
+
+#[test]
+fn two_agents_do_not_share_directories() {
+    let mut node = Node::new();
+    node.start(&[]);
+    let second = node.command(&[]).output().unwrap();
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(said.contains(&format!("another podwrightd (pid {})", node.agent.as_ref().unwrap().id())), "{said}");
+    assert!(node.podwright(&["get", "pods"]).status.success(), "the first one still answers");
+}
+
+#[test]
+fn a_pod_outlives_its_agent_and_ends_in_order() {
+    let mut node = Node::new();
+    node.start(&[]);
+    node.write("web.yaml", &sleeper("web", ""));
+    node.until_phase("web", "Running");
+    let before = node.pod("web");
+    node.kill();
+    node.start(&[]);
+    let after = node.pod("web");
+    for path in ["/metadata/uid", "/status/containerStatuses/0", "/status/startTime", "/status/conditions"] {
+        assert_eq!(before.pointer(path), after.pointer(path), "{path}");
+    }
+    assert_eq!(node.lines("web", "app"), ["started"]);
+    node.signal("-TERM");
+    assert!(node.agent.take().unwrap().wait().unwrap().success());
+    assert!(!node.path("run/podwright.sock").exists());
+    node.start(&[]);
+    assert_eq!(node.phase("web"), "Running");
+    node.remove("web.yaml");
+    node.until_phase("web", "absent");
+    assert_eq!(node.lines("web", "app"), ["started", "term"]);
+    assert_eq!(fs::read_dir(node.path("run/pods")).unwrap().count(), 0);
+    let all: Value = serde_json::from_str(&node.ok(&["get", "pods", "--all", "-o", "json"])).unwrap();
+    assert_eq!(all["items"][0]["status"]["phase"], "Succeeded", "{all}");
+}
+
+#[test]
+fn deleted_by_hand_it_stays_away_until_its_file_changes() {
+    let mut node = Node::new();
+    node.start(&[]);
+    node.write("web.yaml", &sleeper("web", ""));
+    node.until_phase("web", "Running");
+    let said = node.ok(&["delete", "pod", "web"]);
+    assert!(said.contains("web.yaml"), "{said}");
+    node.until_phase("web", "absent");
+    node.kill();
+    node.start(&[]);
+    // The same bytes, another name: nothing has changed.
+    fs::rename(node.path("manifests/web.yaml"), node.path("manifests/other.yaml")).unwrap();
+    node.write("second.yaml", &sleeper("second", ""));
+    node.until_phase("second", "Running");
+    assert_eq!(node.phase("web"), "absent");
+    node.write("other.yaml", &format!("# wanted again\n{}", sleeper("web", "")));
+    node.until_phase("web", "Running");
+    assert_eq!(node.lines("web", "app"), ["started", "term", "started"]);
+}
+
+#[test]
+fn an_ended_pod_is_restarted_by_hand_and_forgotten_in_time() {
+    let mut node = Node::new();
+    node.start(&["--retention-pods", "0"]);
+    node.write("job.yaml", &pod("job", "echo ran", "  restartPolicy: Never\n"));
+    node.until_phase("job", "Succeeded");
+    node.kill();
+    node.start(&["--retention-pods", "0"]);
+    assert_eq!(node.phase("job"), "Succeeded");
+    node.ok(&["restart", "job"]);
+    node.until("it ran twice and has ended", || {
+        node.lines("job", "app").len() == 2 && node.phase("job") == "Succeeded"
+    });
+    node.remove("job.yaml");
+    node.until("nothing is left of it", || {
+        let left = |dir: &str| fs::read_dir(node.path(dir)).unwrap().count();
+        left("state/pods") + left("run/pods") + left("logs") == 0
+    });
+}
+
+#[test]
+fn settings_are_read_again_and_the_fixed_ones_kept() {
+    let mut node = Node::new();
+    let file = node.path("config.yaml");
+    fs::write(&file, "nodeName: one\n").unwrap();
+    node.start(&["--config", file.to_str().unwrap()]);
+    fs::write(&file, "nodeName: two\ncrashLoopBackOff: {initial: 1s, max: 1s}\n").unwrap();
+    node.signal("-HUP");
+    node.until("it says what it kept", || node.log().contains("nodeName"));
+    node.until("it took the rest up", || node.log().contains("configuration read again"));
+    fs::write(&file, "typo: 1\n").unwrap();
+    node.signal("-HUP");
+    node.until("it says what is wrong", || node.log().contains("typo: unknown key"));
+    // With the default back-off of 10 s this would take far longer.
+    node.write("crash.yaml", &pod("crash", "echo ran; exit 1", ""));
+    let begun = Instant::now();
+    node.until("four runs", || node.lines("crash", "app").len() >= 4);
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+}
