@@ -42,11 +42,25 @@ fn find(places: &Places, namespaces: &BTreeSet<PathBuf>) -> Vec<String> {
         }
         if let Ok(namespace) = fs::read_link(format!("/proc/{pid}/ns/net"))
             && namespaces.contains(&namespace)
+            && cgroup_of(pid) == cgroup_of_self()
         {
             left.push(format!("network namespace {} of process {pid}", namespace.display()));
         }
     }
     left
+}
+
+/// The path of a process in the cgroup v2 hierarchy.
+///
+/// The number of a network namespace is soon given to another one, which may be another case's. Its processes are in that
+/// case's cgroups; one that has left its pod behind is where the agent was started.
+fn cgroup_of(pid: i32) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
+}
+
+fn cgroup_of_self() -> Option<String> {
+    cgroup_of(i32::try_from(std::process::id()).ok()?)
 }
 
 /// The command line of a process if it names a path of the case.

@@ -84,8 +84,10 @@ pub fn run(case: &Case, setting: &Setting) -> Recording {
     }
     session.live.finish();
     session.collect();
+    // Expectations see what happened until here, not what the removal makes happen.
+    let mut recording = session.live.recording.clone();
     session.clean_up();
-    let recording = std::mem::take(&mut session.live.recording);
+    recording.problems = std::mem::take(&mut session.live.recording.problems);
     drop(session);
     leftovers::sweep(&places);
     if !setting.keep {
@@ -410,6 +412,7 @@ impl<'a> Session<'a> {
         if asks(|e| matches!(e, Expect::Rejected(..) | Expect::EventSeen(_))) {
             self.collect_events();
         }
+        self.live.recording.log = fs::read_to_string(self.places.agent_log()).unwrap_or_default();
     }
 
     /// Events live in the agent's memory, so they are read before it goes too.
@@ -442,7 +445,6 @@ impl<'a> Session<'a> {
         let left = leftovers::wait(&self.places, &self.live.namespaces, patience);
         problems.extend(left.iter().map(|left| format!("left behind: {left}")));
         self.live.recording.problems.extend(problems);
-        self.live.recording.log = fs::read_to_string(self.places.agent_log()).unwrap_or_default();
     }
 
     fn remove_all(&mut self) -> Result<(), String> {
