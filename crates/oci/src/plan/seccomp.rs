@@ -45,7 +45,7 @@ fn action(action: LinuxSeccompAction, errno: u32, field: &str) -> Result<Action>
         LinuxSeccompAction::ScmpActKill | LinuxSeccompAction::ScmpActKillThread => Action::KillThread,
         LinuxSeccompAction::ScmpActKillProcess => Action::KillProcess,
         LinuxSeccompAction::ScmpActTrap => Action::Trap,
-        LinuxSeccompAction::ScmpActErrno => Action::Errno(errno.cast_signed()),
+        LinuxSeccompAction::ScmpActErrno => Action::Errno(errno as u16),
         LinuxSeccompAction::ScmpActTrace => Action::Trace(errno as u16),
         LinuxSeccompAction::ScmpActLog => Action::Log,
         LinuxSeccompAction::ScmpActAllow => Action::Allow,
@@ -54,19 +54,18 @@ fn action(action: LinuxSeccompAction, errno: u32, field: &str) -> Result<Action>
 }
 
 fn compare(arg: &LinuxSeccompArg, field: &str) -> Result<Compare> {
-    let index = u32::try_from(arg.index()).ok().filter(|index| *index < 6);
-    let index =
-        index.ok_or_else(|| PlanError::new(format!("{field}.args"), format!("index {} is above 5", arg.index())))?;
+    let argument = u32::try_from(arg.index()).ok().filter(|index| *index < 6);
+    let argument =
+        argument.ok_or_else(|| PlanError::new(format!("{field}.args"), format!("index {} is above 5", arg.index())))?;
     // For a masked comparison the first value is the mask.
-    Ok(match arg.op() {
-        LinuxSeccompOperator::ScmpCmpNe => Compare::new(index, Operator::NotEqual, arg.value()),
-        LinuxSeccompOperator::ScmpCmpLt => Compare::new(index, Operator::Less, arg.value()),
-        LinuxSeccompOperator::ScmpCmpLe => Compare::new(index, Operator::LessOrEqual, arg.value()),
-        LinuxSeccompOperator::ScmpCmpEq => Compare::new(index, Operator::Equal, arg.value()),
-        LinuxSeccompOperator::ScmpCmpGe => Compare::new(index, Operator::GreaterEqual, arg.value()),
-        LinuxSeccompOperator::ScmpCmpGt => Compare::new(index, Operator::Greater, arg.value()),
-        LinuxSeccompOperator::ScmpCmpMaskedEq => {
-            Compare::new(index, Operator::MaskedEqual(arg.value()), arg.value_two().unwrap_or(0))
-        }
-    })
+    let (operator, value) = match arg.op() {
+        LinuxSeccompOperator::ScmpCmpNe => (Operator::NotEqual, arg.value()),
+        LinuxSeccompOperator::ScmpCmpLt => (Operator::Less, arg.value()),
+        LinuxSeccompOperator::ScmpCmpLe => (Operator::LessOrEqual, arg.value()),
+        LinuxSeccompOperator::ScmpCmpEq => (Operator::Equal, arg.value()),
+        LinuxSeccompOperator::ScmpCmpGe => (Operator::GreaterOrEqual, arg.value()),
+        LinuxSeccompOperator::ScmpCmpGt => (Operator::Greater, arg.value()),
+        LinuxSeccompOperator::ScmpCmpMaskedEq => (Operator::MaskedEqual(arg.value()), arg.value_two().unwrap_or(0)),
+    };
+    Ok(Compare { argument, operator, value })
 }

@@ -1,0 +1,193 @@
+//! Both compilers' programs are run by a small interpreter over the same calls: the verdicts have to be the same.
+
+use std::io::{Read as _, Seek as _};
+
+use libseccomp::{ScmpAction, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext};
+
+use super::super::Rule;
+use super::*;
+
+/// A system call as the kernel shows it to a filter.
+#[derive(Debug, Clone, Copy)]
+struct Call {
+    arch: u32,
+    number: u32,
+    args: [u64; 6],
+}
+
+fn word(call: &Call, at: u32) -> u32 {
+    match at {
+        NUMBER => call.number,
+        ARCH => call.arch,
+        _ => {
+            let index = ((at - ARGS) / 8) as usize;
+            if at.is_multiple_of(8) { call.args[index] as u32 } else { (call.args[index] >> 32) as u32 }
+        }
+    }
+}
+
+/// What the kernel would do with the program, and how many instructions it takes.
+fn interpret(program: &[sock_filter], call: &Call) -> (u32, usize) {
+    let (mut at, mut accumulator, mut steps) = (0, 0, 0);
+    let mut scratch = [0u32; 16];
+    loop {
+        let sock_filter { code, jt, jf, k } = program[at];
+        at += 1;
+        steps += 1;
+        let branch = |taken: bool| usize::from(if taken { jt } else { jf });
+        match code {
+            LOAD => accumulator = word(call, k),
+            AND => accumulator &= k,
+            RETURN => return (k, steps),
+            JUMP => at += k as usize,
+            EQUAL => at += branch(accumulator == k),
+            GREATER => at += branch(accumulator > k),
+            AT_LEAST => at += branch(accumulator >= k),
+            // libseccomp keeps values in scratch memory.
+            0x02 => scratch[k as usize] = accumulator,
+            0x60 => accumulator = scratch[k as usize],
+            other => panic!("instruction {other:#x}"),
+        }
+    }
+}
+
+fn scmp(action: Action) -> ScmpAction {
+    match action {
+        Action::KillProcess => ScmpAction::KillProcess,
+        Action::KillThread => ScmpAction::KillThread,
+        Action::Trap => ScmpAction::Trap,
+        Action::Errno(number) => ScmpAction::Errno(number.into()),
+        Action::Trace(data) => ScmpAction::Trace(data),
+        Action::Log => ScmpAction::Log,
+        Action::Allow => ScmpAction::Allow,
+    }
+}
+
+fn scmp_compare(compare: &Compare) -> ScmpArgCompare {
+    let operator = match compare.operator {
+        Operator::Equal => ScmpCompareOp::Equal,
+        Operator::NotEqual => ScmpCompareOp::NotEqual,
+        Operator::Less => ScmpCompareOp::Less,
+        Operator::LessOrEqual => ScmpCompareOp::LessOrEqual,
+        Operator::Greater => ScmpCompareOp::Greater,
+        Operator::GreaterOrEqual => ScmpCompareOp::GreaterEqual,
+        Operator::MaskedEqual(mask) => ScmpCompareOp::MaskedEqual(mask),
+    };
+    ScmpArgCompare::new(compare.argument, operator, compare.value)
+}
+
+fn by_libseccomp(profile: &Profile) -> Vec<sock_filter> {
+    let mut context = ScmpFilterContext::new(scmp(profile.default)).unwrap();
+    for name in &profile.architectures {
+        context.add_arch(name.parse().unwrap()).unwrap();
+    }
+    for rule in profile.rules.iter().filter(|rule| rule.action != profile.default) {
+        for name in &rule.names {
+            let Ok(call) = ScmpSyscall::from_name(name) else { continue };
+            let compare: Vec<ScmpArgCompare> = rule.compare.iter().map(scmp_compare).collect();
+            context.add_rule_conditional(scmp(rule.action), call, &compare).unwrap();
+        }
+    }
+    let mut file = tempfile::tempfile().unwrap();
+    context.export_bpf(&file).unwrap();
+    let mut bytes = Vec::new();
+    file.rewind().unwrap();
+    file.read_to_end(&mut bytes).unwrap();
+    let (records, _) = bytes.as_chunks::<8>();
+    records
+        .iter()
+        .map(|r| sock_filter {
+            code: u16::from_ne_bytes([r[0], r[1]]),
+            jt: r[2],
+            jf: r[3],
+            k: u32::from_ne_bytes([r[4], r[5], r[6], r[7]]),
+        })
+        .collect()
+}
+
+fn check(profile: &Profile, values: &[u64]) {
+    let (ours, theirs) = (compile(profile).unwrap(), by_libseccomp(profile));
+    let numbers =
+        (0..600).chain([X32_BIT - 1, X32_BIT, X32_BIT + 5, X32_BIT + 517, X32_BIT + 547, SKIPPED - 1, SKIPPED]);
+    for number in numbers {
+        for arch in [0xc000_003e, 0x4000_0003, 0xc000_00b7] {
+            // An address of a 32-bit process has no upper half.
+            let fits = |value: &&u64| arch == 0xc000_003e || **value <= u64::from(u32::MAX);
+            for value in values.iter().filter(fits) {
+                for other in values.iter().filter(fits) {
+                    let call = Call { arch, number, args: [*value, *other, *value, 0, 0, 0] };
+                    let ((verdict, steps), (expected, _)) = (interpret(&ours, &call), interpret(&theirs, &call));
+                    assert_eq!(verdict, expected, "{call:x?}");
+                    assert!(steps < 64, "{steps} instructions for {call:x?}");
+                }
+            }
+        }
+    }
+}
+
+fn rule(names: &[&str], action: Action, compare: &[Compare]) -> Rule {
+    Rule { names: names.iter().map(|&name| name.to_owned()).collect(), action, compare: compare.to_vec() }
+}
+
+const EDGES: [u64; 9] = [0, 1, 4, 5, 6, 0xffff_ffff, 0x1_0000_0004, 0x1_0000_0005, 0x2_0000_0000];
+
+#[test]
+fn every_operator_gives_the_verdict_of_libseccomp() {
+    let operators = [
+        Operator::Equal,
+        Operator::NotEqual,
+        Operator::Less,
+        Operator::LessOrEqual,
+        Operator::Greater,
+        Operator::GreaterOrEqual,
+        Operator::MaskedEqual(0x1_0000_0004),
+    ];
+    for operator in operators {
+        for value in [5, 0x1_0000_0005] {
+            let compare = Compare { argument: 0, operator, value };
+            let profile = Profile {
+                default: Action::Allow,
+                architectures: vec![],
+                flags: 0,
+                rules: vec![rule(&["read"], Action::Errno(7), &[compare])],
+            };
+            check(&profile, &EDGES);
+        }
+    }
+}
+
+#[test]
+fn lists_and_architectures_give_the_verdicts_of_libseccomp() {
+    let equal = |argument, value| Compare { argument, operator: Operator::Equal, value };
+    let rules = vec![
+        rule(&["read", "write", "close", "clone", "mkdir", "exit_group", "no_such_call"], Action::Allow, &[]),
+        rule(&["personality"], Action::Allow, &[equal(0, 0)]),
+        rule(&["personality"], Action::Allow, &[equal(0, 4)]),
+        rule(&["dup3"], Action::Trap, &[equal(0, 1), Compare { argument: 1, operator: Operator::Greater, value: 4 }]),
+        rule(&["ptrace"], Action::KillProcess, &[]),
+        rule(&["getppid"], Action::Trace(3), &[]),
+        rule(&["getpid"], Action::Log, &[]),
+        rule(&["gettid"], Action::Errno(1), &[]),
+    ];
+    for architectures in [&[][..], &["SCMP_ARCH_X86"], &["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]] {
+        let profile = Profile {
+            default: Action::Errno(1),
+            architectures: architectures.iter().map(|&name| name.to_owned()).collect(),
+            flags: 0,
+            rules: rules.clone(),
+        };
+        check(&profile, &[0, 1, 4, 5]);
+    }
+}
+
+#[test]
+fn long_lists_need_far_jumps() {
+    // Every second call by number: no two ranges merge.
+    let names: Vec<String> =
+        (0..450).step_by(2).filter_map(|number| ScmpSyscall::from(number).get_name().ok()).collect();
+    assert!(names.len() > 150, "{}", names.len());
+    let compare = [Compare { argument: 0, operator: Operator::Equal, value: 5 }];
+    let rules = vec![Rule { names, action: Action::Allow, compare: compare.to_vec() }];
+    let profile = Profile { default: Action::Errno(1), architectures: vec![], flags: 0, rules };
+    check(&profile, &[4, 5]);
+}
