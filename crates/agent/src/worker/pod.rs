@@ -95,6 +95,8 @@ pub(super) struct Worker {
     sandbox: Option<Handle>,
     /// Starts that are being prepared, and what to tell the shim right after each.
     preparing: HashMap<(usize, u32), Vec<Request>>,
+    /// Starts of the present plan.
+    wanted: Vec<start::Wanted>,
     /// Exec probes under way, by their number.
     execs: HashMap<u64, (usize, u32, ProbeKind)>,
     next_exec: u64,
@@ -133,6 +135,7 @@ pub(super) async fn run(
         paths,
         sandbox,
         preparing: HashMap::new(),
+        wanted: Vec::new(),
         execs: HashMap::new(),
         measuring: None,
         shown: None,
@@ -186,6 +189,7 @@ impl Worker {
             for step in &plan.steps {
                 self.carry_out(step);
             }
+            self.prepare();
             self.remember(&plan);
             self.publish(&plan, now);
             if plan.finished {
@@ -384,7 +388,7 @@ impl Worker {
     fn start(&mut self, container: usize, attempt: u32, restart_delay: Duration) {
         let Some(sandbox) = &self.sandbox else { return };
         self.preparing.insert((container, attempt), Vec::new());
-        let wanted = start::Wanted {
+        self.wanted.push(start::Wanted {
             ctx: Arc::clone(&self.ctx),
             document: Arc::clone(self.kept.document()),
             paths: self.paths.clone(),
@@ -392,12 +396,20 @@ impl Worker {
             container,
             attempt,
             restart_delay,
-        };
-        let (number, sender) = (sandbox.number, self.sender.clone());
+        });
+    }
+
+    /// Prepares what a plan starts: one after the other, so that the shim is asked in the plan's order.
+    fn prepare(&mut self) {
+        let Some(number) = self.sandbox.as_ref().map(|s| s.number).filter(|_| !self.wanted.is_empty()) else { return };
+        let (wanted, sender) = (std::mem::take(&mut self.wanted), self.sender.clone());
         tokio::task::spawn_blocking(move || {
-            let result = start::prepare(&wanted).map(Box::new);
-            // The worker may have ended with the agent.
-            drop(sender.send(Input::Prepared { container, attempt, sandbox: number, result }));
+            for wanted in wanted {
+                let (container, attempt) = (wanted.container, wanted.attempt);
+                let result = start::prepare(&wanted).map(Box::new);
+                // The worker may have ended with the agent.
+                drop(sender.send(Input::Prepared { container, attempt, sandbox: number, result }));
+            }
         });
     }
 
