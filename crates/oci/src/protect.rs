@@ -8,10 +8,12 @@
 //! (open_tree(2), mount_setattr(2)). Opening the file for writing through such a mount fails with EROFS. Nobody can make it
 //! writable again: it is in no mount namespace, and once its descriptor is closed by execve(2) nothing refers to it but the
 //! process. That costs two system calls and an execve(2), against a copy of the whole binary for a sealed memfd; a caller that
-//! executes the runtime from a read-only mount or a sealed memfd saves even that. In addition the runtime is not dumpable, so
+//! executes the runtime from a read-only mount or a sealed memfd saves even that. Where the mount cannot be copied, since it belongs
+//! to another mount namespace, a sealed memfd is made. In addition the runtime is not dumpable, so
 //! that only a holder of CAP_SYS_PTRACE can look into it.
 
 use std::ffi::{CString, OsString};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 
@@ -22,6 +24,7 @@ use nix::sys::prctl;
 use nix::sys::stat::Mode;
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::execveat;
+use podwright_sys::child::sealed_memfd;
 use podwright_sys::mount::{Change, change, clone_tree};
 
 use crate::error::{Result, kernel};
@@ -37,8 +40,8 @@ pub(crate) fn own_binary() -> Result<()> {
     if is_safe() {
         return Ok(());
     }
-    let again = if std::env::var_os(MARK).is_some() { Err(Errno::EROFS) } else { execute_read_only() };
-    again.map_err(kernel("execute this program again from a read-only mount"))
+    let again = if std::env::var_os(MARK).is_some() { Err(Errno::EROFS) } else { execute_again() };
+    again.map_err(kernel("execute this program again from a read-only mount or a sealed memfd"))
 }
 
 fn is_safe() -> bool {
@@ -51,9 +54,8 @@ fn is_safe() -> bool {
     seals.is_ok_and(|seals| seals.contains(SealFlag::F_SEAL_WRITE))
 }
 
-fn execute_read_only() -> nix::Result<()> {
-    let tree = clone_tree(AT_FDCWD, Path::new(SELF), false)?;
-    change(&tree, false, Change::flags(MsFlags::MS_RDONLY, MsFlags::empty()))?;
+fn execute_again() -> nix::Result<()> {
+    let program = read_only_mount().or_else(|_| sealed_copy())?;
     let args = strings(std::env::args_os())?;
     let mark = (OsString::from(MARK), OsString::from("1"));
     let env = strings(std::env::vars_os().chain([mark]).map(|(mut key, value)| {
@@ -61,9 +63,18 @@ fn execute_read_only() -> nix::Result<()> {
         key.push(value);
         key
     }))?;
-    match execveat(&tree, c"", &args, &env, AtFlags::AT_EMPTY_PATH) {
-        Err(errno) => Err(errno),
-    }
+    execveat(&program, c"", &args, &env, AtFlags::AT_EMPTY_PATH).map(|never| match never {})
+}
+
+fn read_only_mount() -> nix::Result<OwnedFd> {
+    let tree = clone_tree(AT_FDCWD, Path::new(SELF), false)?;
+    change(&tree, false, Change::flags(MsFlags::MS_RDONLY, MsFlags::empty()))?;
+    Ok(tree)
+}
+
+fn sealed_copy() -> nix::Result<OwnedFd> {
+    let copy = std::fs::read(SELF).and_then(|bytes| sealed_memfd("podwright-oci", &bytes));
+    copy.map_err(|err| err.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
 }
 
 fn strings(list: impl Iterator<Item = OsString>) -> nix::Result<Vec<CString>> {

@@ -1,8 +1,8 @@
 //! Processes: clone3(2), pidfds, identity by start time, and what a process sets for itself before execve(2).
 
 use std::ffi::CStr;
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
@@ -123,8 +123,11 @@ pub struct Stat {
 /// # Errors
 /// Whatever read(2) gives besides "no such process", and `InvalidData`.
 pub fn stat(pid: Pid) -> io::Result<Option<Stat>> {
-    let text = match fs::read_to_string(format!("/proc/{pid}/stat")) {
-        Ok(text) => text,
+    // One read(2) gives the whole line, of which the wanted fields come early.
+    let mut buffer = [0; 1024];
+    let read = File::open(format!("/proc/{pid}/stat")).and_then(|mut file| file.read(&mut buffer));
+    let text = match read {
+        Ok(length) => String::from_utf8_lossy(&buffer[..length]),
         Err(err) if err.kind() == io::ErrorKind::NotFound || err.raw_os_error() == Some(libc::ESRCH) => {
             return Ok(None);
         }

@@ -175,6 +175,24 @@ fn the_runtimes_binary_cannot_be_written() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "", "without CAP_SYS_PTRACE it cannot even be looked at");
 }
 
+/// A runtime whose own mount is in another mount namespace cannot copy it.
+#[test]
+fn a_foreign_binary_is_copied() {
+    let container = Container::new(&["sleep", "1000"]);
+    let runtime = container.runtime();
+    let script = format!(
+        "exec 9<{}; exec unshare -m /proc/self/fd/9 --root {} create --bundle {} {} >/dev/null 2>&1",
+        runtime.get_program().display(),
+        container.state_root().display(),
+        container.bundle().display(),
+        container.id
+    );
+    assert!(Command::new("bash").args(["-c", &script]).stdin(Stdio::null()).status().unwrap().success());
+    let exe = fs::read_link(format!("/proc/{}/exe", container.state()["pid"])).unwrap();
+    assert_eq!(exe.to_str(), Some("/memfd:podwright-oci (deleted)"));
+    container.ok(&["start", &container.id]);
+}
+
 /// The same through the kernel: the runtime executed as the container's own program, or as its interpreter.
 #[test]
 fn the_runtime_executed_inside_is_read_only() {
