@@ -54,8 +54,8 @@ pub(crate) enum StepError {
     Start(#[source] std::io::Error),
     #[error(transparent)]
     Hook(#[from] crate::Error),
-    #[error("step without a root file system")]
-    NoRoot,
+    #[error("a step of the plan comes before what it needs")]
+    Misplaced,
     #[error("the plan does not end with a program")]
     NoProgram,
 }

@@ -57,12 +57,12 @@ pub(super) fn apply(progress: &mut Progress<'_>, step: &Step) -> Result<()> {
         }
         Step::PivotRoot => pivot_to(root(progress)?).map_err(kernel("pivot_root")),
         Step::RootPropagation(kind) => mount::set_propagation(*kind).map_err(kernel("linux.rootfsPropagation")),
-        _ => Err(StepError::NoRoot),
+        _ => Err(StepError::Misplaced),
     }
 }
 
 fn root<'a>(progress: &'a Progress<'_>) -> Result<&'a Root> {
-    progress.root.as_ref().ok_or(StepError::NoRoot)
+    progress.root.as_ref().ok_or(StepError::Misplaced)
 }
 
 fn pivot_to(root: &Root) -> nix::Result<()> {

@@ -43,7 +43,7 @@ pub(super) fn apply(step: &Step) -> Result<()> {
         Step::NoNewPrivileges => prctl::set_no_new_privs().map_err(kernel("process.noNewPrivileges")),
         Step::FindProgram { program, cwd } => find_program(program, cwd),
         Step::Exec(program) => Err(exec(program)),
-        _ => Err(StepError::NoRoot),
+        _ => Err(StepError::Misplaced),
     }
 }
 
