@@ -10,7 +10,7 @@ fn everything() -> Value {
         "domainname": "example",
         "process": {
             "user": {"uid": 1000, "gid": 1001, "additionalGids": [7], "umask": 23},
-            "args": ["sh"], "env": ["PATH=/bin"], "cwd": "/work",
+            "args": ["sh"], "env": ["PATH=/bin"], "cwd": "/srv",
             "capabilities": {"bounding": ["CAP_KILL"], "effective": ["CAP_KILL"], "permitted": ["CAP_KILL"]},
             "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 10, "hard": 20}],
             "noNewPrivileges": true, "oomScoreAdj": 5
@@ -241,7 +241,7 @@ fn what_cannot_be_done_is_refused_by_name() {
         ("/process/selinuxLabel", json!("x"), "process.selinuxLabel"),
         ("/process/args", json!([]), "process.args"),
         ("/process/args", json!(["a\u{0}b"]), "process.args"),
-        ("/process/cwd", json!("work"), "process.cwd"),
+        ("/process/cwd", json!("srv"), "process.cwd"),
         ("/linux/namespaces", json!([{"type": "user"}]), "linux.namespaces[0] (type user)"),
         ("/linux/namespaces", json!([{"type": "time"}]), "linux.namespaces[0] (type time)"),
         ("/linux/namespaces", json!([{"type": "pid"}]), "linux.namespaces"),
