@@ -134,23 +134,35 @@ pub fn set(effective: CapSet, permitted: CapSet, inheritable: CapSet) -> nix::Re
     Errno::result(result).map(drop)
 }
 
+/// The calling thread's own sets: capget(2).
+fn own() -> nix::Result<[Data; 2]> {
+    let header = Header { version: VERSION_3, pid: 0 };
+    let mut data = [const { Data { effective: 0, permitted: 0, inheritable: 0 } }; 2];
+    // SAFETY: version 3 makes the kernel write exactly two elements; header and data outlive the call.
+    let result = unsafe { libc::syscall(libc::SYS_capget, &raw const header, data.as_mut_ptr()) };
+    Errno::result(result)?;
+    Ok(data)
+}
+
+/// The calling thread's permitted set: what [`set`] can grant.
+///
+/// # Errors
+/// capget(2)'s.
+pub fn permitted() -> nix::Result<CapSet> {
+    let [low, high] = own()?;
+    Ok(CapSet(u64::from(high.permitted) << 32 | u64::from(low.permitted)))
+}
+
 /// Makes all permitted capabilities of the calling thread effective, as they were before a change of ids with "keep
 /// capabilities" set.
 ///
 /// # Errors
 /// capget(2)'s and capset(2)'s.
 pub fn raise_permitted() -> nix::Result<()> {
-    let header = Header { version: VERSION_3, pid: 0 };
-    let mut data = [const { Data { effective: 0, permitted: 0, inheritable: 0 } }; 2];
-    // SAFETY: version 3 makes the kernel write exactly two elements; header and data outlive the call.
-    let result = unsafe { libc::syscall(libc::SYS_capget, &raw const header, data.as_mut_ptr()) };
-    Errno::result(result)?;
-    for half in &mut data {
-        half.effective = half.permitted;
-    }
-    // SAFETY: version 3 makes the kernel read exactly two elements; header and data outlive the call.
-    let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) };
-    Errno::result(result).map(drop)
+    let [low, high] = own()?;
+    let both = |low: u32, high: u32| CapSet(u64::from(high) << 32 | u64::from(low));
+    let permitted = both(low.permitted, high.permitted);
+    set(permitted, permitted, both(low.inheritable, high.inheritable))
 }
 
 /// Makes `set` the ambient set: what a program without file capabilities keeps over execve(2).

@@ -11,6 +11,7 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open};
 use nix::sys::prctl;
 use nix::sys::stat::{Mode, SFlag, fstat, makedev, umask};
 use nix::unistd::{AccessFlags, Gid, Uid, execve, faccessat, fchdir, fchown, setgroups, setresgid, setresuid};
+use podwright_sys::caps::CapSet;
 use podwright_sys::path::{Root, file_type};
 use podwright_sys::{caps, process as sys_process};
 
@@ -37,8 +38,7 @@ pub(super) fn apply(step: &Step) -> Result<()> {
         Step::LimitBounding(keep) => caps::limit_bounding(*keep).map_err(kernel("process.capabilities.bounding")),
         Step::SwitchUser { uid, gid, groups } => switch_user(*uid, *gid, groups).map_err(kernel("process.user")),
         Step::Capabilities { effective, permitted, inheritable, ambient } => {
-            caps::set(*effective, *permitted, *inheritable).map_err(kernel("process.capabilities"))?;
-            caps::set_ambient(*ambient).map_err(kernel("process.capabilities.ambient"))
+            set_capabilities(*effective, *permitted, *inheritable, *ambient).map_err(kernel("process.capabilities"))
         }
         Step::NoNewPrivileges => prctl::set_no_new_privs().map_err(kernel("process.noNewPrivileges")),
         Step::FindProgram { program, cwd } => find_program(program, cwd),
@@ -96,6 +96,16 @@ fn switch_user(uid: u32, gid: u32, groups: &[u32]) -> nix::Result<()> {
     setresuid(uid, uid, uid)?;
     prctl::set_keepcaps(false)?;
     caps::raise_permitted()
+}
+
+/// What this runtime does not have itself cannot be granted; the container runs without it (runtime-spec, config.md, "Linux
+/// Process": a runtime should not fail then).
+fn set_capabilities(effective: CapSet, permitted: CapSet, inheritable: CapSet, ambient: CapSet) -> nix::Result<()> {
+    let own = caps::permitted()?;
+    let [effective, permitted, inheritable, ambient] =
+        [effective, permitted, inheritable, ambient].map(|set| set.intersection(own));
+    caps::set(effective, permitted, inheritable)?;
+    caps::set_ambient(ambient)
 }
 
 fn find_program(program: &Program, cwd: &Path) -> Result<()> {
