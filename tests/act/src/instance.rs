@@ -6,10 +6,12 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::{SysconfVar, sysconf};
 
 use crate::args::Args;
@@ -19,6 +21,8 @@ const VOLUME: &str = "/ev";
 const COUNT: &str = "/ev/n";
 /// How long a hook or probe waits for process 1 to count itself before it gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Name of the memory file of [`announce_start`], before the time.
+const ANNOUNCEMENT: &str = "act-started-";
 const POLL: Duration = Duration::from_millis(10);
 
 /// Counts this instance where a volume is there for it; 1 where none is.
@@ -54,12 +58,34 @@ pub(crate) fn read(args: &Args) -> Result<usize, String> {
     }
 }
 
-/// How long process 1 has been there.
+/// Says for how long this process runs, counted from its `started` line, to its own probes: they find the name of an open
+/// memory file. Counted from its birth, a slow host would make it older than anyone can see.
+pub(crate) fn announce_start(at_ns: i64) -> Result<OwnedFd, String> {
+    memfd_create(format!("{ANNOUNCEMENT}{at_ns}").as_str(), MFdFlags::empty()).map_err(|e| format!("memfd_create: {e}"))
+}
+
+/// How long process 1 runs: since its `started`, or since its birth where it is not `act`.
 pub(crate) fn process_1_age() -> Result<Duration, String> {
+    let since = |ns: i64| Duration::from_nanos(u64::try_from(boot_ns() - ns).unwrap_or(0));
+    if let Some(started) = process_1_started() {
+        return Ok(since(started));
+    }
+    if fs::read_to_string("/proc/1/comm").is_ok_and(|name| name.trim() == "act") {
+        return Ok(Duration::ZERO);
+    }
     let hertz = sysconf(SysconfVar::CLK_TCK).ok().flatten().and_then(|n| u64::try_from(n).ok()).unwrap_or(100);
     let start = Duration::from_secs(process_1_start()?) / u32::try_from(hertz).unwrap_or(100);
     let now = Duration::from_nanos(u64::try_from(boot_ns()).unwrap_or(0));
     Ok(now.saturating_sub(start))
+}
+
+fn process_1_started() -> Option<i64> {
+    let files = fs::read_dir("/proc/1/fd").ok()?.filter_map(Result::ok);
+    let mut names = files.filter_map(|file| fs::read_link(file.path()).ok());
+    names.find_map(|name| {
+        let name = name.to_str()?.strip_prefix("/memfd:")?.strip_prefix(ANNOUNCEMENT)?;
+        name.split(' ').next()?.parse().ok()
+    })
 }
 
 fn process_1_start() -> Result<u64, String> {

@@ -23,7 +23,12 @@ impl Events {
 
     /// Writes the line of one event. A log that cannot be written (its reader is gone) is not the actor's business.
     pub(crate) fn write(&self, event: &str, values: &[(&str, &str)]) {
-        let line = line(boot_ns(), event, values);
+        self.write_at(boot_ns(), event, values);
+    }
+
+    /// Writes the line of an event that happened at a given time.
+    pub(crate) fn write_at(&self, at_ns: i64, event: &str, values: &[(&str, &str)]) {
+        let line = line(at_ns, event, values);
         if (&self.0).write_all(line.as_bytes()).is_err() {
             eprintln!("act: lost: {line}");
         }

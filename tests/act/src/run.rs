@@ -13,7 +13,7 @@ use signal_hook::low_level::pipe;
 
 use crate::args::{Args, seconds, size};
 use crate::instance;
-use crate::line::Events;
+use crate::line::{Events, boot_ns};
 use crate::serve::{Server, Service};
 
 /// Number of the first real-time signal that is free for programs (glibc keeps 32 and 33 for itself).
@@ -48,7 +48,9 @@ pub(crate) fn run(args: &Args) -> Result<u8, String> {
         server.take().map_or(Ok(()), Server::listen)?;
     }
     let events = Events::own().map_err(|e| format!("stdout: {e}"))?;
-    events.write("started", &[]);
+    let started = boot_ns();
+    let announced = instance::announce_start(started)?;
+    events.write_at(started, "started", &[]);
     let kept = memory.map(|bytes| vec![1_u8; bytes]);
 
     let mut end = life.map(|life| (begin + life, exit));
@@ -68,7 +70,7 @@ pub(crate) fn run(args: &Args) -> Result<u8, String> {
             && now >= at
         {
             events.write("bye", &[]);
-            black_box(&kept);
+            black_box((&kept, &announced));
             return Ok(status);
         }
         if listen_at.is_some_and(|at| now >= at) {
