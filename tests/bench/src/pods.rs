@@ -22,6 +22,8 @@ use crate::setup::Setup;
 
 /// Longest wait for a container's first line once its runtime has reported it running.
 const FIRST_LINE: Duration = Duration::from_secs(20);
+/// Time between two looks at the logs; what is measured is the stamp in them.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Fills `podN_ms` and `podman_podN_ms` (written to the last container's first line), `podN_reported_ms` and
 /// `podman_podN_reported_ms` (to the API's word that all run, to the end of the command), `podN_agent_ms` (to the first
@@ -34,7 +36,11 @@ pub(crate) fn measure(setup: &Setup, samples: &mut Samples) -> Result<()> {
     let own_podman = Podman::new(setup).context("podman")?;
     let (agent, podman) = (&own_agent, &own_podman);
     let crun = oci::run(setup, "crun")?;
-    let own = |count| -> Turn<'_> { Box::new(move |samples| own_pod(&mut agent.borrow_mut(), count, samples)) };
+    // A pod of the same name and content would be the same pod again, with a further attempt.
+    let round = RefCell::new(0..);
+    let number = || round.borrow_mut().next().unwrap_or(0);
+    let own =
+        |count| -> Turn<'_> { Box::new(move |samples| own_pod(&mut agent.borrow_mut(), count, number(), samples)) };
     let peer = |count| -> Turn<'_> { Box::new(move |samples| podman_pod(setup, podman, count, samples)) };
     let mut turns = [
         ("crun run", oci::turn("pods_crun_run_ms", crun)),
@@ -63,17 +69,18 @@ pub(crate) fn containers(count: usize) -> Vec<String> {
     (1..=count).map(|n| format!("c{n}")).collect()
 }
 
-fn own_pod(agent: &mut Agent, count: usize, samples: &mut Samples) -> Result<()> {
-    let name = format!("pod{count}");
+fn own_pod(agent: &mut Agent, count: usize, number: u32, samples: &mut Samples) -> Result<()> {
+    let kind = format!("pod{count}");
+    let name = format!("{kind}-{number}");
     let containers = containers(count);
     let from = agent.place(&name, &manifest(&name, "actor", &containers))?;
     let running = agent.running(1)?.remove(&name).with_context(|| format!("another pod than {name} runs"))?;
     let started = last_start(&agent.logs(&name, &running.uid, &containers), from)?;
     let requests: Vec<i64> = containers.iter().map(|c| agent.requested(&running.uid, c)).collect::<Result<_>>()?;
     let requested = requests.into_iter().min().unwrap_or(from);
-    samples.add(format!("{name}_agent_ms"), ms(from, requested));
-    samples.add(format!("{name}_ms"), ms(from, started));
-    samples.add(format!("{name}_reported_ms"), ms(from, running.at));
+    samples.add(format!("{kind}_agent_ms"), ms(from, requested));
+    samples.add(format!("{kind}_ms"), ms(from, started));
+    samples.add(format!("{kind}_reported_ms"), ms(from, running.at));
     agent.remove(&name)?;
     agent.gone(1)
 }
@@ -84,10 +91,15 @@ fn podman_pod(setup: &Setup, podman: &Podman, count: usize, samples: &mut Sample
     fs::write(&path, manifest(&name, IMAGE, &containers(count)).to_string())?;
     let from = boot_ns();
     let took = podman.play(&path)?;
-    let logs = podman.logs()?;
-    if logs.len() != count {
-        bail!("podman has {} logs of {count} containers", logs.len());
-    }
+    let since = Instant::now();
+    let logs = loop {
+        let logs = podman.logs()?;
+        match logs.len() {
+            found if found == count => break logs,
+            found if since.elapsed() > FIRST_LINE => bail!("podman has logs of {found} of {count} containers"),
+            _ => sleep(LOOK),
+        }
+    };
     samples.add(format!("podman_{name}_ms"), ms(from, last_start(&logs, from)?));
     samples.add(format!("podman_{name}_reported_ms"), took);
     podman.remove(&name)
@@ -103,7 +115,7 @@ fn last_start(logs: &[PathBuf], from: i64) -> Result<i64> {
             match text.lines().find_map(started) {
                 Some(at) => break at,
                 None if since.elapsed() > FIRST_LINE => bail!("{} has no line \"started\"", log.display()),
-                None => sleep(Duration::from_millis(5)),
+                None => sleep(LOOK),
             }
         };
         last = last.max(at);
