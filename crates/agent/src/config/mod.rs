@@ -193,6 +193,7 @@ mod tests {
         assert!(problems("crashLoopBackOff: {initial: 10, max: 5}\n")[0].contains("crashLoopBackOff.max"));
         assert!(problems("stateDir: relative\n")[0].contains("absolute"));
         assert!(problems("defaultRuntime: runsc\n")[0].contains("runsc"));
+        assert!(problems("stateDir: /a\nrunDir: /a\n")[0].contains("runDir: the same"));
         assert!(problems("stateDir: /a\nstateDir: /b\n")[0].contains("config.yaml:2"));
         assert!(problems("a: [unclosed\n")[0].starts_with("config.yaml:"));
     }

@@ -190,6 +190,11 @@ impl Settings {
                 problems.push(format!("{key}: {:?} found, an absolute path accepted", path.display().to_string()));
             }
         }
+        if fixed.state_dir == fixed.run_dir {
+            problems.push(
+                "runDir: the same as stateDir; they have to differ, since runDir is emptied by a reboot".to_owned(),
+            );
+        }
         if !fixed.runtimes.contains_key(&fixed.default_runtime) {
             let known: Vec<&str> = fixed.runtimes.keys().map(String::as_str).collect();
             problems.push(format!(

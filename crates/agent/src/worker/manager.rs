@@ -27,6 +27,9 @@ use crate::status::{EventInput, FileReport, FileState, PodKey, Retention, Subjec
 /// How long the agent waits for its workers when it ends. What they have not written by then, records and shims still know.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long the agent waits at its start until every pod of the last one is known. A shim answers within milliseconds.
+const TAKE_UP_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// One name's pod.
 #[derive(Default)]
 struct Place {
@@ -81,9 +84,14 @@ impl Manager {
         for kept in stored {
             waiting.extend(manager.restore(kept, &go));
         }
-        for ready in waiting {
-            // An error: the worker has ended; nothing to wait for.
-            let _ended = ready.await;
+        let all = async {
+            for ready in waiting {
+                // An error: the worker has ended; nothing to wait for.
+                let _ended = ready.await;
+            }
+        };
+        if tokio::time::timeout(TAKE_UP_TIMEOUT, all).await.is_err() {
+            tracing::warn!("a shim does not answer; its pod is shown when it does");
         }
         manager.prune();
         manager
@@ -117,6 +125,10 @@ impl Manager {
                 None
             }
             None => {
+                if let Some(older) = &place.worker {
+                    // Its end could not be saved.
+                    send(Some(older), Input::Delete { grace: None, suppress: None, recorded: None });
+                }
                 let stage = if kept.deletion.is_some() { Stage::Stopping } else { Stage::Live };
                 place.slot.current = Some((pod.uid.clone(), stage));
                 let (ready, told) = oneshot::channel();
@@ -276,6 +288,10 @@ impl Manager {
             self.suppressed.insert(identity.clone(), kept.document().pod.uid.clone());
         }
         let place = self.places.entry(identity.clone()).or_default();
+        if place.slot.current.as_ref().is_none_or(|(uid, _)| *uid != kept.document().pod.uid) {
+            self.archive(kept);
+            return;
+        }
         place.worker = None;
         place.ended = Some(kept);
         let acts = place.slot.finished();
@@ -556,6 +572,7 @@ pub fn load(ctx: &Context) -> io::Result<Vec<Kept>> {
     }
     recover::remove_strays(ctx, &known);
     // The newest of a name last, so that it decides what is in force.
-    stored.sort_by_key(|kept| (kept.ended.is_none(), kept.ended.as_ref().map(|e| (!e.archived, e.at))));
+    stored
+        .sort_by_key(|kept| (kept.ended.is_none(), kept.ended.as_ref().map(|e| (!e.archived, e.at)), kept.accepted_at));
     Ok(stored)
 }

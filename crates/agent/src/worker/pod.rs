@@ -7,7 +7,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::PodStatus;
 use podwright_core::pod::Machine;
 use podwright_core::pod::observe::{Event, Memo, ProbeKind, ProbeOutcome};
-use podwright_core::pod::plan::{Plan, Step};
+use podwright_core::pod::plan::{Notice, Plan, Step};
 use podwright_core::pod::spec::{Probe, ProbeAction};
 use podwright_core::time::Time;
 use podwright_shim::proto::{self, ExecResult, InstanceId, Record, Request, StartRequest};
@@ -495,15 +495,21 @@ impl Worker {
     fn publish(&mut self, plan: &Plan, now: Time) {
         self.show(&plan.status, now);
         for notice in &plan.notices {
-            tracing::info!(
-                pod = %format_args!("{}/{}", self.machine.spec().namespace, self.machine.spec().name),
-                container = notice.container.and_then(|c| self.machine.spec().containers.get(c)).map(|c| c.name.as_str()),
-                reason = notice.reason,
-                "{}",
-                notice.message
-            );
-            self.ctx.store.record_event(publish::event(self.machine.spec(), notice, now));
+            self.tell(notice, now);
         }
+    }
+
+    /// An event, and a line in the log.
+    fn tell(&self, notice: &Notice, now: Time) {
+        let spec = self.machine.spec();
+        let pod = format_args!("{}/{}", spec.namespace, spec.name);
+        let container = notice.container.and_then(|c| spec.containers.get(c)).map(|c| c.name.as_str());
+        if notice.warning {
+            tracing::warn!(%pod, container, reason = notice.reason, "{}", notice.message);
+        } else {
+            tracing::info!(%pod, container, reason = notice.reason, "{}", notice.message);
+        }
+        self.ctx.store.record_event(publish::event(spec, notice, now));
     }
 
     fn show(&mut self, status: &PodStatus, now: Time) {
