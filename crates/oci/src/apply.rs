@@ -177,6 +177,7 @@ fn apply(progress: &mut Progress<'_>, step: &Step) -> Result<()> {
         | Step::OwnStdio(_)
         | Step::Rlimit { .. }
         | Step::ResetSignals
+        | Step::NewSession
         | Step::Chdir(_)
         | Step::LimitBounding(_)
         | Step::SwitchUser { .. }

@@ -173,6 +173,8 @@ pub enum Step {
     CloseDescriptors,
     /// Unblock signals and restore their default handling.
     ResetSignals,
+    /// setsid(2): a session and a process group of its own, without a terminal, as other runtimes start a process.
+    NewSession,
     /// Enter the working directory.
     Chdir(PathBuf),
     /// Drop from the bounding set.

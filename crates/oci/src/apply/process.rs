@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open};
 use nix::sys::prctl;
 use nix::sys::stat::{Mode, SFlag, fstat, makedev, umask};
-use nix::unistd::{AccessFlags, Gid, Uid, execve, faccessat, fchdir, fchown, setgroups, setresgid, setresuid};
+use nix::unistd::{AccessFlags, Gid, Uid, execve, faccessat, fchdir, fchown, setgroups, setresgid, setresuid, setsid};
 use podwright_sys::caps::CapSet;
 use podwright_sys::path::{Root, file_type};
 use podwright_sys::{caps, process as sys_process};
@@ -29,6 +29,7 @@ pub(super) fn apply(step: &Step) -> Result<()> {
         Step::OwnStdio(uid) => own_stdio(*uid),
         Step::Rlimit { resource, soft, hard } => sys_process::set_rlimit(*resource, *soft, *hard)
             .map_err(kernel(format!("process.rlimits: number {resource}"))),
+        Step::NewSession => setsid().map(drop).map_err(kernel("setsid")),
         Step::ResetSignals => sys_process::reset_signals().map_err(kernel("reset signals")),
         Step::Chdir(path) => chdir(path).map_err(kernel(format!("process.cwd: {}", show(path)))),
         Step::Umask(mask) => {

@@ -17,7 +17,7 @@ pub(super) fn steps(process: &Process, filtered: bool, field: &str) -> Result<Ve
     let user = process.user();
     let caps = Sets::of(process, field)?;
     let no_new_privileges = process.no_new_privileges() == Some(true);
-    let mut steps = vec![Step::OwnStdio(user.uid())];
+    let mut steps = vec![Step::NewSession, Step::OwnStdio(user.uid())];
     for limit in process.rlimits().iter().flatten() {
         steps.push(Step::Rlimit { resource: rlimit_number(limit.typ()), soft: limit.soft(), hard: limit.hard() });
     }

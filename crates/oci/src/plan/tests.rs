@@ -66,7 +66,7 @@ fn the_order_of_steps() {
     let expected = "Join UnshareCgroup SessionKeyring OomScoreAdj Hostname Domainname \
         Propagation BindRoot MountFs MountFs Bind MountCgroup Devices DevLinks MakeCwd Sysctl Sysctl \
         RuntimeHooks CreateContainerHooks SealMounts ReadonlyPath Mask ReadonlyRoot PivotRoot \
-        Await StartContainerHooks OwnStdio Rlimit CloseDescriptors ResetSignals Chdir Umask \
+        Await StartContainerHooks NewSession OwnStdio Rlimit CloseDescriptors ResetSignals Chdir Umask \
         LimitBounding SwitchUser Capabilities NoNewPrivileges LoadFilter Exec";
     let plan = plan(&everything()).unwrap();
     assert_eq!(kinds(&plan.steps).join(" "), expected);
@@ -285,7 +285,7 @@ fn an_exec_enters_before_it_waits() {
     config["process"]["noNewPrivileges"] = json!(false);
     let spec: Spec = serde_json::from_value(config).unwrap();
     let (steps, profile) = exec(&spec, spec.process().as_ref().unwrap()).unwrap();
-    let expected = "OomScoreAdj SessionKeyring EnterContainer Await OwnStdio Rlimit CloseDescriptors ResetSignals Chdir \
+    let expected = "OomScoreAdj SessionKeyring EnterContainer Await NewSession OwnStdio Rlimit CloseDescriptors ResetSignals Chdir \
         Umask LimitBounding SwitchUser LoadFilter Capabilities Exec";
     assert_eq!(kinds(&steps).join(" "), expected);
     assert!(profile.is_some(), "the container's filter holds for it, too");
