@@ -8,6 +8,7 @@ pub mod cgroup;
 pub mod child;
 pub mod device;
 pub mod durable;
+pub mod lease;
 pub mod mount;
 pub mod netns;
 pub mod path;
