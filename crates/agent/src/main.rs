@@ -217,7 +217,6 @@ fn context(config: &Config, host: &Host, paths: Paths, live: watch::Receiver<Liv
         .with_context(|| format!("bootIdFile: reading {}", fixed.boot_id_file.display()))?;
     let store = Store::new(clock.now());
     let shim = ShimBinary::open(&fixed.shim).with_context(|| format!("shim: reading {}", fixed.shim.display()))?;
-    let runtime = fixed.runtimes.get(&fixed.default_runtime).context("defaultRuntime names no runtime")?;
     Ok(Context {
         clock: Arc::new(clock),
         paths,
@@ -225,7 +224,6 @@ fn context(config: &Config, host: &Host, paths: Paths, live: watch::Receiver<Liv
         store,
         bundles: BundleStore::new(fixed.bundle_dir.clone()),
         shim,
-        runtime: std::fs::canonicalize(runtime).with_context(|| format!("runtime: {}", runtime.display()))?,
         cgroup_root: host.cgroup_root.clone(),
         cgroup_mount: host.cgroup_mount.clone(),
         controllers: host.controllers.clone(),

@@ -17,6 +17,7 @@ fn object(pod: &str) -> Arc<Document> {
         active_deadline: None,
         start_gate: None,
         hostname: name.into(),
+        runtime_class: None,
         host_network: false,
         host_pid: false,
         host_ipc: false,

@@ -51,8 +51,6 @@ pub struct Context {
     pub bundles: BundleStore,
     /// The shim.
     pub shim: ShimBinary,
-    /// The OCI runtime.
-    pub runtime: PathBuf,
     /// All pods' cgroup.
     pub cgroup_root: Cgroup,
     /// Where the cgroup v2 file system is mounted.

@@ -65,6 +65,7 @@ pub(super) fn prepare(wanted: &Wanted) -> Result<StartRequest, Refused> {
     let Some(container) = pod.containers.get(wanted.container) else {
         return Err(config(&ConfigError::NoContainer { index: wanted.container }));
     };
+    let runtime = runtime(ctx, pod.runtime_class.as_deref())?;
     let bundle = ctx.bundles.lookup(&container.image).map_err(|error| image(&error, container.pull_policy))?;
     let cgroup = pod_cgroup.child(&container.name);
     let (mounts, sub_paths) = mounts(pod, container, paths, &bundle, *attempt);
@@ -79,7 +80,7 @@ pub(super) fn prepare(wanted: &Wanted) -> Result<StartRequest, Refused> {
     Ok(StartRequest {
         id: InstanceId { container: container.name.clone(), attempt: *attempt },
         restart_delay_ms: u64::try_from(wanted.restart_delay.as_millis()).unwrap_or(u64::MAX),
-        runtime: ctx.runtime.clone(),
+        runtime,
         mounts,
         config: serde_json::to_value(&spec).map_err(|error| io(error.into()))?,
         cgroup: cgroup.path().to_owned(),
@@ -87,6 +88,21 @@ pub(super) fn prepare(wanted: &Wanted) -> Result<StartRequest, Refused> {
         log_max_bytes: live.container_log_max_size,
         log_max_files: live.container_log_max_files,
     })
+}
+
+/// The pod's runtime, as an absolute path without links: the shim has another working directory.
+fn runtime(ctx: &Context, class: Option<&str>) -> Result<PathBuf, Refused> {
+    let fixed = &ctx.fixed;
+    let refused = |message| Refused { reason: ConfigError::REASON, message };
+    let name = class.unwrap_or(&fixed.default_runtime);
+    let path = fixed.runtimes.get(name).ok_or_else(|| {
+        let known: Vec<&str> = fixed.runtimes.keys().map(String::as_str).collect();
+        refused(format!(
+            "spec.runtimeClassName: this node has no runtime {name:?}; it has: {}. Add one to `runtimes` in the configuration",
+            known.join(", ")
+        ))
+    })?;
+    fs::canonicalize(path).map_err(|error| refused(format!("runtime {name:?} ({}): {error}", path.display())))
 }
 
 fn image(error: &LookupError, policy: PullPolicy) -> Refused {

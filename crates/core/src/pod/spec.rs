@@ -30,6 +30,8 @@ pub struct PodSpec {
     pub start_gate: Option<StartGate>,
     /// `spec.hostname`, default the pod's name.
     pub hostname: String,
+    /// `spec.runtimeClassName`: a name of the node's `runtimes`; `None`: its default.
+    pub runtime_class: Option<String>,
     /// `spec.hostNetwork`.
     pub host_network: bool,
     /// `spec.hostPID`.
@@ -236,7 +238,7 @@ pub enum ProbeAction {
     },
     /// `httpGet`.
     HttpGet {
-        /// `HTTP` or `HTTPS`, lower case.
+        /// `http`.
         scheme: String,
         /// `None`: the pod's address.
         host: Option<String>,

@@ -160,6 +160,7 @@ fn pod(random: &mut Random, n: u64) -> (PodSpec, Vec<Actor>) {
         active_deadline: random.chance(10).then(|| Duration::from_secs(1 + random.below(60))),
         start_gate: random.pick(&[None, Some(StartGate::Started), Some(StartGate::Ready)]),
         hostname: format!("pod-{n}"),
+        runtime_class: None,
         host_network: false,
         host_pid: false,
         host_ipc: false,

@@ -50,6 +50,7 @@ pub(super) fn pod(at: &At<'_>, problems: &mut Problems) -> PodSpec {
         active_deadline: seconds(&spec, "activeDeadlineSeconds"),
         host_network,
         host_pid: spec.bool("hostPID").unwrap_or(false),
+        runtime_class: spec.str("runtimeClassName").map(str::to_owned),
         host_ipc: spec.bool("hostIPC").unwrap_or(false),
         security: pod_security(&spec),
         containers: containers(&spec, host_network, problems),
