@@ -59,6 +59,8 @@ pub(crate) struct Shim {
     pub(crate) helpers: Vec<Helper>,
     /// Mount points of the tmpfs volumes.
     pub(crate) volumes: Vec<PathBuf>,
+    /// Runtimes that were covered by a read-only mount.
+    pub(crate) covered: Vec<PathBuf>,
     pub(crate) connection: Option<Connection>,
     /// Records that could not be written, to be tried again.
     pub(crate) unwritten: Vec<Record>,
@@ -92,6 +94,7 @@ pub(crate) fn run(config: SandboxConfig, listener: UnixListener, signals: Signal
         commands_asked: 0,
         helpers: Vec::new(),
         volumes: Vec::new(),
+        covered: Vec::new(),
         connection: None,
         unwritten: Vec::new(),
         retry_at: None,

@@ -9,6 +9,7 @@ use podwright_shim::proto::{Event, ExecResult, InstanceId, Record, StartRequest}
 use podwright_sys::cgroup::Cgroup;
 use podwright_sys::child::{self, Ended, Program};
 use podwright_sys::durable::{Durability, write_atomic};
+use podwright_sys::podmount;
 
 use crate::event_loop::{Helper, Shim, Task};
 use crate::runtime::{self, Runtime};
@@ -87,9 +88,15 @@ impl Shim {
 
     fn launch(&mut self, id: InstanceId) {
         let root = self.config.run.join("runtime");
-        let Some(site) = self.site(&id) else { return };
+        let (sites, covered) = (&mut self.sites, &mut self.covered);
+        let Some(site) = sites.iter_mut().find(|site| site.request.id == id) else { return };
         let (log, pid_file) = (site.file("run.log"), site.file("run.pid"));
         let Some((stdout, stderr)) = site.outputs.take() else { return };
+        if !covered.contains(&site.request.runtime) {
+            // Saves podwright-oci from protecting its binary by itself, at every call. Where it does not work, it does.
+            let _unsupported = podmount::cover_read_only(&site.request.runtime);
+            covered.push(site.request.runtime.clone());
+        }
         let call = Runtime { path: &site.request.runtime, root: &root, id: &site.runtime_id, log: &log };
         match call.run(&site.bundle, &pid_file, (stdout.as_fd(), stderr.as_fd())) {
             Ok(pid) => self.helpers.push(Helper { pid, task: Task::Run(id) }),

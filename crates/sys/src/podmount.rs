@@ -9,9 +9,11 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, fchmod, fstat, mkdirat};
+
+use crate::mount::{Change, attach, change, clone_tree};
 
 /// A mount that could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +37,17 @@ fn failed<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(
 /// mount(2)'s.
 pub fn follow_host() -> nix::Result<()> {
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)
+}
+
+/// Covers a file with a read-only mount of itself: whoever executes it from here has no way to write to it (CVE-2019-5736).
+///
+/// # Errors
+/// open(2)'s, open_tree(2)'s, mount_setattr(2)'s (Linux 5.12) and move_mount(2)'s.
+pub fn cover_read_only(file: &Path) -> nix::Result<()> {
+    let place = open(file, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+    let tree = clone_tree(&place, Path::new(""), false)?;
+    change(&tree, false, Change::flags(MsFlags::MS_RDONLY, MsFlags::empty()))?;
+    attach(&tree, &place)
 }
 
 /// Mounts an overlay over `lower` at `target`. `layer` gets the directories `upper` and `work`; it must be new, or empty.
@@ -105,7 +118,7 @@ pub fn subpath(volume: &Path, path: &Path, target: &Path) -> Result<(), PodMount
         return Err(failed("use the sub-path", &full)(Errno::EXDEV));
     }
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let root = nix::fcntl::open(volume, flags, Mode::empty()).map_err(failed("open the volume", volume))?;
+    let root = open(volume, flags, Mode::empty()).map_err(failed("open the volume", volume))?;
     let source = match open_beneath(root.as_fd(), path, OFlag::O_PATH) {
         Err(Errno::ENOENT) => make_beneath(root.as_fd(), path).map_err(failed("create the sub-path", &full))?,
         other => other.map_err(failed("open the sub-path", &full))?,
