@@ -74,7 +74,6 @@ fn idle(agent: &Agent, setup: &Setup, samples: &mut Samples) -> Result<()> {
     let (agent, shims) = (after.0.since(&before.0), after.1.since(&before.1));
     samples.add("idle_cpu_s", agent.cpu_seconds + shims.cpu_seconds);
     samples.add("idle_bytes", agent.written + shims.written);
-    samples.add("idle_disk_bytes", agent.to_disk + shims.to_disk);
     samples.add("idle_agent_switches", agent.switches);
     samples.add("idle_shim_switches", shims.switches);
     Ok(())

@@ -77,8 +77,7 @@ const MEDIANS: &[(&str, &[Figure])] = &[
         "podwrightd and 50 shims while nothing happens, for 60 s",
         &[
             ("idle_cpu_s", "CPU time", "s", Some(0.01)),
-            ("idle_bytes", "bytes written, to whatever", "B", Some(0.0)),
-            ("idle_disk_bytes", "bytes on their way to a disk", "B", Some(0.0)),
+            ("idle_bytes", "bytes written, to files, pipes, sockets, eventfds", "B", Some(0.0)),
             ("idle_agent_switches", "context switches of podwrightd", "", None),
             ("idle_shim_switches", "context switches of all shims", "", None),
             ("pods49_ms", "before that: 49 manifests at once, until all run", "ms", None),
@@ -123,7 +122,9 @@ pub(crate) fn table(values: &Values, machine: &[(String, String)]) -> String {
             }
         }
     }
-    line("\nRatios of the medians above");
+    if RATIOS.iter().any(|ratio| values.contains_key(ratio.key)) {
+        line("\nRatios of the medians above");
+    }
     for ratio in RATIOS {
         if let Some(&value) = values.get(ratio.key) {
             line(&row(ratio.text, &format!("{value:.3}    "), value, ratio.target));
