@@ -16,7 +16,8 @@ use crate::host::{boot_ns, cgroups_below, processes_in, start_ticks, wall_minus_
 use crate::recording::{FirstSeen, LogLine, Mark, Probe, Recording, Run, Sample, Shown};
 use crate::watch::{News, Seen, Watch};
 
-/// A pod that was removed before it was ever seen counts as gone when nothing has come of it after this many seconds.
+/// A pod that was removed before it was ever seen counts as gone when nothing has come of it after this many seconds, on
+/// an idle machine.
 const NEVER_SEEN: f64 = 0.5;
 
 /// The cgroup that holds a pod's shim.
@@ -30,6 +31,7 @@ pub struct Live {
     /// Network namespaces of the case's sandboxes, as readlink(2) shows them.
     pub namespaces: BTreeSet<PathBuf>,
     places: Places,
+    slow: f64,
     watch: Watch,
     probes: Vec<Probe>,
     origin_ns: i64,
@@ -72,12 +74,13 @@ struct Key {
 
 impl Live {
     /// Begins to observe; this moment is 0.
-    pub fn new(places: Places, pods: &[String], probes: Vec<Probe>) -> Live {
+    pub fn new(places: Places, pods: &[String], probes: Vec<Probe>, slow: f64) -> Live {
         Live {
             recording: Recording::default(),
             namespaces: BTreeSet::new(),
             watch: Watch::new(places.socket()),
             places,
+            slow,
             probes,
             origin_ns: boot_ns(),
             wall_minus_boot_ns: wall_minus_boot_ns(),
@@ -98,7 +101,11 @@ impl Live {
 
     /// Notes an event of a step, or of a pod.
     pub fn mark(&mut self, event: &str, pod: Option<&str>) {
-        let at = self.now();
+        self.mark_at(self.now(), event, pod);
+    }
+
+    /// Notes an event that was at a given time.
+    pub fn mark_at(&mut self, at: f64, event: &str, pod: Option<&str>) {
         self.recording.marks.push(Mark { event: event.to_owned(), pod: pod.map(str::to_owned), at });
     }
 
@@ -373,7 +380,7 @@ impl Live {
             }
             let present = self.active.contains_key(&pod) || !cgroups.is_empty();
             let before = self.present.insert(pod.clone(), present).unwrap_or(false);
-            let never_came = self.awaited.get(&pod).is_some_and(|since| now - since > NEVER_SEEN);
+            let never_came = self.awaited.get(&pod).is_some_and(|since| now - since > NEVER_SEEN * self.slow);
             if !present && (before || never_came) {
                 self.recording.marks.push(Mark { event: "gone".to_owned(), pod: Some(pod.clone()), at: now });
                 self.awaited.remove(&pod);

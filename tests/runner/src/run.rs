@@ -52,6 +52,8 @@ const POLL: Duration = Duration::from_millis(40);
 const CLEAN_UP: Duration = Duration::from_secs(12);
 /// How long traces may be found after that.
 const TRACES: Duration = Duration::from_secs(3);
+/// Everything is removed when nothing is there at this many looks in a row.
+const QUIET_LOOKS: u32 = 4;
 const REQUEST: Duration = Duration::from_secs(15);
 
 struct Session<'a> {
@@ -107,8 +109,7 @@ impl<'a> Session<'a> {
         let outside = places.root.join("outside");
         let directory = Directory::new(places.manifests(), outside, &case.manifests).map_err(text)?;
         agent.start()?;
-        let probes: BTreeSet<String> = BTreeSet::new();
-        let live = Live::new(places.clone(), &case.scope.pods, probes_of(case, probes));
+        let live = Live::new(places.clone(), &case.scope.pods, probes_of(case), setting.slow);
         Ok(Session {
             case,
             setting,
@@ -351,10 +352,12 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// It is up from the moment in which it is started: it acts as soon as it answers, and nothing of that may be before.
     fn agent_start(&mut self) -> Result<(), String> {
+        let at = self.live.now();
         self.agent.start()?;
         self.wanted_up = true;
-        self.live.mark("agent_up", None);
+        self.live.mark_at(at, "agent_up", None);
         Ok(())
     }
 
@@ -458,11 +461,14 @@ impl<'a> Session<'a> {
         let patience = CLEAN_UP.mul_f64(self.setting.slow).as_secs_f64();
         let begin = self.live.now();
         let mut asked = BTreeSet::new();
+        let mut quiet = 0;
         loop {
             self.live.tick();
             let active = self.live.active();
             let processes = cgroups_below(&self.places.cgroup).iter().any(|cgroup| !processes_in(cgroup).is_empty());
-            if active.is_empty() && !processes {
+            // A manifest that came and went may still be on its way to be noticed.
+            quiet = if active.is_empty() && !processes { quiet + 1 } else { 0 };
+            if quiet == QUIET_LOOKS {
                 break;
             }
             if self.live.now() - begin > patience {
@@ -501,8 +507,8 @@ fn panics(root: &Path) -> Vec<String> {
 }
 
 /// What the case's status lines look at in the kernel.
-fn probes_of(case: &Case, mut seen: BTreeSet<String>) -> Vec<Probe> {
-    let mut probes = Vec::new();
+fn probes_of(case: &Case) -> Vec<Probe> {
+    let (mut probes, mut seen) = (Vec::new(), BTreeSet::new());
     let statuses = case.expect.iter().filter_map(|(_, expect)| match expect {
         Expect::Now(s) | Expect::At(_, s) | Expect::By(_, s) | Expect::Always(_, _, s) => Some(s),
         _ => None,
