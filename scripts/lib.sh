@@ -53,10 +53,14 @@ newest_kernel() {
 
 # What the VM needs: QEMU, a kernel, virtme-ng, virtiofsd. Sets KERNEL.
 vm_tools() {
-    packages qemu-system-x86
+    # busybox and modprobe go into the guest's initramfs, which loads the modules of the root file system.
+    packages qemu-system-x86 busybox-static kmod
     KERNEL=$(newest_kernel)
     if [ -z "$KERNEL" ]; then
-        if apt-cache show linux-image-amd64 >/dev/null 2>&1; then packages linux-image-amd64; else packages linux-image-generic; fi
+        case $(. /etc/os-release && echo "$ID ${ID_LIKE-}") in
+            *ubuntu*) packages linux-image-generic ;;
+            *) packages linux-image-amd64 ;;
+        esac
         KERNEL=$(newest_kernel)
     fi
     [ -n "$KERNEL" ] || die "no kernel with modules in /boot"
