@@ -48,6 +48,8 @@ pub struct Setting {
 
 /// How often a case looks at what happens, on an idle machine.
 const POLL: Duration = Duration::from_millis(40);
+/// At most this many times less often on a slow one.
+const SLOWEST_POLL: f64 = 4.0;
 /// How long everything may take to be gone once it is removed, on an idle machine.
 const CLEAN_UP: Duration = Duration::from_secs(12);
 /// How long traces may be found after that.
@@ -155,7 +157,12 @@ impl<'a> Session<'a> {
     }
 
     fn pause(&self) {
-        sleep(POLL.mul_f64(self.setting.slow));
+        sleep(self.poll());
+    }
+
+    /// Looking costs time too, so it is done less often where that is short; times come from what is read.
+    fn poll(&self) -> Duration {
+        POLL.mul_f64(self.setting.slow.min(SLOWEST_POLL))
     }
 
     fn step(&mut self, step: &Step) -> Result<(), String> {
@@ -223,7 +230,7 @@ impl<'a> Session<'a> {
             if left <= 0.0 {
                 return Ok(());
             }
-            sleep(Duration::from_secs_f64(left).min(POLL.mul_f64(self.setting.slow)));
+            sleep(Duration::from_secs_f64(left).min(self.poll()));
         }
     }
 
