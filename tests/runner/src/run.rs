@@ -111,7 +111,9 @@ impl<'a> Session<'a> {
         let outside = places.root.join("outside");
         let directory = Directory::new(places.manifests(), outside, &case.manifests).map_err(text)?;
         agent.start()?;
-        let live = Live::new(places.clone(), &case.scope.pods, probes_of(case), setting.slow);
+        let mut live = Live::new(places.clone(), &case.scope.pods, probes_of(case), setting.slow);
+        // The kernel's figures before the first step.
+        live.tick();
         Ok(Session {
             case,
             setting,
