@@ -10,6 +10,9 @@ use crate::recording::Recording;
 /// The longest timeline that is printed, in lines.
 const MOST_LINES: usize = 250;
 
+/// The most warnings and errors of the agent that are printed.
+const MOST_COMPLAINTS: usize = 12;
+
 /// How a case went.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
@@ -68,6 +71,11 @@ pub fn timeline(recording: &Recording) -> String {
     let mut text: String = lines.iter().take(MOST_LINES).map(|(at, what)| format!("    {at:9.3} {what}\n")).collect();
     if cut > 0 {
         text.push_str(&format!("    and {cut} lines more\n"));
+    }
+    let complaints: Vec<&str> =
+        recording.log.lines().filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\"")).collect();
+    for line in complaints.iter().take(MOST_COMPLAINTS) {
+        text.push_str(&format!("    agent: {line}\n"));
     }
     text
 }

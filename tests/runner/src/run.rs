@@ -137,7 +137,7 @@ impl<'a> Session<'a> {
 
     fn run_steps(&mut self) -> Result<(), String> {
         for (i, step) in self.case.steps.iter().enumerate() {
-            self.step(step).map_err(|e| format!("step {} ({step:?}): {e}", i + 1))?;
+            self.step(step).map_err(|e| format!("step {} ({}): {e}", i + 1, describe(step)))?;
             self.look()?;
         }
         Ok(())
@@ -506,6 +506,14 @@ impl<'a> Session<'a> {
         runs.filter(|run| run.lines.iter().filter(|line| line.event && line.name() == "started").count() > 1)
             .map(|run| format!("{}/{} attempt {} ran twice", run.container.pod, run.container.name, run.attempt))
             .collect()
+    }
+}
+
+/// A step for people.
+fn describe(step: &Step) -> String {
+    match step {
+        Step::Until(text, _) => format!("until: {text}"),
+        other => format!("{other:?}"),
     }
 }
 
