@@ -54,9 +54,10 @@ pub struct Host {
 /// # Errors
 /// Everything that is lacking, not only the first.
 pub fn check(fixed: &Fixed) -> Result<Host, Vec<Lack>> {
+    // Everybody else is refused everything below, which would only hide the reason.
+    root().map_err(|lack| vec![lack])?;
     let mut lacks = Vec::new();
     let mut note = |result: Result<(), Lack>| lacks.extend(result.err());
-    note(root());
     note(kernel(&fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default()));
     note(program(&fixed.shim, "the shim", "--shim FILE"));
     for (name, path) in &fixed.runtimes {
@@ -121,6 +122,9 @@ fn program(path: &Path, what: &str, flag: &str) -> Result<(), Lack> {
 
 fn directory(path: &Path, key: &str, mode: u32) -> Result<(), Lack> {
     fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(|error| {
+        if error.kind() == std::io::ErrorKind::AlreadyExists {
+            return Lack::new(format!("{key}: {} is not a directory", path.display()), "name a directory");
+        }
         Lack::new(format!("{key}: {} cannot be made: {error}", path.display()), "make it, or name another directory")
     })
 }
@@ -154,10 +158,13 @@ type Cgroups = (Cgroup, PathBuf, Vec<&'static str>);
 
 fn cgroups(fixed: &Fixed) -> Result<Cgroups, Vec<Lack>> {
     let mount = cgroup::v2_mount().map_err(|error| {
-        vec![Lack::new(
-            error.to_string(),
-            "boot with systemd.unified_cgroup_hierarchy=1, or mount it: mount -t cgroup2 cgroup2 /sys/fs/cgroup",
-        )]
+        // What the error of the library advises is told in full here.
+        let what = match error {
+            cgroup::CgroupError::NoV2Mount => "no cgroup v2 file system is mounted".to_owned(),
+            other => chain(&other),
+        };
+        let mount_it = "mount it: mount -t cgroup2 cgroup2 /sys/fs/cgroup";
+        vec![Lack::new(what, format!("boot with systemd.unified_cgroup_hierarchy=1, or {mount_it}"))]
     })?;
     let root = Cgroup::at(fixed.cgroup_root.clone().unwrap_or_else(|| default_root(&mount)));
     let absent = |error: &dyn fmt::Display| {
@@ -169,30 +176,42 @@ fn cgroups(fixed: &Fixed) -> Result<Cgroups, Vec<Lack>> {
     if !root.path().starts_with(&mount) {
         return Err(absent(&"it is not in the cgroup v2 file system"));
     }
+    let was_there = root.path().exists();
     root.create().map_err(|error| absent(&chain(&error)))?;
-    let mut have = Vec::new();
-    let mut lacks = Vec::new();
-    for controller in CONTROLLERS {
-        let enabled = root.require_controllers(&[controller]).and_then(|()| root.enable_controllers(&[controller]));
-        match enabled {
-            Ok(()) => have.push(controller),
-            Err(error) if fixed.allow_missing_controllers => {
-                tracing::warn!(controller, error = chain(&error), "limits that need this controller are not applied");
+    match controllers(&root, fixed.allow_missing_controllers) {
+        Ok(have) => Ok((root, mount, have)),
+        Err(lack) => {
+            if !was_there {
+                // An empty cgroup harms nobody.
+                drop(fs::remove_dir(root.path()));
             }
-            Err(error) => lacks.push(Lack::new(
-                chain(&error),
-                "boot with cgroup_no_v1=all (or systemd.unified_cgroup_hierarchy=1), \
-                 or start with --allow-missing-controllers to do without its limits",
-            )),
+            Err(vec![lack])
         }
     }
-    if lacks.is_empty() { Ok((root, mount, have)) } else { Err(lacks) }
+}
+
+/// Makes the controllers available below `root`; those that are.
+fn controllers(root: &Cgroup, may_be_missing: bool) -> Result<Vec<&'static str>, Lack> {
+    let enable = |c: &'static str| root.require_controllers(&[c]).and_then(|()| root.enable_controllers(&[c]));
+    let tried: Vec<_> = CONTROLLERS.into_iter().map(|c| (c, enable(c))).collect();
+    let have = tried.iter().filter(|(_, result)| result.is_ok()).map(|(c, _)| *c).collect();
+    let missing: Vec<&str> = tried.iter().filter(|(_, result)| result.is_err()).map(|(c, _)| *c).collect();
+    let Some(first) = tried.iter().find_map(|(_, result)| result.as_ref().err()) else { return Ok(have) };
+    if may_be_missing {
+        tracing::warn!(missing = missing.join(", "), error = chain(first), "limits that need these controllers are not applied");
+        return Ok(have);
+    }
+    Err(Lack::new(
+        format!("cgroup v2 controllers that are missing: {} ({})", missing.join(", "), chain(first)),
+        "boot with systemd.unified_cgroup_hierarchy=1 (or cgroup_no_v1=all), \
+         or start with --allow-missing-controllers and do without the limits that need them",
+    ))
 }
 
 /// The name systemd is asked to give the agent's own leaf (`DelegateSubgroup=`), so that its unit's cgroup can have children.
 const OWN_LEAF: &str = "_agent";
 
-/// Beside the agent's own leaf in its unit's delegated subtree, else `podwright.slice` at the top. A unit without
+/// Beside the agent's own leaf in its unit's delegated subtree (systemd 254 and newer), else `podwright.slice` at the top. A unit without
 /// `DelegateSubgroup=` (systemd before 254) cannot be used: once it has controllers for its children, systemd could not
 /// put a restarted agent back into it.
 fn default_root(mount: &Path) -> PathBuf {

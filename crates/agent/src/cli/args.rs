@@ -201,7 +201,7 @@ pub struct Delete {
     #[command(flatten)]
     pub pods: PodNames,
     /// Seconds between the stop signal and SIGKILL [default: the pod's own]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = seconds)]
     pub grace_period: Option<u64>,
     /// The shortest grace period, 1 second
     #[arg(long, conflicts_with = "grace_period")]
@@ -235,7 +235,7 @@ pub struct Plan {
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = stop_takes)]
     pub stop_takes: StopTakes,
     /// The node's sidecarStartGate
-    #[arg(long, value_name = "GATE", default_value = "ready")]
+    #[arg(long, value_name = "GATE", default_value = "Ready")]
     pub sidecar_start_gate: Gate,
 }
 
@@ -252,8 +252,10 @@ pub enum StopTakes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Gate {
     /// Once it is ready
+    #[value(name = "Ready")]
     Ready,
     /// Once it has started
+    #[value(name = "Started")]
     Started,
 }
 
@@ -269,6 +271,10 @@ fn duration(text: &str) -> Result<Duration, String> {
     seconds
         .and_then(|s| Duration::try_from_secs_f64(s).ok())
         .ok_or_else(|| "accepted: a number of seconds, or with a unit, such as 500ms, 1.5s, 2m".to_owned())
+}
+
+fn seconds(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "accepted: a whole number of seconds, 0 or more".to_owned())
 }
 
 fn stop_takes(text: &str) -> Result<StopTakes, String> {

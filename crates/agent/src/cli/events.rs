@@ -18,7 +18,9 @@ pub fn headings(namespace: bool) -> Vec<&'static str> {
 /// An event's row at `now`.
 pub fn row(event: &Value, namespace: bool, now: Timestamp) -> Vec<Cell> {
     let involved = &event["involvedObject"];
-    let object = format!("{}/{}", text(&involved["kind"]).to_lowercase(), text(&involved["name"]));
+    let (kind_of, name) = (text(&involved["kind"]).to_lowercase(), text(&involved["name"]));
+    // A file's name is its path, which its message repeats where it matters.
+    let object = format!("{kind_of}/{}", name.rsplit('/').next().unwrap_or_default());
     let mut row: Vec<Cell> = Vec::new();
     if namespace {
         row.push(text(&event["metadata"]["namespace"]).into());

@@ -104,6 +104,9 @@ pub fn summary(pod: &Value, now: Timestamp) -> Summary {
     let is_sidecar = |name: &Value| inits.iter().any(|c| c["name"] == *name && c["restartPolicy"] == "Always");
     let total = items(&pod["spec"]["containers"]).count() + inits.iter().filter(|c| is_sidecar(&c["name"])).count();
 
+    let terminal = matches!(status["phase"].as_str(), Some("Succeeded" | "Failed"));
+    // kubectl shows why a container waits even where the pod is over and it waits for nothing.
+    let over = |container: &Value| terminal && container.pointer("/state/waiting").is_some();
     let mut initializing = false;
     for (i, container) in items(&status["initContainerStatuses"]).enumerate() {
         restarts.add(container);
@@ -118,6 +121,9 @@ pub fn summary(pod: &Value, now: Timestamp) -> Summary {
             ready += usize::from(container["ready"] == true);
             continue;
         }
+        if over(container) {
+            break;
+        }
         reason = format!("Init:{}", init_reason(container).unwrap_or_else(|| format!("{i}/{}", inits.len())));
         initializing = true;
         break;
@@ -129,6 +135,9 @@ pub fn summary(pod: &Value, now: Timestamp) -> Summary {
         let mains: Vec<&Value> = items(&status["containerStatuses"]).collect();
         for container in mains.iter().rev() {
             restarts.add(container);
+            if over(container) {
+                continue;
+            }
             if let Some(found) = main_reason(container) {
                 reason = found;
             } else if container["ready"] == true && container.pointer("/state/running").is_some() {
@@ -140,7 +149,6 @@ pub fn summary(pod: &Value, now: Timestamp) -> Summary {
             reason = if has_condition(status, "Ready") { "Running" } else { "NotReady" }.to_owned();
         }
     }
-    let terminal = matches!(status["phase"].as_str(), Some("Succeeded" | "Failed"));
     if pod["metadata"]["deletionTimestamp"].is_string() && !terminal {
         "Terminating".clone_into(&mut reason);
     }

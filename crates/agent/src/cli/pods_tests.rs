@@ -124,3 +124,13 @@ fn the_table() {
         default     a-longer-name   0/2     Error     0              60s   20s ago   10.0.0.2   edge-1   i,s,a        busybox,proxy,busybox   u1
         ");
 }
+
+#[test]
+fn a_pod_that_is_over_waits_for_nothing() {
+    let init = container("i", ended(0, "Completed"), 0);
+    let sidecar = container("s", ended(0, "Completed"), 0);
+    let stopped = pod("Failed", &[init.clone(), sidecar], &[container("app", waiting("PodInitializing"), 0)]);
+    assert_eq!(line(&stopped), "0/2 Failed 0");
+    let earlier = pod("Failed", &[init, container("s", waiting("PodInitializing"), 0)], &[]);
+    assert_eq!(line(&earlier), "0/1 Failed 0");
+}

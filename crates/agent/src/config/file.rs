@@ -1,5 +1,6 @@
 //! The configuration file: YAML mappings of scalars, at most two levels deep, read with line numbers.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,7 @@ use super::settings::{KEYS, Settings};
 /// One thing that is wrong with the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    file: PathBuf,
+    file: Option<PathBuf>,
     line: Option<usize>,
     message: String,
 }
@@ -18,20 +19,42 @@ pub struct Problem {
 impl Problem {
     /// About the file as a whole.
     pub(super) fn of_file(file: &Path, message: String) -> Problem {
-        Problem { file: file.to_owned(), line: None, message }
+        Problem { file: Some(file.to_owned()), line: None, message }
     }
 
-    /// About a setting, whether it came from the file or from a flag.
-    pub(super) fn of_setting(file: &Path, message: String) -> Problem {
-        Problem { file: file.to_owned(), line: None, message: format!("{message} (in the file or as a flag)") }
+    /// About a key of the file whose value cannot be used.
+    fn of_key(file: &Path, line: Option<usize>, key: &str, message: &str) -> Problem {
+        Problem { file: Some(file.to_owned()), line, message: format!("{key}: {message}") }
     }
+
+    /// About a flag whose value cannot be used.
+    fn of_flag(key: &str, message: &str) -> Problem {
+        Problem { file: None, line: None, message: format!("{}: {message}", flag(key)) }
+    }
+}
+
+/// The flag of a key: `crashLoopBackOff.max` is `--crash-loop-back-off-max`, `runtimes.crun` is `--runtime`.
+fn flag(key: &str) -> String {
+    if key.starts_with("runtimes.") {
+        return "--runtime".to_owned();
+    }
+    let mut out = String::from("--");
+    for c in key.chars() {
+        match c {
+            '.' => out.push('-'),
+            c if c.is_ascii_uppercase() => out.extend(['-', c.to_ascii_lowercase()]),
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.line {
-            Some(line) => write!(f, "{}:{line}: {}", self.file.display(), self.message),
-            None => write!(f, "{}: {}", self.file.display(), self.message),
+        match (&self.file, self.line) {
+            (Some(file), Some(line)) => write!(f, "{}:{line}: {}", file.display(), self.message),
+            (Some(file), None) => write!(f, "{}: {}", file.display(), self.message),
+            (None, _) => f.write_str(&self.message),
         }
     }
 }
@@ -44,8 +67,35 @@ struct Scalar {
     value: String,
 }
 
+/// What a configuration file says.
+#[derive(Debug)]
+pub(super) struct Parsed {
+    /// Its values.
+    pub settings: Settings,
+    /// What is wrong with single lines.
+    pub problems: Vec<Problem>,
+    /// Line by key, of every key that has a value.
+    lines: BTreeMap<String, usize>,
+}
+
+impl Parsed {
+    /// What of `all`, the settings with the flags laid over this file's, cannot be used: told of the file where the file
+    /// alone has the same problem, else of the flag.
+    pub(super) fn check(&self, file: &Path, all: &Settings) -> Vec<Problem> {
+        let own = self.settings.check();
+        let told = |(key, message): (String, String)| {
+            let line = self.lines.get(&key).copied();
+            match line.is_some() && own.contains(&(key.clone(), message.clone())) {
+                true => Problem::of_key(file, line, &key, &message),
+                false => Problem::of_flag(&key, &message),
+            }
+        };
+        all.check().into_iter().map(told).collect()
+    }
+}
+
 /// Reads the text of a configuration file. An empty one says nothing.
-pub(super) fn parse(file: &Path, text: &str) -> (Settings, Vec<Problem>) {
+pub(super) fn parse(file: &Path, text: &str) -> Parsed {
     let mut settings = Settings::default();
     let mut reader = Reader::default();
     reader.read(text);
@@ -55,11 +105,16 @@ pub(super) fn parse(file: &Path, text: &str) -> (Settings, Vec<Problem>) {
         }
     }
     reader.problems.sort();
-    let problem = |(line, message)| Problem { file: file.to_owned(), line: Some(line), message };
-    (settings, reader.problems.into_iter().map(problem).collect())
+    let problem = |(line, message)| Problem { file: Some(file.to_owned()), line: Some(line), message };
+    let lines = reader.scalars.into_iter().map(|s| (s.path, s.line)).collect();
+    Parsed { settings, problems: reader.problems.into_iter().map(problem).collect(), lines }
 }
 
 fn apply(settings: &mut Settings, scalar: &Scalar) -> Result<(), String> {
+    let known = |path: &str| path.starts_with("runtimes.") || KEYS.iter().any(|(key, _)| *key == path);
+    if known(&scalar.path) && matches!(scalar.value.as_str(), "" | "~" | "null") {
+        return Err("no value found; give one, or leave the key out".to_owned());
+    }
     if let Some(name) = scalar.path.strip_prefix("runtimes.") {
         settings.runtimes.push((name.to_owned(), scalar.value.clone().into()));
         return Ok(());
@@ -99,6 +154,17 @@ fn unknown(path: &str) -> String {
         return format!("a mapping found below {parent:?}, a scalar accepted");
     }
     format!("unknown key; accepted here: {}", siblings.join(", "))
+}
+
+/// What to say of a list: no key takes one.
+fn misplaced_list(path: &str) -> String {
+    if path.is_empty() {
+        return "a list found, a mapping of settings accepted".to_owned();
+    }
+    if KEYS.iter().any(|(key, _)| *key == path) {
+        return format!("{path}: a list found, a scalar accepted");
+    }
+    format!("{path}: {}", unknown(path).replace("a scalar or empty value", "a list").replace("a scalar found", "a list found"))
 }
 
 #[derive(Default)]
@@ -150,7 +216,7 @@ impl Reader {
             }
             Event::SequenceStart(..) => {
                 let path = self.path();
-                self.problems.push((line, format!("{path}: a list found, a scalar accepted")));
+                self.problems.push((line, misplaced_list(&path)));
                 self.skipping = 1;
             }
             Event::Alias(_) => {

@@ -108,9 +108,10 @@ pub fn load(flags: &Settings, explicit_file: Option<&Path>) -> Result<Config, Ve
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && explicit_file.is_none() => String::new(),
         Err(error) => return Err(vec![Problem::of_file(path, format!("cannot be read: {error}"))]),
     };
-    let (settings, mut problems) = file::parse(path, &text);
-    let settings = settings.overlaid_by(flags);
-    problems.extend(settings.check().into_iter().map(|message| Problem::of_setting(path, message)));
+    let file = file::parse(path, &text);
+    let settings = file.settings.clone().overlaid_by(flags);
+    let unusable = file.check(path, &settings);
+    let problems: Vec<Problem> = file.problems.into_iter().chain(unusable).collect();
     if problems.is_empty() { Ok(settings.resolve()) } else { Err(problems) }
 }
 
@@ -186,6 +187,48 @@ mod tests {
         assert!(found[1].starts_with("config.yaml:3: fileCheckFrequency: \"soon\" is not a duration"), "{found:#?}");
         assert!(found[2].starts_with("config.yaml:5: crashLoopBackOff.inital: unknown key"), "{found:#?}");
         assert!(found[3].starts_with("config.yaml:6: runDir:"), "{found:#?}");
+    }
+
+    #[test]
+    fn values_that_cannot_be_used_are_told_of_where_they_came_from() {
+        let found = problems("stateDir: relative\nshim: rel\nnodeName: a b\nruntimes: {crun: crun}\n");
+        let accepted = "found, an absolute path accepted";
+        assert_eq!(
+            found,
+            [
+                format!("config.yaml:1: stateDir: \"relative\" {accepted}"),
+                format!("config.yaml:2: shim: \"rel\" {accepted}"),
+                format!("config.yaml:4: runtimes.crun: \"crun\" {accepted}"),
+                "config.yaml:3: nodeName: \"a b\" found; accepted: at most 253 lower case letters, digits, '-' and '.'"
+                    .to_owned(),
+            ]
+        );
+        let (_dir, path) = write("retention: {pods: 3}\n");
+        let flags = Settings {
+            log_dir: Some("rel".into()),
+            back_off_max: Some(Duration::from_secs(1)),
+            ..Settings::default()
+        };
+        let found: Vec<String> = load(&flags, Some(&path)).unwrap_err().iter().map(ToString::to_string).collect();
+        assert_eq!(found[0], format!("--log-dir: \"rel\" {accepted}"));
+        assert!(found[1].starts_with("--crash-loop-back-off-max: 1s is less than"), "{found:?}");
+    }
+
+    #[test]
+    fn values_of_the_wrong_shape() {
+        for (text, said) in [
+            ("stateDir:\n", "config.yaml:1: stateDir: no value found"),
+            ("logLevel: ~\n", "config.yaml:1: logLevel: no value found"),
+            ("runtimes: [a]\n", "config.yaml:1: runtimes: a list found, a mapping of NAME: PATH accepted"),
+            ("retention: [a]\n", "config.yaml:1: retention: a list found, a mapping accepted with: age, pods"),
+            ("logDir: [a]\n", "config.yaml:1: logDir: a list found, a scalar accepted"),
+            ("logdir: [a]\n", "config.yaml:1: logdir: unknown key; accepted here: allowMissing"),
+            ("- a\n", "config.yaml:1: a list found, a mapping of settings accepted"),
+            ("retention: 5\n", "config.yaml:1: retention: a scalar found, a mapping accepted with: age, pods"),
+        ] {
+            let found = problems(text);
+            assert!(found.len() == 1 && found[0].starts_with(said), "{text:?}: {found:#?}");
+        }
     }
 
     #[test]

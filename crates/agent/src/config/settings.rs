@@ -173,41 +173,26 @@ impl Settings {
         }
     }
 
-    /// What does not fit together, each with its key.
-    pub(super) fn check(&self) -> Vec<String> {
+    /// What cannot be used: the key, and why.
+    pub(super) fn check(&self) -> Vec<(String, String)> {
         let config = self.clone().resolve();
+        let mut problems = self.relative_paths();
+        let mut problem = |key: &str, message: String| problems.push((key.to_owned(), message));
         let (fixed, live) = (&config.fixed, &config.live);
-        let mut problems = Vec::new();
-        let directories = [
-            ("manifestDir", &fixed.manifest_dir),
-            ("stateDir", &fixed.state_dir),
-            ("runDir", &fixed.run_dir),
-            ("logDir", &fixed.log_dir),
-            ("bundleDir", &fixed.bundle_dir),
-        ];
-        for (key, path) in directories.into_iter().chain(fixed.cgroup_root.as_ref().map(|p| ("cgroupRoot", p))) {
-            if !path.is_absolute() {
-                problems.push(format!("{key}: {:?} found, an absolute path accepted", path.display().to_string()));
-            }
+        if !is_node_name(&fixed.node_name) {
+            let accepted = "at most 253 lower case letters, digits, '-' and '.'";
+            problem("nodeName", format!("{:?} found; accepted: {accepted}", fixed.node_name));
         }
         if fixed.state_dir == fixed.run_dir {
-            problems.push(
-                "runDir: the same as stateDir; they have to differ, since runDir is emptied by a reboot".to_owned(),
-            );
+            problem("runDir", "the same as stateDir; they have to differ, since a reboot empties runDir".to_owned());
         }
         if !fixed.runtimes.contains_key(&fixed.default_runtime) {
             let known: Vec<&str> = fixed.runtimes.keys().map(String::as_str).collect();
-            problems.push(format!(
-                "defaultRuntime: {:?} is none of runtimes ({})",
-                fixed.default_runtime,
-                known.join(", ")
-            ));
+            problem("defaultRuntime", format!("{:?} is none of runtimes ({})", fixed.default_runtime, known.join(", ")));
         }
         if live.back_off_max < live.back_off_initial {
-            problems.push(format!(
-                "crashLoopBackOff.max: {:?} is less than crashLoopBackOff.initial, {:?}",
-                live.back_off_max, live.back_off_initial
-            ));
+            let (max, initial) = (live.back_off_max, live.back_off_initial);
+            problem("crashLoopBackOff.max", format!("{max:?} is less than crashLoopBackOff.initial, {initial:?}"));
         }
         for (key, zero) in [
             ("fileCheckFrequency", live.file_check_frequency.is_zero()),
@@ -215,16 +200,35 @@ impl Settings {
             ("containerLogMaxFiles", live.container_log_max_files == 0),
         ] {
             if zero {
-                problems.push(format!("{key}: 0 found, more than 0 accepted"));
+                problem(key, "0 found, more than 0 accepted".to_owned());
             }
         }
         if let Err(error) = live.log_level.parse::<tracing_subscriber::EnvFilter>() {
-            problems.push(format!(
-                "logLevel: {:?} is neither a level (error, warn, info, debug, trace) nor a filter: {error}",
-                live.log_level
-            ));
+            let level = &live.log_level;
+            let accepted = "a level (error, warn, info, debug, trace)";
+            problem("logLevel", format!("{level:?} is neither {accepted} nor a filter: {error}"));
         }
         problems
+    }
+
+    /// Paths that are given and not absolute. Programs are started in `/`, so theirs have to be absolute as well.
+    fn relative_paths(&self) -> Vec<(String, String)> {
+        let given = [
+            ("manifestDir", &self.manifest_dir),
+            ("stateDir", &self.state_dir),
+            ("runDir", &self.run_dir),
+            ("logDir", &self.log_dir),
+            ("bundleDir", &self.bundle_dir),
+            ("cgroupRoot", &self.cgroup_root),
+            ("bootIdFile", &self.boot_id_file),
+            ("shim", &self.shim),
+        ];
+        let given = given.into_iter().filter_map(|(key, path)| Some((key.to_owned(), path.as_ref()?)));
+        given
+            .chain(self.runtimes.iter().map(|(name, path)| (format!("runtimes.{name}"), path)))
+            .filter(|(_, path)| !path.is_absolute())
+            .map(|(key, path)| (key, format!("{:?} found, an absolute path accepted", path.display().to_string())))
+            .collect()
     }
 
     /// With the defaults filled in.
@@ -263,6 +267,12 @@ impl Settings {
     }
 }
 
+/// An RFC 1123 subdomain, roughly: what can stand in a pod's `spec.nodeName`.
+fn is_node_name(name: &str) -> bool {
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    (1..=253).contains(&name.len()) && name.chars().all(legal)
+}
+
 /// The file of that name in the directory of this program.
 fn beside_us(name: &str) -> PathBuf {
     let us = std::env::current_exe().unwrap_or_default();
@@ -272,5 +282,7 @@ fn beside_us(name: &str) -> PathBuf {
 fn host_name() -> String {
     let text = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = text.trim();
-    if name.is_empty() { "localhost".to_owned() } else { name.to_lowercase() }
+    // The kernel takes names that no DNS would.
+    let legal = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c.to_ascii_lowercase() } else { '-' };
+    if name.is_empty() { "localhost".to_owned() } else { name.chars().map(legal).collect() }
 }
