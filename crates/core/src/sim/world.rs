@@ -181,6 +181,11 @@ impl World {
         self.after(delay, pod, Due::Delete { grace });
     }
 
+    /// The virtual time.
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
     /// A pod is restarted by its user after a while.
     pub fn restart_after(&mut self, delay: Duration, pod: usize) {
         self.after(delay, pod, Due::Restart);
