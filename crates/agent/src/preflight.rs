@@ -198,7 +198,11 @@ fn controllers(root: &Cgroup, may_be_missing: bool) -> Result<Vec<&'static str>,
     let missing: Vec<&str> = tried.iter().filter(|(_, result)| result.is_err()).map(|(c, _)| *c).collect();
     let Some(first) = tried.iter().find_map(|(_, result)| result.as_ref().err()) else { return Ok(have) };
     if may_be_missing {
-        tracing::warn!(missing = missing.join(", "), error = chain(first), "limits that need these controllers are not applied");
+        tracing::warn!(
+            missing = missing.join(", "),
+            error = chain(first),
+            "limits that need these controllers are not applied"
+        );
         return Ok(have);
     }
     Err(Lack::new(

@@ -296,7 +296,10 @@ async fn validate_names_every_problem() {
     );
     let twin = write("twin.yml", GOOD);
     let (status, stdout, _) = run(&server, &["validate", &good, &twin]).await;
-    assert!(status == 1 && stdout.contains(&format!("{twin}: pod default/web is in {good} too")), "{stdout}");
+    // The words of the agent.
+    let conflict =
+        format!("{twin}: pod default/web is described by {good} already; remove it from one of the two files");
+    assert_eq!((status, stdout), (1, format!("{good}: ok (pod default/web)\n{conflict}\n")));
     let other = write("good.bak", GOOD);
     assert_eq!(run(&server, &["validate", &other]).await.0, 1);
     assert_eq!(run(&server, &["validate", "/nonexistent.yaml"]).await.0, 1);
@@ -321,6 +324,7 @@ async fn plan_shows_the_order_of_start_and_stop() {
     assert!(at("container app starts") < at("container app ends with 0"));
     assert!(at("container app ends with 0") < at("sidecar proxy gets its stop signal"));
     assert!(plan.contains("a main that may end runs 3 s"), "{plan}");
+    assert!(plan.contains("\n  proxy  sidecar; what follows waits until it runs\n"), "{plan}");
     let (status, _, stderr) = run(&server, &["plan", "/nonexistent.yaml"]).await;
     assert!(status == 1 && stderr.contains("/nonexistent.yaml: cannot be read"), "{stderr}");
     let ignored = ok(&server, &["plan", path, "--stop-takes", "never"]).await;

@@ -36,8 +36,8 @@ pub struct Line {
     pub text: String,
 }
 
-/// A pod that runs on is removed after it has run for this long.
-const RUNS_FOR: Duration = Duration::from_secs(10);
+/// A pod that runs on is removed when nothing has happened to it for this long.
+pub const RUNS_FOR: Duration = Duration::from_secs(10);
 
 /// The timeline of a pod's start and stop. Probes succeed at their first attempt.
 ///
@@ -51,7 +51,8 @@ pub fn rehearse(spec: &PodSpec, policy: &NodePolicy, assumed: &Assumptions) -> R
     let far = start + Duration::from_secs(365 * 86_400);
     world.run(RUNS_FOR + spec.active_deadline.unwrap_or_default(), far)?;
     if !world.is_finished(pod) {
-        world.delete_after(RUNS_FOR, pod, None);
+        let last = world.log.last().map_or(start, |entry| entry.at);
+        world.delete_after((last + RUNS_FOR).since(world.now()), pod, None);
         world.run(spec.grace + RUNS_FOR * 3, far)?;
     }
     Ok(world.log.iter().filter_map(|e| line(spec, start, e)).collect())
@@ -88,7 +89,7 @@ fn line(spec: &PodSpec, start: Time, entry: &Entry) -> Option<Line> {
         What::Ended { container, code, .. } => format!("{} ends with {code}", named(*container)),
         What::StartFailed { container } => format!("{} cannot be started", named(*container)),
         What::Phase(phase) => format!("pod is {phase}"),
-        What::Deleted => "pod is deleted".to_owned(),
+        What::Deleted => "pod is removed".to_owned(),
         What::Restarted => "pod is restarted".to_owned(),
         What::ShimLost => "sandbox is lost".to_owned(),
         What::AgentCrashed | What::AgentStarted | What::Finished => return None,

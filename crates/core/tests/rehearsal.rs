@@ -45,19 +45,19 @@ fn sidecars_start_in_order_and_stop_last_in_reverse() {
      6.0 container b starts
      6.0 container b is ready
      6.0 pod is Running
-    26.0 pod is deleted
-    26.0 container a gets its stop signal
-    26.0 container b gets its stop signal
-    27.0 container a ends with 0
-    27.0 container b ends with 0
-    27.0 sidecar s3 gets its stop signal
-    28.0 sidecar s3 ends with 0
-    28.0 sidecar s2 gets its stop signal
-    29.0 sidecar s2 ends with 0
-    29.0 sidecar s1 gets its stop signal
-    30.0 sidecar s1 ends with 0
-    30.0 pod is Succeeded
-    30.0 sandbox is gone
+    16.0 pod is removed
+    16.0 container a gets its stop signal
+    16.0 container b gets its stop signal
+    17.0 container a ends with 0
+    17.0 container b ends with 0
+    17.0 sidecar s3 gets its stop signal
+    18.0 sidecar s3 ends with 0
+    18.0 sidecar s2 gets its stop signal
+    19.0 sidecar s2 ends with 0
+    19.0 sidecar s1 gets its stop signal
+    20.0 sidecar s1 ends with 0
+    20.0 pod is Succeeded
+    20.0 sandbox is gone
     ");
 }
 
@@ -81,24 +81,24 @@ fn a_main_that_ignores_its_signal_leaves_each_sidecar_two_seconds() {
      6.0 container b starts
      6.0 container b is ready
      6.0 pod is Running
-    26.0 pod is deleted
-    26.0 container a gets its stop signal
-    26.0 container b gets its stop signal
-    30.0 sidecar s1 gets its stop signal
-    30.0 sidecar s2 gets its stop signal
-    30.0 sidecar s3 gets its stop signal
-    30.0 container a gets SIGKILL
-    30.0 container b gets SIGKILL
-    30.0 container a ends with 137
-    30.0 container b ends with 137
-    32.0 sidecar s1 gets SIGKILL
-    32.0 sidecar s2 gets SIGKILL
-    32.0 sidecar s3 gets SIGKILL
-    32.0 sidecar s1 ends with 137
-    32.0 sidecar s2 ends with 137
-    32.0 sidecar s3 ends with 137
-    32.0 pod is Failed
-    32.0 sandbox is gone
+    16.0 pod is removed
+    16.0 container a gets its stop signal
+    16.0 container b gets its stop signal
+    20.0 sidecar s1 gets its stop signal
+    20.0 sidecar s2 gets its stop signal
+    20.0 sidecar s3 gets its stop signal
+    20.0 container a gets SIGKILL
+    20.0 container b gets SIGKILL
+    20.0 container a ends with 137
+    20.0 container b ends with 137
+    22.0 sidecar s1 gets SIGKILL
+    22.0 sidecar s2 gets SIGKILL
+    22.0 sidecar s3 gets SIGKILL
+    22.0 sidecar s1 ends with 137
+    22.0 sidecar s2 ends with 137
+    22.0 sidecar s3 ends with 137
+    22.0 pod is Failed
+    22.0 sandbox is gone
     ");
 }
 
@@ -163,7 +163,7 @@ fn grace_zero_still_leaves_two_seconds() {
      0.0 container app starts
      0.0 container app is ready
      0.0 pod is Running
-    10.0 pod is deleted
+    10.0 pod is removed
     10.0 container app gets its stop signal
     12.0 container app gets SIGKILL
     12.0 container app ends with 137

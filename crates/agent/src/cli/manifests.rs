@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use podwright_core::manifest::{self, Document, Format, LONGEST};
-use podwright_core::pod::spec::StartGate;
+use podwright_core::pod::spec::{Container, PodSpec, Role, StartGate};
 use podwright_core::pod::{NodePolicy, backoff};
-use podwright_core::rehearse::{Assumptions, Line, rehearse};
+use podwright_core::rehearse::{Assumptions, Line, RUNS_FOR, rehearse};
 
 use super::args::{Gate, Plan, StopTakes, Validate};
 use super::table::Tone;
 use super::{CliError, Context, Done};
+use crate::source::decide::conflict;
 
 pub(super) fn validate(args: &Validate, context: &mut Context) -> Done {
     let (mut files, mut sound) = (Vec::new(), true);
@@ -37,26 +38,36 @@ pub(super) fn validate(args: &Validate, context: &mut Context) -> Done {
                 continue;
             }
         };
-        let mut names = Vec::new();
+        let (mut names, mut twins) = (Vec::new(), Vec::new());
         for document in &documents {
             let name = full_name(document);
-            if let Some(other) = places.insert(name.clone(), shown.clone()) {
-                sound = false;
-                let message = format!("{shown}: pod {name} is in {other} too; accepted: each pod in one file only\n");
-                context.out.print(&message)?;
+            if let Some(other) = places.get(&name) {
+                twins.push(conflict(&shown, &name, other));
             }
             for note in &document.notes {
-                context.out.print(&format!("{} (accepted, without effect)\n", note.in_file(&shown)))?;
+                context.out.print(&format!("{}\n", note.in_file(&shown)))?;
             }
-            names.push(format!("pod {name}"));
+            names.push(name);
         }
-        context.out.print(&format!("{shown}: ok ({})\n", names.join(", ")))?;
+        if twins.is_empty() {
+            context.out.print(&format!("{shown}: ok (pod {})\n", names.join(", pod ")))?;
+            places.extend(names.into_iter().map(|name| (name, shown.clone())));
+        } else {
+            sound = false;
+            context.out.print(&format!("{}\n", Tone::Bad.paint(&twins.join("\n"), context.style)))?;
+        }
     }
     if sound { Ok(()) } else { Err(CliError::Reported) }
 }
 
 pub(super) fn plan(args: &Plan, context: &mut Context) -> Done {
-    let documents = read(&args.file).map_err(|problems| CliError::Failed(problems.join("\n")))?;
+    let documents = match read(&args.file) {
+        Ok(documents) => documents,
+        Err(problems) => {
+            problems.iter().for_each(|problem| eprintln!("{problem}"));
+            return Err(CliError::Reported);
+        }
+    };
     let policy = NodePolicy {
         start_gate: match args.sidecar_start_gate {
             Gate::Ready => StartGate::Ready,
@@ -75,8 +86,9 @@ pub(super) fn plan(args: &Plan, context: &mut Context) -> Done {
             CliError::Failed(format!("a rule of podwright itself does not hold, please report it: {e}"))
         })?;
         let gap = if i > 0 { "\n" } else { "" };
-        let title = format!("{gap}pod {} ({})\n", full_name(document), assumptions(&assumed));
-        context.out.print(&format!("{title}{}", print_timeline(&timeline)))?;
+        let title = format!("{gap}pod {}\n{}\n", full_name(document), assumptions(&assumed));
+        let roles = roles(&document.pod, policy.start_gate);
+        context.out.print(&format!("{title}\n{roles}\n{}", print_timeline(&timeline)))?;
     }
     Ok(())
 }
@@ -87,12 +99,40 @@ fn print_timeline(timeline: &[Line]) -> String {
 
 fn assumptions(assumed: &Assumptions) -> String {
     let time = |d: Duration| format!("{} s", d.as_secs_f64());
-    let stop = assumed.stop_takes.map_or("ignores its stop signal".to_owned(), |d| format!("stops within {}", time(d)));
+    let stop = match assumed.stop_takes {
+        Some(after) => format!("a container leaves {} after its stop signal", time(after)),
+        None => "a container ignores its stop signal".to_owned(),
+    };
     format!(
-        "assumed: a plain init runs {}, a main that may end runs {}, each container {stop}, probes succeed",
+        "assumed: a plain init runs {}, a main that may end runs {}, probes succeed at once,\n         \
+         {stop}, a pod that runs on is removed after {}",
         time(assumed.init_takes),
-        time(assumed.main_takes)
+        time(assumed.main_takes),
+        time(RUNS_FOR)
     )
+}
+
+/// Every container in the order of its start, with what it is and what it holds back.
+fn roles(pod: &PodSpec, node: StartGate) -> String {
+    let gate = pod.start_gate.unwrap_or(node);
+    let width = pod.containers.iter().map(|c| c.name.len()).max().unwrap_or(0);
+    let line = |c: &Container| format!("  {:<width$}  {}\n", c.name, role(c, gate));
+    pod.containers.iter().map(line).collect()
+}
+
+fn role(container: &Container, gate: StartGate) -> &'static str {
+    let startup = container.startup_probe.is_some();
+    let readiness = gate == StartGate::Ready && container.readiness_probe.is_some();
+    match (container.role, startup, readiness) {
+        (Role::Init, ..) => "init container; what follows waits until it has left with 0",
+        (Role::Main, ..) => "container",
+        (Role::Sidecar, false, false) => "sidecar; what follows waits until it runs",
+        (Role::Sidecar, true, false) => "sidecar; what follows waits until its startupProbe has succeeded",
+        (Role::Sidecar, false, true) => "sidecar; what follows waits until its readinessProbe has succeeded once",
+        (Role::Sidecar, true, true) => {
+            "sidecar; what follows waits until its startupProbe, then its readinessProbe have succeeded once"
+        }
+    }
 }
 
 fn full_name(document: &Document) -> String {

@@ -164,7 +164,10 @@ fn misplaced_list(path: &str) -> String {
     if KEYS.iter().any(|(key, _)| *key == path) {
         return format!("{path}: a list found, a scalar accepted");
     }
-    format!("{path}: {}", unknown(path).replace("a scalar or empty value", "a list").replace("a scalar found", "a list found"))
+    format!(
+        "{path}: {}",
+        unknown(path).replace("a scalar or empty value", "a list").replace("a scalar found", "a list found")
+    )
 }
 
 #[derive(Default)]

@@ -204,11 +204,8 @@ mod tests {
             ]
         );
         let (_dir, path) = write("retention: {pods: 3}\n");
-        let flags = Settings {
-            log_dir: Some("rel".into()),
-            back_off_max: Some(Duration::from_secs(1)),
-            ..Settings::default()
-        };
+        let flags =
+            Settings { log_dir: Some("rel".into()), back_off_max: Some(Duration::from_secs(1)), ..Settings::default() };
         let found: Vec<String> = load(&flags, Some(&path)).unwrap_err().iter().map(ToString::to_string).collect();
         assert_eq!(found[0], format!("--log-dir: \"rel\" {accepted}"));
         assert!(found[1].starts_with("--crash-loop-back-off-max: 1s is less than"), "{found:?}");

@@ -188,7 +188,10 @@ impl Settings {
         }
         if !fixed.runtimes.contains_key(&fixed.default_runtime) {
             let known: Vec<&str> = fixed.runtimes.keys().map(String::as_str).collect();
-            problem("defaultRuntime", format!("{:?} is none of runtimes ({})", fixed.default_runtime, known.join(", ")));
+            problem(
+                "defaultRuntime",
+                format!("{:?} is none of runtimes ({})", fixed.default_runtime, known.join(", ")),
+            );
         }
         if live.back_off_max < live.back_off_initial {
             let (max, initial) = (live.back_off_max, live.back_off_initial);

@@ -133,9 +133,7 @@ impl<'a> Files<'a> {
             let winner = self.winner(&identity, &wishes);
             let owner = wishes[winner].file;
             for loser in wishes.iter().enumerate().filter(|(i, _)| *i != winner).map(|(_, w)| w.file) {
-                let problem = format!(
-                    "{loser}: pod {identity} is described by {owner} already; remove it from one of the two files"
-                );
+                let problem = conflict(loser, &identity.to_string(), owner);
                 losses.push((loser, owner, problem));
             }
         }
@@ -177,6 +175,11 @@ impl<'a> Files<'a> {
         let pods = claims.iter().filter(|(_, c)| c.file == name && !c.suppressed).map(|(i, _)| i.to_string()).collect();
         FileReport { file: name.to_owned(), state, pods, problems }
     }
+}
+
+/// What is wrong with a `file` that describes a pod which `owner` describes already.
+pub fn conflict(file: &str, pod: &str, owner: &str) -> String {
+    format!("{file}: pod {pod} is described by {owner} already; remove it from one of the two files")
 }
 
 fn changes(before: &Claims, after: &Claims) -> Vec<Change> {
