@@ -221,7 +221,7 @@ impl Worker {
             Input::Policy => self.machine.set_policy(self.ctx.policy()),
             Input::Update(claim) => {
                 self.kept.claim = *claim;
-                self.machine.update(self.kept.document().pod.clone());
+                self.machine.update(self.kept.document().pod.clone(), self.ctx.clock.now());
                 self.saver.save(&self.kept, None);
             }
             Input::Delete { grace, suppress, recorded } => {
@@ -264,12 +264,13 @@ impl Worker {
         }
         match word {
             Word::Up { created_at, pid, instances, memo: _ } => {
-                if let Some(sandbox) = &mut self.sandbox {
-                    sandbox.pid = Some(pid);
-                }
+                let again = self.sandbox.as_mut().is_some_and(|s| s.pid.replace(pid).is_some());
                 self.apply(Event::SandboxReady { number, created_at });
                 for record in &instances {
                     self.instance(record);
+                }
+                if again {
+                    self.repeat_lost(&instances);
                 }
                 // Their answers may have been lost with the connection.
                 for (_, (container, attempt, kind)) in std::mem::take(&mut self.execs) {
@@ -292,6 +293,33 @@ impl Worker {
                     self.instance(record);
                 }
                 self.apply(Event::SandboxGone { number });
+            }
+        }
+    }
+
+    /// After a broken connection: what the shim was told in vain is told again, or counts as not done. Else the machine
+    /// would wait for answers that never come.
+    fn repeat_lost(&mut self, instances: &[Record]) {
+        self.remembered = Memo::default();
+        let observed = self.machine.observed().clone();
+        for (container, known) in observed.containers.iter().enumerate() {
+            let number = observed.sandbox.number();
+            let Some(newest) = known.instances.last().filter(|n| n.is_live() && n.sandbox == number) else { continue };
+            let attempt = newest.attempt;
+            if self.preparing.contains_key(&(container, attempt)) {
+                continue;
+            }
+            let Some(id) = self.id(container, attempt) else { continue };
+            let Some(record) = instances.iter().find(|r| r.id == id) else {
+                let (reason, message) = ("RunContainerError".to_owned(), "the shim never heard of it".to_owned());
+                self.apply(Event::StartFailed { container, attempt, reason, message });
+                continue;
+            };
+            if newest.signaled_at.is_some() && record.signaled.is_none() {
+                self.say(Request::Signal { id: id.clone(), signal: STOP_SIGNAL });
+            }
+            if newest.killed_at.is_some() && record.killed.is_none() {
+                self.say(Request::Kill { id });
             }
         }
     }
@@ -396,6 +424,7 @@ impl Worker {
             container,
             attempt,
             restart_delay,
+            known: self.machine.observed().containers[container].instances.iter().map(|i| i.attempt).collect(),
         });
     }
 

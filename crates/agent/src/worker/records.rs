@@ -1,6 +1,6 @@
 //! Records of instances: the shim's word, and what the state machine makes of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -98,6 +98,23 @@ pub(super) fn complete(
     failure.map_or(Ok(completed), Err)
 }
 
+/// Removes records and logs of instances of one container that are not known any more: a container that crashes for months
+/// leaves as much behind as one that crashes for minutes. What cannot be removed is left for the next time.
+pub(super) fn forget_old(records: &Path, logs: &Path, known: &BTreeSet<u32>) {
+    for directory in [records, logs] {
+        for name in entries(directory).unwrap_or_default() {
+            let attempt = name.split_once('.').and_then(|(attempt, _)| attempt.parse::<u32>().ok());
+            if attempt.is_none_or(|attempt| known.contains(&attempt)) {
+                continue;
+            }
+            let path = directory.join(name);
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::warn!(path = %path.display(), %error, "what an old instance left could not be removed");
+            }
+        }
+    }
+}
+
 /// A record in the state machine's terms, with the index of its container; `None` for one that the pod does not have.
 pub(super) fn instance(record: &Record, spec: &PodSpec, clock: &Clock) -> Option<(usize, Instance)> {
     let container = spec.containers.iter().position(|c| c.name == record.id.container)?;
@@ -139,6 +156,28 @@ mod tests {
     fn clock(dir: &Path) -> Clock {
         fs::write(dir.join("boot_id"), "b").unwrap();
         Clock::start(&dir.join("boot_id")).unwrap()
+    }
+
+    #[test]
+    fn what_old_instances_left_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (records, logs) = (dir.path().join("records"), dir.path().join("logs"));
+        for (directory, names) in
+            [(&records, &["0.json", "3.json", "4.json", "5.json"][..]), (&logs, &["3.log", "3.log.1", "5.log", "x"])]
+        {
+            fs::create_dir_all(directory).unwrap();
+            names.iter().for_each(|name| fs::write(directory.join(name), "").unwrap());
+        }
+        forget_old(&records, &logs, &BTreeSet::from([0, 4, 5]));
+        let left = |directory: &Path| {
+            let mut names = entries(directory).unwrap();
+            names.sort();
+            names
+        };
+        assert_eq!(left(&records), ["0.json", "4.json", "5.json"]);
+        assert_eq!(left(&logs), ["5.log", "x"]);
+        forget_old(&dir.path().join("none"), &logs, &BTreeSet::new());
+        assert_eq!(left(&logs), ["x"]);
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub(super) struct Recovered {
 /// What is on disk.
 struct OnDisk {
     records: Records,
+    /// The number of the newest sandbox that is known of; 0: there is none.
+    last: u32,
     /// The sandbox that may be up: its number and cgroup.
     sandbox: Option<(u32, Cgroup)>,
 }
@@ -59,9 +61,11 @@ pub(super) async fn recover<T: Send + 'static>(
     let document = Arc::clone(kept.document());
     let mut disk = look(ctx, kept, paths, beginning).await;
     let mut memo = Memo::default();
-    let (mut created_at, mut handle, mut newest) = (None, None, 0);
+    if beginning == Beginning::Run {
+        kept.first_sandbox = disk.last + 1;
+    }
+    let (mut created_at, mut handle) = (None, None);
     if let Some((number, cgroup)) = disk.sandbox.take() {
-        newest = number;
         // The first words are taken here, the later ones by the worker.
         let (words, mut receiver) = mpsc::unbounded_channel();
         let sandbox =
@@ -83,12 +87,7 @@ pub(super) async fn recover<T: Send + 'static>(
             Some((_, Word::Said(_) | Word::Failed(_))) | None => {}
         }
     }
-    let recorded = disk.records.values().map(|r| r.sandbox).max().unwrap_or(0);
-    let last = recorded.max(newest).max(kept.first_sandbox.saturating_sub(1));
-    if beginning == Beginning::Run {
-        kept.first_sandbox = last + 1;
-    }
-    let state = match (created_at, last) {
+    let state = match (created_at, disk.last) {
         (Some((number, created_at)), _) => SandboxState::Ready { number, created_at },
         (None, 0) => SandboxState::None,
         (None, number) => SandboxState::Gone { number },
@@ -123,6 +122,8 @@ fn observed(kept: &Kept, sandbox: SandboxState, records: &Records, spec: &PodSpe
         restart_below: kept.restart_below,
         restart_at: kept.restart_at,
         deletion: kept.deletion,
+        taken_up_at: ctx.clock.now(),
+        deadline_set_at: kept.accepted_at,
         evicted: kept.evicted.clone(),
         sandbox,
         sandbox_failure: None,
@@ -135,27 +136,36 @@ async fn look(ctx: &Arc<Context>, kept: &Kept, paths: &PodPaths, beginning: Begi
     let found = tokio::task::spawn_blocking(move || look_blocking(&ctx, &kept, &paths, beginning)).await;
     found.unwrap_or_else(|error| {
         tracing::error!(%error, "looking for what is left of a pod failed");
-        OnDisk { records: Records::new(), sandbox: None }
+        OnDisk { records: Records::new(), last: 0, sandbox: None }
     })
 }
 
 fn look_blocking(ctx: &Context, kept: &Kept, paths: &PodPaths, beginning: Beginning) -> OnDisk {
     let document: &Document = kept.document();
-    if beginning == Beginning::Run
-        // Known before its first process runs, so that an agent that dies in between finds it.
-        && let Err(error) = kept.write(&paths.file(), &ctx.clock, Durability::Rename)
-    {
-        tracing::error!(uid = document.pod.uid, error = format!("{error:#}"), "a pod could not be saved");
-    }
     let sandbox = read_sandbox(&paths.sandbox());
     let mut records = records::read(&paths.records(), &ctx.clock).unwrap_or_else(|error| {
         tracing::error!(uid = document.pod.uid, %error, "a pod's records cannot be read; it begins without them");
         Records::new()
     });
+    let newest = sandbox.as_ref().map_or(0, |(number, _)| *number);
+    let recorded = records.values().map(|r| r.sandbox).max().unwrap_or(0);
+    let last = recorded.max(newest).max(kept.first_sandbox.saturating_sub(1));
+    if beginning == Beginning::Run {
+        save_new_run(ctx, kept.clone(), paths, last);
+    }
     if sandbox.is_none() {
         settle(ctx, &document.pod, paths, &mut records);
     }
-    OnDisk { records, sandbox }
+    OnDisk { records, last, sandbox }
+}
+
+/// A pod is known before its first process runs, so that an agent that dies in between finds it; and it is known which
+/// records are not of this run, so that it does not take an earlier one's end for this one's.
+fn save_new_run(ctx: &Context, kept: Kept, paths: &PodPaths, last: u32) {
+    let kept = Kept { first_sandbox: last + 1, ..kept };
+    if let Err(error) = kept.write(&paths.file(), &ctx.clock, Durability::Rename) {
+        tracing::error!(uid = kept.document().pod.uid, error = format!("{error:#}"), "a pod could not be saved");
+    }
 }
 
 /// Without a sandbox nothing can run, and every record has to have an end (a reboot leaves it so).

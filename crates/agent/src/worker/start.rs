@@ -1,6 +1,6 @@
 //! Prepares the start of one instance: bundle -> OCI spec -> what the shim is asked. Blocking; run beside the worker.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
@@ -16,7 +16,7 @@ use podwright_image::{Bundle, LookupError};
 use podwright_shim::proto::{InstanceId, PodMount, StartRequest};
 use podwright_sys::cgroup::Cgroup;
 
-use super::{Context, volumes};
+use super::{Context, records, volumes};
 use crate::paths::PodPaths;
 use crate::preflight::chain;
 
@@ -39,6 +39,8 @@ pub(super) struct Wanted {
     pub(super) attempt: u32,
     /// The back-off after its end.
     pub(super) restart_delay: Duration,
+    /// The attempts of this container that are still known. Older ones leave nothing on disk.
+    pub(super) known: BTreeSet<u32>,
 }
 
 /// Why there will be no instance: the container's waiting reason and message.
@@ -75,6 +77,7 @@ pub(super) fn prepare(wanted: &Wanted) -> Result<StartRequest, Refused> {
     let io = |error: io::Error| Refused { reason: "CreateContainerError", message: error.to_string() };
     if let Some(directory) = log.parent() {
         fs::DirBuilder::new().recursive(true).mode(0o755).create(directory).map_err(io)?;
+        records::forget_old(&paths.records().join(&container.name), directory, &wanted.known);
     }
     let live = ctx.live.borrow();
     Ok(StartRequest {

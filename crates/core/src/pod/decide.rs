@@ -24,7 +24,7 @@ pub(super) enum Goal {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stop {
     pub(super) why: Why,
-    /// When it began.
+    /// Since when there is a reason for it.
     pub(super) since: Time,
     /// End of the shared grace period.
     pub(super) deadline: Time,
@@ -59,7 +59,7 @@ pub fn decide(spec: &PodSpec, policy: &NodePolicy, observed: &Observed, memo: &M
     }
     probe::due(view, &goal, &mut todo);
     let finished = is_finished(view, &goal);
-    if !finished && let Some(limit) = deadline(view) {
+    if !finished && let Some(limit) = view.deadline() {
         todo.wake(limit, now);
     }
     let (status, transitions) = status::status(view, &goal, memo);
@@ -90,15 +90,15 @@ pub(super) fn goal(view: View<'_>) -> Goal {
     let mut stops = Vec::new();
     let mut add = |why, since: Time, deadline| stops.push(Stop { why, since, deadline });
     if let Some(since) = completed_since(view) {
-        add(Why::Completed, since, since + grace);
+        add(Why::Completed, since, begun(view, since) + grace);
     } else if matches!(observed.sandbox, Sandbox::Gone { .. }) && !view.replaces_sandbox() {
         add(Why::SandboxLost, view.now, view.now);
     }
-    if let Some(since) = deadline(view).filter(|d| *d <= view.now) {
-        add(Why::DeadlineExceeded, since, since + grace);
+    if let Some(since) = view.deadline().filter(|d| *d <= view.now) {
+        add(Why::DeadlineExceeded, since, begun(view, since) + grace);
     }
     if let Some((since, _)) = observed.evicted {
-        add(Why::Evicted, since, since + grace);
+        add(Why::Evicted, since, begun(view, since) + grace);
     }
     if let Some(deletion) = observed.deletion {
         add(Why::Deleted, deletion.requested_at, deletion.deadline);
@@ -115,6 +115,15 @@ pub(super) fn goal(view: View<'_>) -> Goal {
         (Some(stop), Some(deadline)) => Goal::Stop(Stop { deadline, ..stop }),
         _ => Goal::Run,
     }
+}
+
+/// When a stop for which nobody asked began, of which the reason has held since `since`: at its first signal, as long as
+/// there is one, else when there was somebody to send it.
+fn begun(view: View<'_>, since: Time) -> Time {
+    let sandbox = view.observed.sandbox.number();
+    let instances = view.observed.containers.iter().flat_map(|c| &c.instances).filter(|n| n.sandbox == sandbox);
+    let first_signal = instances.filter_map(|n| n.signaled_at).filter(|at| *at >= since).min();
+    first_signal.unwrap_or_else(|| since.max(view.observed.taken_up_at))
 }
 
 /// When nothing was left to run: an init failed for good, or the last main ended for good.
@@ -134,10 +143,6 @@ fn finished_at(view: View<'_>, i: usize) -> Option<Time> {
         InstanceState::Ended { finished_at, .. } => Some(finished_at),
         InstanceState::Starting | InstanceState::Running { .. } => None,
     }
-}
-
-fn deadline(view: View<'_>) -> Option<Time> {
-    view.spec.active_deadline.map(|d| view.observed.accepted_at + d)
 }
 
 fn is_finished(view: View<'_>, goal: &Goal) -> bool {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::decide::decide;
+use super::decide::{Goal, Stop, Why, decide, goal};
 use super::notice;
 use super::observe::{
     ContainerObserved, Deletion, Event, Instance, InstanceState, Memo, Observed, Outcome, ProbeKind, ProbeOutcome,
@@ -11,11 +11,15 @@ use super::observe::{
 use super::plan::{Notice, Plan, Step};
 use super::probe;
 use super::spec::PodSpec;
-use super::view::NodePolicy;
+use super::view::{NodePolicy, View};
 use crate::time::Time;
 
 /// A sandbox that is lost sooner than this after it stood counts as a failure to make one.
 const SANDBOX_TRUSTED_AFTER: Duration = Duration::from_secs(10);
+
+/// Instances of a container that are known, besides the first of the run: more than a shim tells of, so that a crash loop
+/// of months costs no more than one of minutes.
+const KNOWN_INSTANCES: usize = 10;
 
 /// One pod: its spec, what is known of it, and what was handed out already.
 #[derive(Debug, Clone)]
@@ -53,8 +57,11 @@ impl Machine {
     }
 
     /// Takes up a change that needs no new pod: labels, annotations, grace period, deadline.
-    pub fn update(&mut self, spec: PodSpec) {
+    pub fn update(&mut self, spec: PodSpec, now: Time) {
         debug_assert_eq!(spec.uid, self.spec.uid, "another uid is another pod");
+        if spec.active_deadline != self.spec.active_deadline {
+            self.observed.deadline_set_at = now;
+        }
         self.spec = spec;
     }
 
@@ -92,6 +99,7 @@ impl Machine {
                     signaled_at: None,
                     killed_at: None,
                 });
+                self.forget_old(container);
             }
             Step::Signal { container, attempt } => {
                 if let Some(instance) = self.instance(container, attempt) {
@@ -217,6 +225,19 @@ impl Machine {
             known.failure = None;
         }
         self.notices.extend(notice::of_change(&self.spec, container, before.as_ref(), &instance));
+        self.forget_old(container);
+    }
+
+    fn forget_old(&mut self, container: usize) {
+        let first_sandbox = self.observed.first_sandbox;
+        let instances = &mut self.observed.containers[container].instances;
+        let recent = instances.len().saturating_sub(KNOWN_INSTANCES);
+        let first = instances.iter().position(|i| i.sandbox >= first_sandbox);
+        let mut n = 0;
+        instances.retain(|instance| {
+            n += 1;
+            n > recent || Some(n - 1) == first || instance.is_live()
+        });
     }
 
     fn start_failed(&mut self, container: usize, attempt: u32, reason: String, message: String, now: Time) {
@@ -248,11 +269,21 @@ impl Machine {
         self.notices.extend(notice::of_probe(&self.spec, container, kind, outcome));
     }
 
-    /// Ends this sandbox in order and makes another one; a pod that has ended begins a new run.
+    /// Ends this sandbox in order and makes another one; a pod that has ended begins a new run, with a new deadline. One that
+    /// is about to end for good by its deadline or an eviction gets a new deadline as well: else it would end all the same.
     fn restart(&mut self, now: Time) {
         let number = self.observed.sandbox.number();
-        if matches!(self.observed.sandbox, Sandbox::Gone { .. }) {
+        let view = View { spec: &self.spec, policy: &self.policy, observed: &self.observed, now };
+        let (cut_short, stopped) = match goal(view) {
+            Goal::Stop(Stop { why: Why::DeadlineExceeded | Why::Evicted, .. }) => (true, !view.any_live()),
+            Goal::Stop(Stop { why: Why::Completed | Why::SandboxLost, .. }) => (false, !view.any_live()),
+            Goal::Stop(Stop { why: Why::Deleted | Why::Restart, .. }) | Goal::Run => (false, false),
+        };
+        let ended = stopped || matches!(self.observed.sandbox, Sandbox::None | Sandbox::Gone { .. });
+        if ended {
             self.observed.first_sandbox = number + 1;
+        }
+        if ended || cut_short {
             self.observed.accepted_at = now;
             self.observed.evicted = None;
         }
@@ -264,3 +295,7 @@ impl Machine {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

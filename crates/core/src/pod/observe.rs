@@ -19,6 +19,11 @@ pub struct Observed {
     pub restart_at: Option<Time>,
     /// The request to remove the pod, if there is one.
     pub deletion: Option<Deletion>,
+    /// When this agent began to look after the pod. A stop for which nobody asked (the mains are done, the deadline has
+    /// passed) begins then at the earliest, so that its grace does not run while nobody is there to signal anything.
+    pub taken_up_at: Time,
+    /// When `activeDeadlineSeconds` last changed in place: a shorter one passes then at the earliest.
+    pub deadline_set_at: Time,
     /// A disk `emptyDir` grew over its `sizeLimit`: the message for the status, and when it was noticed.
     pub evicted: Option<(Time, String)>,
     /// The newest sandbox.
@@ -70,7 +75,7 @@ pub enum Sandbox {
 /// What is known of one container.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ContainerObserved {
-    /// Every known instance, oldest first.
+    /// Known instances, oldest first: the newest ones, and the first of this run, from which restarts are counted.
     pub instances: Vec<Instance>,
     /// The last failure before any instance could be made (image, configuration), since the newest instance.
     pub failure: Option<StartFailure>,
@@ -87,6 +92,8 @@ impl Observed {
             restart_below: 0,
             restart_at: None,
             deletion: None,
+            taken_up_at: accepted_at,
+            deadline_set_at: accepted_at,
             evicted: None,
             sandbox: Sandbox::None,
             sandbox_failure: None,

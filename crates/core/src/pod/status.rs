@@ -90,16 +90,18 @@ impl Phase {
 
 /// A terminal phase is held back until nothing of the pod runs any more.
 fn phase(view: View<'_>, goal: &Goal) -> Phase {
-    if let Goal::Stop(Stop { why, .. }) = goal
-        && *why != Why::Restart
-        && !view.any_live()
-    {
+    if let (Goal::Stop(Stop { why, .. }), true) = (goal, is_over(view, goal)) {
         return final_phase(view, why);
     }
     let inits_done = view.main_has_record()
         || view.containers().all(|(i, c, _)| c.role != Role::Init || view.record(i).is_some_and(succeeded));
     let all_have_run = view.containers().all(|(i, c, _)| c.role == Role::Init || has_run(view, i));
     if inits_done && all_have_run { Phase::Running } else { Phase::Pending }
+}
+
+/// Whether the phase is a terminal one.
+fn is_over(view: View<'_>, goal: &Goal) -> bool {
+    matches!(goal, Goal::Stop(Stop { why, .. }) if *why != Why::Restart) && !view.any_live()
 }
 
 /// Whether an instance of a container has come to its end or runs, in the present sandbox or for good.
@@ -170,6 +172,9 @@ fn shown<'a>(view: View<'_>, goal: &Goal, i: usize, run: &[&'a Instance]) -> Sho
     let goes_on = matches!(goal, Goal::Run | Goal::Stop(Stop { why: Why::Restart, .. }));
     let previous = run.len().checked_sub(2).map(|p| run[p]);
     let Some(&newest) = run.last() else {
+        if is_over(view, goal) && view.spec.containers[i].role == Role::Main && view.main_has_record() {
+            return Shown { state: never_started(), last: None, id: None };
+        }
         return Shown { state: not_started(view, i), last: None, id: None };
     };
     let stale = newest.sandbox != view.sandbox() && !view.done(i);
@@ -280,6 +285,17 @@ fn terminated(view: View<'_>, i: usize, instance: &Instance) -> v1::ContainerSta
         reason: Some(reason.to_owned()),
         signal: None,
         started_at: started_at.map(api_time),
+    };
+    v1::ContainerState { terminated: Some(terminated), ..v1::ContainerState::default() }
+}
+
+/// A main that was held up (no image, say) until its pod ended, while others ran.
+fn never_started() -> v1::ContainerState {
+    let terminated = v1::ContainerStateTerminated {
+        exit_code: Outcome::Lost.exit_code(),
+        message: Some("it had not been started when its pod ended".to_owned()),
+        reason: Some("ContainerStatusUnknown".to_owned()),
+        ..v1::ContainerStateTerminated::default()
     };
     v1::ContainerState { terminated: Some(terminated), ..v1::ContainerState::default() }
 }

@@ -174,13 +174,19 @@ impl<'a> View<'a> {
         })
     }
 
+    /// When the pod's time is up.
+    pub(super) fn deadline(self) -> Option<Time> {
+        let observed = self.observed;
+        self.spec.active_deadline.map(|d| (observed.accepted_at + d).max(observed.deadline_set_at))
+    }
+
     /// Whether a sandbox that is gone is to be replaced.
     ///
     /// Not when something asks for the pod's end.
     /// Not under `Never` once anything ran in it, and not under `OnFailure` when no main is left to run.
     pub(super) fn replaces_sandbox(self) -> bool {
         let Sandbox::Gone { number } = self.observed.sandbox else { return false };
-        let overdue = self.spec.active_deadline.is_some_and(|d| self.observed.accepted_at + d <= self.now);
+        let overdue = self.deadline().is_some_and(|d| d <= self.now);
         if overdue || self.observed.deletion.is_some() || self.observed.evicted.is_some() {
             return false;
         }

@@ -39,6 +39,8 @@ pub(super) struct Checks {
     graces: BTreeMap<usize, Vec<Time>>,
     deleted: BTreeSet<usize>,
     restarted: BTreeSet<usize>,
+    /// Since when the present agent is there, unless it is the first.
+    pub(super) agent_since: Option<Time>,
 }
 
 impl Checks {
@@ -128,8 +130,16 @@ impl Checks {
     fn grace_over(&self, pod: &Pod, p: usize, now: Time) -> bool {
         let grace = pod.spec.grace.max(Duration::from_secs(1));
         let asked = self.graces.get(&p).is_some_and(|g| g.iter().any(|end| *end <= now));
-        let overdue = pod.spec.active_deadline.is_some_and(|d| pod.stored.accepted_at + d + grace <= now);
-        asked || overdue || ended_since(pod).is_some_and(|at| at + grace <= now)
+        let deadline = pod.spec.active_deadline.map(|d| pod.stored.accepted_at + d).filter(|at| *at <= now);
+        asked || [deadline, ended_since(pod)].into_iter().flatten().any(|at| self.begun(pod, at) + grace <= now)
+    }
+
+    /// When a stop that had a reason since `since` began: with its first signal, or when there was an agent to send it.
+    fn begun(&self, pod: &Pod, since: Time) -> Time {
+        let sandbox = pod.shim.sandbox.map_or(0, |(n, _)| n);
+        let instances = pod.shim.records.iter().flatten().filter(|i| i.sandbox == sandbox);
+        let signals = instances.filter_map(|i| i.signaled_at).filter(|at| *at >= since);
+        signals.min().unwrap_or_else(|| self.agent_since.map_or(since, |at| since.max(at)))
     }
 
     pub(super) fn phase(&self, before: &str, after: &str) -> Result<(), Violation> {

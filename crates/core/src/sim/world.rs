@@ -533,6 +533,7 @@ impl World {
     /// A new agent finds the shims and goes on.
     fn start_agent(&mut self) -> Result<(), Violation> {
         self.agent_up = true;
+        self.checks.agent_since = Some(self.now);
         self.record(0, What::AgentStarted);
         for p in 0..self.pods.len() {
             let policy = self.policy.clone();
@@ -545,6 +546,7 @@ impl World {
             observed.restart_below = pod.stored.restart_below;
             observed.restart_at = pod.stored.restart_at;
             observed.deletion = pod.stored.deletion;
+            observed.taken_up_at = self.now;
             observed.sandbox = match pod.shim.sandbox {
                 Some((number, Some(created_at))) => Sandbox::Ready { number, created_at },
                 Some((number, None)) => Sandbox::Creating { number },
