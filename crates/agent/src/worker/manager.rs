@@ -38,6 +38,8 @@ struct Place {
     worker: Option<mpsc::UnboundedSender<Input>>,
     /// What is kept of it once it has ended.
     ended: Option<Kept>,
+    /// Who asked for a restart while the worker was on its way out.
+    restart: Option<oneshot::Sender<Reply>>,
 }
 
 /// All pods.
@@ -172,7 +174,12 @@ impl Manager {
                 },
                 // Cancel-safe, says tokio. Never empty: the condition.
                 Some(ended) = self.workers.join_next(), if !self.workers.is_empty() => match ended {
-                    Ok((identity, Some(finished))) => self.finished(&identity, finished),
+                    Ok((identity, Some(finished))) => {
+                        self.finished(&identity, finished);
+                        if let Some(reply) = self.places.get_mut(&identity).and_then(|p| p.restart.take()) {
+                            self.restart(identity, reply).await;
+                        }
+                    }
                     Ok((_, None)) => {}
                     Err(error) => tracing::error!(%error, "a pod's worker failed; its pod goes on, and is taken up by the next podwrightd"),
                 },
@@ -329,8 +336,7 @@ impl Manager {
                 drop(reply.send(answer));
             }
             Command::Restart { namespace, name, reply } => {
-                let answer = self.restart(Identity { namespace, name }).await;
-                drop(reply.send(answer));
+                self.restart(Identity { namespace, name }, reply).await;
             }
         }
     }
@@ -368,9 +374,26 @@ impl Manager {
         Ok(Accepted { uid, note })
     }
 
-    async fn restart(&mut self, identity: Identity) -> Reply {
+    async fn restart(&mut self, identity: Identity, reply: oneshot::Sender<Reply>) {
+        let answer = match self.ask_to_restart(&identity) {
+            Err(refused) => Err(refused),
+            Ok((uid, told)) => match (told.await, self.places.get_mut(&identity)) {
+                (Err(_), Some(place)) => {
+                    // The worker has come to its end and cleans up: as soon as it is through.
+                    place.restart = Some(reply);
+                    return;
+                }
+                _ => Ok(Accepted { uid, note: None }),
+            },
+        };
+        // Whoever asked may have gone.
+        drop(reply.send(answer));
+    }
+
+    /// The pod's uid, and what tells when its worker has recorded the request. An error of that: the worker is at its end.
+    fn ask_to_restart(&mut self, identity: &Identity) -> Result<(String, oneshot::Receiver<()>), Refused> {
         let not_found = Refused::NotFound { namespace: identity.namespace.clone(), name: identity.name.clone() };
-        let Some(place) = self.places.get_mut(&identity) else { return Err(not_found) };
+        let Some(place) = self.places.get_mut(identity) else { return Err(not_found) };
         let Some((uid, stage)) = place.slot.current.clone() else { return Err(not_found) };
         match stage {
             Stage::Stopping => {
@@ -385,13 +408,8 @@ impl Manager {
             }
         }
         let (recorded, told) = oneshot::channel();
-        send(self.places.get(&identity).and_then(|p| p.worker.as_ref()), Input::Restart { recorded });
-        match told.await {
-            Ok(()) => Ok(Accepted { uid, note: None }),
-            Err(_) => {
-                Err(Refused::Conflict { message: format!("pod {identity} has just come to its end; restart it again") })
-            }
-        }
+        send(self.places.get(identity).and_then(|p| p.worker.as_ref()), Input::Restart { recorded });
+        Ok((uid, told))
     }
 
     /// Tells what is new about the files: in the log, as events, in the list.
