@@ -38,7 +38,7 @@ pub(super) async fn log(
     let attempts = logdir::attempts(&dir).map_err(unreadable)?;
     let status = container_status(&pod, &container);
     let attempt = if previous {
-        Some(previous_attempt(status, &attempts).ok_or_else(|| {
+        Some(previous_attempt(status).filter(|attempt| attempts.contains(attempt)).ok_or_else(|| {
             ApiError::bad_request(format!("previous terminated container \"{container}\" in pod \"{name}\" not found"))
         })?)
     } else {
@@ -98,11 +98,10 @@ fn container_status<'a>(pod: &'a Value, container: &str) -> Option<&'a Value> {
         .find(|s| s["name"] == container)
 }
 
-/// The instance before the present one; while the container waits for its next, the last one is that.
-fn previous_attempt(status: Option<&Value>, attempts: &[u32]) -> Option<u32> {
-    let waits = status.is_some_and(|s| s.pointer("/state/waiting").is_some());
-    let back = if waits { 1 } else { 2 };
-    attempts.len().checked_sub(back).map(|i| attempts[i])
+/// The instance that `lastState` tells of. The log files do not say: the next instance has one before it is reported.
+fn previous_attempt(status: Option<&Value>) -> Option<u32> {
+    let id = status?.pointer("/lastState/terminated/containerID")?.as_str()?;
+    id.rsplit_once('-')?.1.parse().ok()
 }
 
 fn nothing_yet(status: Option<&Value>, pod: &str, container: &str) -> ApiError {
@@ -140,10 +139,9 @@ mod tests {
 
     #[test]
     fn previous_is_the_instance_before_the_present_one() {
-        let (running, waiting) = (json!({"state": {"running": {}}}), json!({"state": {"waiting": {}}}));
-        assert_eq!(previous_attempt(Some(&running), &[3, 4]), Some(3));
-        assert_eq!(previous_attempt(Some(&waiting), &[3, 4]), Some(4));
-        assert_eq!(previous_attempt(Some(&running), &[4]), None);
-        assert_eq!(previous_attempt(Some(&waiting), &[]), None);
+        let status = json!({"lastState": {"terminated": {"containerID": "podwright://0f1e-2d3c-app-12"}}});
+        assert_eq!(previous_attempt(Some(&status)), Some(12));
+        assert_eq!(previous_attempt(Some(&json!({"lastState": {}}))), None);
+        assert_eq!(previous_attempt(None), None);
     }
 }
