@@ -38,18 +38,22 @@ pub async fn run(directory: PathBuf, mut live: watch::Receiver<Live>, words: mps
     let mut watch = Watch::new(&directory)?;
     let mut sweeper = Sweeper { directory, cache: BTreeMap::new() };
     let mut told: Option<Result<Listing, String>> = None;
+    let mut listed = Listing::new();
     loop {
         watch.aim();
         let (back, mut found) = sweep(sweeper).await?;
         sweeper = back;
-        if loses_a_file(told.as_ref(), &found) {
+        if found.as_ref().is_ok_and(|now| loses_a_file(&listed, now)) {
             tokio::time::sleep(REMOVAL_SETTLES).await;
             let (back, again) = sweep(sweeper).await?;
             (sweeper, found) = (back, again);
         }
         if told.as_ref() != Some(&found) {
             let word = match found.clone() {
-                Ok(listing) => Word::Listing(listing),
+                Ok(listing) => {
+                    listed.clone_from(&listing);
+                    Word::Listing(listing)
+                }
                 Err(reason) => Word::Unreadable(reason),
             };
             if words.send(word).await.is_err() {
@@ -77,8 +81,7 @@ pub async fn run(directory: PathBuf, mut live: watch::Receiver<Live>, words: mps
     }
 }
 
-fn loses_a_file(told: Option<&Result<Listing, String>>, found: &Result<Listing, String>) -> bool {
-    let (Some(Ok(before)), Ok(now)) = (told, found) else { return false };
+fn loses_a_file(before: &Listing, now: &Listing) -> bool {
     before.iter().any(|(name, seen)| !matches!(seen, Seen::Ignored { .. }) && !now.contains_key(name))
 }
 
