@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -380,7 +381,7 @@ impl<'a> Session<'a> {
             sleep(Duration::from_millis(10));
         }
         for cgroup in cgroups_below(&self.places.cgroup) {
-            fs::remove_dir(&cgroup).map_err(|e| format!("{}: {e}", cgroup.display()))?;
+            remove_cgroup(&cgroup).map_err(|e| format!("{}: {e}", cgroup.display()))?;
         }
         Ok(())
     }
@@ -548,4 +549,16 @@ fn probes_of(case: &Case) -> Vec<Probe> {
         }
     }
     probes
+}
+
+/// A process that is not listed any more may still be on its way out, and keeps its cgroup busy.
+fn remove_cgroup(cgroup: &Path) -> io::Result<()> {
+    let mut tries = 500;
+    loop {
+        match fs::remove_dir(cgroup) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && tries > 0 => tries -= 1,
+            other => return other,
+        }
+        sleep(Duration::from_millis(10));
+    }
 }
