@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use podwright_sys::cgroup::{self, Cgroup};
 
@@ -173,7 +173,8 @@ fn cgroups(fixed: &Fixed) -> Result<Cgroups, Vec<Lack>> {
             format!("name a directory below {} with --cgroup-root", mount.display()),
         )]
     };
-    if !root.path().starts_with(&mount) {
+    let climbs = root.path().components().any(|part| part == Component::ParentDir);
+    if climbs || !root.path().starts_with(&mount) {
         return Err(absent(&"it is not in the cgroup v2 file system"));
     }
     let was_there = root.path().exists();
@@ -251,6 +252,13 @@ mod tests {
         for new in ["5.14.0-427.el9", "6.1.0-21-amd64", "6.18.5", "unheard-of"] {
             assert_eq!(kernel(new), Ok(()), "{new}");
         }
+    }
+
+    #[test]
+    fn a_file_is_no_directory() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let said = directory(file.path(), "stateDir", 0o700).unwrap_err().to_string();
+        assert!(said.starts_with("stateDir: ") && said.contains("is not a directory"), "{said}");
     }
 
     #[test]
