@@ -104,7 +104,7 @@ pub fn run(case: &Case, setting: &Setting) -> Recording {
 
 impl<'a> Session<'a> {
     fn new(case: &'a Case, setting: &'a Setting, places: &Places) -> Result<Session<'a>, String> {
-        let text = |e: std::io::Error| format!("{}: {e}", places.root.display());
+        let text = |e: io::Error| format!("{}: {e}", places.root.display());
         empty(&places.root).map_err(text)?;
         let mut agent =
             Agent::new(places.clone(), &setting.bin, setting.slow, &setting.bundles, &case.agent, &setting.config)
@@ -263,7 +263,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn directory_step(&mut self, step: &Step) -> std::io::Result<()> {
+    fn directory_step(&mut self, step: &Step) -> io::Result<()> {
         let begin = self.live.now();
         let pod = self.pod();
         match step {
@@ -315,7 +315,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn start(&mut self, pod: Option<&String>, file: Option<&String>, form: Form, by: Way) -> std::io::Result<()> {
+    fn start(&mut self, pod: Option<&String>, file: Option<&String>, form: Form, by: Way) -> io::Result<()> {
         let pods = pod.map_or_else(|| self.case.scope.pods.clone(), |pod| vec![pod.clone()]);
         let groups = match file {
             Some(file) => vec![(file.clone(), pods)],
