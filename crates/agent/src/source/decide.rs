@@ -172,14 +172,21 @@ impl<'a> Files<'a> {
             (Seen::Good { notes, .. }, None) => (FileState::Ok, notes.clone()),
             (Seen::Busy, None) => (FileState::Ok, vec![]),
         };
-        let pods = claims.iter().filter(|(_, c)| c.file == name && !c.suppressed).map(|(i, _)| i.to_string()).collect();
-        FileReport { file: name.to_owned(), state, pods, problems }
+        let of_file = || claims.iter().filter(|(_, c)| c.file == name);
+        let pods = of_file().filter(|(_, c)| !c.suppressed).map(|(i, _)| i.to_string()).collect();
+        let away = of_file().filter(|(_, c)| c.suppressed).map(|(i, _)| stays_away(i));
+        FileReport { file: name.to_owned(), state, pods, problems: problems.into_iter().chain(away).collect() }
     }
 }
 
 /// What is wrong with a `file` that describes a pod which `owner` describes already.
 pub fn conflict(file: &str, pod: &str, owner: &str) -> String {
     format!("{file}: pod {pod} is described by {owner} already; remove it from one of the two files")
+}
+
+/// What a file's report says of a pod that its user has deleted.
+pub fn stays_away(pod: &Identity) -> String {
+    format!("pod {pod} was deleted; it stays away until this file changes")
 }
 
 fn changes(before: &Claims, after: &Claims) -> Vec<Change> {

@@ -155,7 +155,9 @@ fn deleted_by_hand_stays_away_until_the_files_bytes_change() {
         (shown(&decision.changes), decision.claims)
     };
     assert_eq!(after(&claims, "a=p:1,q:1").0, "");
-    assert_eq!(decide(&claims, &listing("a=p:1,q:1")).reports[0].pods, ["default/q"]);
+    let report = &decide(&claims, &listing("a=p:1,q:1")).reports[0];
+    assert_eq!(report.pods, ["default/q"]);
+    assert_eq!(report.problems, ["pod default/p was deleted; it stays away until this file changes"]);
     let (changes, renamed) = after(&claims, "z=p:1,q:1");
     assert_eq!(changes, "~q:1@z");
     assert!(renamed[&p].suppressed);

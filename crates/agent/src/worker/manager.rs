@@ -19,7 +19,7 @@ use crate::config::Live;
 use crate::paths::PodPaths;
 use crate::server::Closing;
 use crate::server::command::{Accepted, Command, Refused, Reply};
-use crate::source::decide::{Change, Claim, Claims, decide};
+use crate::source::decide::{Change, Claim, Claims, decide, stays_away};
 use crate::source::directory::Word;
 use crate::source::{Identity, Listing};
 use crate::status::{EventInput, FileReport, FileState, PodKey, Retention, Subject};
@@ -349,10 +349,7 @@ impl Manager {
             claim.suppressed = true;
             (claim.file.clone(), claim.digest.clone())
         });
-        let note = suppress.as_ref().map(|(file, _)| {
-            let path = self.ctx.fixed.manifest_dir.join(file);
-            format!("it comes from {}, and stays away until that file changes", path.display())
-        });
+        let path = suppress.as_ref().map(|(file, _)| self.ctx.fixed.manifest_dir.join(file).display().to_string());
         place.slot.next = None;
         match stage {
             Stage::Live | Stage::Stopping => {
@@ -371,7 +368,22 @@ impl Manager {
                 self.carry_out(&identity, acts);
             }
         }
+        if let Some(path) = &path {
+            self.report_deleted(path, &identity);
+        }
+        let note = path.map(|path| format!("it comes from {path}, and stays away until that file changes"));
         Ok(Accepted { uid, note })
+    }
+
+    /// Says of the file what the next look at the directory would say.
+    fn report_deleted(&mut self, path: &str, identity: &Identity) {
+        let Some(report) = self.reports.get_mut(path) else { return };
+        let (name, said) = (identity.to_string(), stays_away(identity));
+        report.pods.retain(|pod| *pod != name);
+        if !report.problems.contains(&said) {
+            report.problems.push(said);
+        }
+        self.ctx.store.set_files(self.reports.values().cloned().collect());
     }
 
     async fn restart(&mut self, identity: Identity, reply: oneshot::Sender<Reply>) {
