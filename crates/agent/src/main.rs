@@ -110,7 +110,8 @@ async fn run(cli: &Cli, config: Config, host: Host, level: &LevelHandle) -> anyh
         closing: Closing(closing.clone()),
     };
     let mut server = tokio::spawn(server::serve(listener, api));
-    let mut source = tokio::spawn(directory::run(config.fixed.manifest_dir.clone(), live_receiver.clone(), words));
+    let source = directory::start(config.fixed.manifest_dir.clone(), live_receiver.clone(), words);
+    let mut source = tokio::spawn(source.context("watching manifestDir")?);
     let inputs =
         Inputs { words: word_receiver, commands: command_receiver, live: live_receiver, closing: Closing(closing) };
     // Whoever waits for the API gets its answer before anything changes.

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::read::{Cached, look};
 use super::watch::Watch;
@@ -30,68 +31,63 @@ pub enum Word {
     Unreadable(String),
 }
 
-/// Watches the directory until the receiver is gone.
+/// Watches the directory until the receiver is gone, in a thread of its own: file systems can be slow, or hang, and a look
+/// that finds nothing new wakes nobody else.
 ///
 /// # Errors
-/// When the kernel grants no inotify instance.
-pub async fn run(directory: PathBuf, mut live: watch::Receiver<Live>, words: mpsc::Sender<Word>) -> io::Result<()> {
-    let mut watch = Watch::new(&directory)?;
-    let mut sweeper = Sweeper { directory, cache: BTreeMap::new() };
-    let mut told: Option<Result<Listing, String>> = None;
+/// When the kernel grants no inotify instance or no thread; later, through the future, when the thread has ended.
+pub fn start(
+    directory: PathBuf,
+    live: watch::Receiver<Live>,
+    words: mpsc::Sender<Word>,
+) -> io::Result<impl Future<Output = io::Result<()>> + Send + 'static> {
+    let watch = Watch::new(&directory)?;
+    let (ended, end) = oneshot::channel();
+    thread::Builder::new().name("source".to_owned()).spawn(move || {
+        run(watch, Sweeper { directory, cache: BTreeMap::new() }, &live, &words);
+        // Nobody may be interested in its end any more.
+        let _unheard = ended.send(());
+    })?;
+    Ok(async move { end.await.map_err(|_| io::Error::other("the thread that watches the manifest directory died")) })
+}
+
+fn run(mut watch: Watch, mut sweeper: Sweeper, live: &watch::Receiver<Live>, words: &mpsc::Sender<Word>) {
+    let mut told: Option<Result<(), String>> = None;
     let mut listed = Listing::new();
-    loop {
+    while !words.is_closed() {
         watch.aim();
-        let (back, mut found) = sweep(sweeper).await?;
-        sweeper = back;
-        if found.as_ref().is_ok_and(|now| loses_a_file(&listed, now)) {
-            tokio::time::sleep(REMOVAL_SETTLES).await;
-            let (back, again) = sweep(sweeper).await?;
-            (sweeper, found) = (back, again);
+        let mut found = sweeper.sweep();
+        if found.is_ok() && sweeper.lacks_a_file_of(&listed) {
+            thread::sleep(REMOVAL_SETTLES);
+            found = sweeper.sweep().map(|again| again | found.is_ok_and(|changed| changed));
         }
-        if told.as_ref() != Some(&found) {
-            let word = match found.clone() {
-                Ok(listing) => {
-                    listed.clone_from(&listing);
-                    Word::Listing(listing)
-                }
-                Err(reason) => Word::Unreadable(reason),
-            };
-            if words.send(word).await.is_err() {
-                return Ok(());
+        let word = match found {
+            Ok(false) if told == Some(Ok(())) => None,
+            Ok(_) => {
+                let listing = sweeper.listing();
+                let known = told == Some(Ok(())) && listing == listed;
+                listed.clone_from(&listing);
+                told = Some(Ok(()));
+                (!known).then_some(Word::Listing(listing))
             }
-            told = Some(found);
+            Err(reason) if told.as_ref() == Some(&Err(reason.clone())) => None,
+            Err(reason) => {
+                told = Some(Err(reason.clone()));
+                Some(Word::Unreadable(reason))
+            }
+        };
+        if word.is_some_and(|word| words.blocking_send(word).is_err()) {
+            return;
         }
-        let pause = live.borrow_and_update().file_check_frequency;
-        tokio::select! {
-            // Cancel-safe, see there. It does not end.
-            happened = watch.happened() => match happened {
-                Ok(happened) => sweeper.forget(&happened.names),
-                Err(error) => {
-                    tracing::warn!(%error, "inotify failed; trying again");
-                    tokio::time::sleep(RETRY).await;
-                }
-            },
-            // Cancel-safe: a timer.
-            () = tokio::time::sleep(pause) => {}
-            // Cancel-safe: a value. Closing means that the agent ends.
-            changed = live.changed() => if changed.is_err() { return Ok(()) },
-            // Cancel-safe: a state.
-            () = words.closed() => return Ok(()),
+        let pause = live.borrow().file_check_frequency;
+        match watch.wait(pause) {
+            Ok(names) => sweeper.forget(&names),
+            Err(error) => {
+                tracing::warn!(%error, "inotify failed; trying again");
+                thread::sleep(RETRY);
+            }
         }
     }
-}
-
-fn loses_a_file(before: &Listing, now: &Listing) -> bool {
-    before.iter().any(|(name, seen)| !matches!(seen, Seen::Ignored { .. }) && !now.contains_key(name))
-}
-
-/// File systems can be slow, or hang: never on the agent's own thread.
-async fn sweep(mut sweeper: Sweeper) -> io::Result<(Sweeper, Result<Listing, String>)> {
-    let swept = tokio::task::spawn_blocking(move || {
-        let found = sweeper.sweep();
-        (sweeper, found)
-    });
-    swept.await.map_err(io::Error::other)
 }
 
 /// Looks, and remembers.
@@ -108,7 +104,16 @@ impl Sweeper {
         }
     }
 
-    fn sweep(&mut self) -> Result<Listing, String> {
+    fn lacks_a_file_of(&self, before: &Listing) -> bool {
+        before.iter().any(|(name, seen)| !matches!(seen, Seen::Ignored { .. }) && !self.cache.contains_key(name))
+    }
+
+    fn listing(&self) -> Listing {
+        self.cache.iter().map(|(name, cached)| (name.clone(), cached.seen.clone())).collect()
+    }
+
+    /// Looks at every file; whether anything may have changed since the last time.
+    fn sweep(&mut self) -> Result<bool, String> {
         let names = names(&self.directory).map_err(|error| {
             let directory = self.directory.display();
             match error.kind() {
@@ -117,12 +122,17 @@ impl Sweeper {
             }
         })?;
         let mut before = std::mem::take(&mut self.cache);
+        let mut changed = false;
         for name in names {
-            if let Some(now) = look(&self.directory, &name, before.remove(&name)) {
+            let known = before.remove(&name);
+            let mark = known.as_ref().and_then(|known| known.mark);
+            if let Some(now) = look(&self.directory, &name, known) {
+                // Without a mark the file was read, or is none that could be.
+                changed |= now.mark.is_none() || now.mark != mark;
                 self.cache.insert(name, now);
             }
         }
-        Ok(self.cache.iter().map(|(name, cached)| (name.clone(), cached.seen.clone())).collect())
+        Ok(changed || !before.is_empty())
     }
 }
 
@@ -154,7 +164,8 @@ mod tests {
         let live = crate::config::load(&crate::config::Settings::default(), None).unwrap().live;
         let (live, receiver) = watch::channel(Live { file_check_frequency: Duration::from_secs(3600), ..live });
         let (sender, words) = mpsc::channel(1);
-        tokio::spawn(run(directory.clone(), receiver, sender));
+        // Its end is of no interest here: it goes on for as long as the receiver does.
+        drop(super::start(directory.clone(), receiver, sender).unwrap());
         Fixture { _root: root, directory, words, _live: live }
     }
 

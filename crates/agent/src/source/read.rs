@@ -19,7 +19,7 @@ const TICK: Duration = Duration::from_millis(20);
 
 /// What tells one content of a file from another without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Mark {
+pub(super) struct Mark {
     device: u64,
     inode: u64,
     size: u64,
@@ -50,7 +50,7 @@ impl Mark {
 /// A file as it was read last.
 #[derive(Debug)]
 pub(super) struct Cached {
-    mark: Option<Mark>,
+    pub(super) mark: Option<Mark>,
     /// What it was.
     pub(super) seen: Seen,
 }

@@ -3,20 +3,14 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd, RawFd};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
-use tokio::io::unix::AsyncFd;
-
-/// What has happened.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Happened {
-    /// Files that may be others now.
-    pub(super) names: Vec<OsString>,
-}
 
 /// What is being watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,26 +25,13 @@ enum Target {
 /// Tells when to look at the directory.
 pub(super) struct Watch {
     directory: PathBuf,
-    inotify: AsyncFd<Descriptor>,
+    inotify: Inotify,
     target: Target,
-}
-
-struct Descriptor(Inotify);
-
-impl AsRawFd for Descriptor {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
 }
 
 impl Watch {
     pub(super) fn new(directory: &Path) -> io::Result<Watch> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        #[expect(
-            deprecated,
-            reason = "its successor is unsafe; the descriptor is owned by Descriptor and thus stays valid"
-        )]
-        let inotify = AsyncFd::new(Descriptor(inotify))?;
         Ok(Watch { directory: directory.to_owned(), inotify, target: Target::Nothing })
     }
 
@@ -70,7 +51,6 @@ impl Watch {
     }
 
     fn add(&self, identity: Option<(u64, u64)>) -> Target {
-        let inotify = &self.inotify.get_ref().0;
         let changes = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ONLYDIR;
         let added = match (identity, self.directory.parent()) {
             (Some(identity), _) => {
@@ -81,9 +61,9 @@ impl Watch {
                     | AddWatchFlags::IN_ATTRIB
                     | AddWatchFlags::IN_DELETE_SELF
                     | AddWatchFlags::IN_MOVE_SELF;
-                inotify.add_watch(&self.directory, flags).map(|wd| Target::Directory(wd, identity))
+                self.inotify.add_watch(&self.directory, flags).map(|wd| Target::Directory(wd, identity))
             }
-            (None, Some(parent)) => inotify.add_watch(parent, changes).map(Target::Parent),
+            (None, Some(parent)) => self.inotify.add_watch(parent, changes).map(Target::Parent),
             (None, None) => return Target::Nothing,
         };
         added.unwrap_or_else(|errno| {
@@ -98,33 +78,42 @@ impl Watch {
     fn let_go(&mut self) {
         if let Target::Directory(wd, _) | Target::Parent(wd) = std::mem::replace(&mut self.target, Target::Nothing) {
             // EINVAL: the kernel removed it already, with the directory.
-            let _gone = self.inotify.get_ref().0.rm_watch(wd);
+            let _gone = self.inotify.rm_watch(wd);
         }
     }
 
-    /// Waits until something happened in the directory. Cancel-safe: events are taken in one step, and a lost one only
-    /// makes the next look read a file again.
-    pub(super) async fn happened(&mut self) -> io::Result<Happened> {
+    /// Waits until something happened in the directory, `longest` at most. Returns the files that may be others now.
+    pub(super) fn wait(&self, longest: Duration) -> io::Result<Vec<OsString>> {
+        let end = Instant::now() + longest;
         loop {
-            let mut ready = self.inotify.readable().await?;
-            let mut happened = Happened::default();
-            let mut relevant = false;
-            loop {
-                match ready.get_inner().0.read_events() {
-                    Ok(events) => {
-                        for event in events {
-                            relevant |= self.is_relevant(event.name.as_ref());
-                            happened.names.extend(event.name);
-                        }
-                    }
-                    Err(Errno::EAGAIN) => break,
-                    Err(Errno::EINTR) => {}
-                    Err(errno) => return Err(errno.into()),
-                }
+            // Rounded up, so that the rest of a millisecond is not spent in a busy loop.
+            let left = end.saturating_duration_since(Instant::now()).as_millis().saturating_add(1);
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            match poll(&mut [PollFd::new(self.inotify.as_fd(), PollFlags::POLLIN)], timeout) {
+                Ok(0) if Instant::now() >= end => return Ok(Vec::new()),
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
             }
-            ready.clear_ready();
-            if relevant {
-                return Ok(happened);
+            if let Some(names) = self.take()? {
+                return Ok(names);
+            }
+        }
+    }
+
+    /// What is there to be read now; `None`: nothing that counts.
+    fn take(&self) -> io::Result<Option<Vec<OsString>>> {
+        let (mut names, mut relevant) = (Vec::new(), false);
+        loop {
+            match self.inotify.read_events() {
+                Ok(events) => {
+                    for event in events {
+                        relevant |= self.is_relevant(event.name.as_ref());
+                        names.extend(event.name);
+                    }
+                }
+                Err(Errno::EAGAIN) => return Ok(relevant.then_some(names)),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
             }
         }
     }
