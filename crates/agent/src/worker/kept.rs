@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use podwright_core::manifest::{self, Document};
 use podwright_core::pod::observe::{Deletion, Observed};
@@ -18,6 +19,9 @@ use crate::source::decide::Claim;
 
 /// Version of the file. A field may be added with `#[serde(default)]`; any other change raises it.
 const VERSION: u32 = 1;
+
+/// Pause after a failure to write, such as a full disk.
+const RETRY: Duration = Duration::from_secs(10);
 
 /// What must be known of a pod after a restart of the agent, besides its records.
 #[derive(Debug, Clone, PartialEq)]
@@ -226,7 +230,20 @@ impl Saver {
     pub fn start(path: std::path::PathBuf, clock: Arc<Clock>) -> Saver {
         let (states, mut receiver) = mpsc::unbounded_channel::<Save>();
         let task = tokio::spawn(async move {
-            while let Some(mut save) = receiver.recv().await {
+            let (mut unsaved, mut last): (Option<Kept>, bool) = (None, false);
+            loop {
+                let next = match unsaved.take() {
+                    None => receiver.recv().await,
+                    // What is not on disk would be lost with the agent: until it is, or something newer.
+                    Some(kept) => match tokio::time::timeout(RETRY, receiver.recv()).await {
+                        Ok(Some(newer)) => Some(newer),
+                        other => {
+                            last = other.is_ok();
+                            Some(Save { kept, written: None })
+                        }
+                    },
+                };
+                let Some(mut save) = next else { return };
                 let mut waiting: Vec<_> = save.written.take().into_iter().collect();
                 while let Ok(newer) = receiver.try_recv() {
                     save.kept = newer.kept;
@@ -234,13 +251,15 @@ impl Saver {
                 }
                 let (path, clock) = (path.clone(), Arc::clone(&clock));
                 let shown = path.display().to_string();
-                let job = move || save.kept.write(&path, &clock, Durability::Synced);
+                let kept = save.kept.clone();
+                let job = move || kept.write(&path, &clock, Durability::Synced);
                 let result = tokio::task::spawn_blocking(job).await.map_err(Into::into).flatten();
                 if let Err(error) = result {
+                    unsaved = (!last).then_some(save.kept);
                     tracing::error!(
                         file = shown,
                         error = format!("{error:#}"),
-                        "a pod's state could not be saved; a restart of the agent would see the one before"
+                        "a pod's state could not be saved and is tried again; a restart of the agent would see the one before"
                     );
                 }
                 for told in waiting {
@@ -286,7 +305,7 @@ mod tests {
         let claim = Claim { file: "p.yaml".into(), digest: "d".into(), object: document(), suppressed: true };
         Kept {
             restart_at: Some(now),
-            deletion: Some(Deletion { requested_at: now, deadline: now + std::time::Duration::from_secs(3) }),
+            deletion: Some(Deletion { requested_at: now, deadline: now + Duration::from_secs(3) }),
             evicted: Some((now, "full".into())),
             ended: Some(Ended { at: now, status: serde_json::json!({"phase": "Failed"}), archived: true }),
             ..Kept::new(claim, now)
@@ -322,6 +341,22 @@ mod tests {
         assert!(Kept::read(&path, &clock).unwrap_err().to_string().contains("version 9"));
         std::fs::write(&path, text.replace("\"image\"", "\"imag\"")).unwrap();
         assert!(Kept::read(&path, &clock).unwrap_err().to_string().contains("imag"));
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_written_is_written_when_it_can_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(clock(dir.path()));
+        let blocked = dir.path().join("pods");
+        std::fs::write(&blocked, "not a directory").unwrap();
+        let path = blocked.join("u/pod.json");
+        let saver = Saver::start(path.clone(), Arc::clone(&clock));
+        let (sender, tried) = oneshot::channel();
+        saver.save(&full(&clock), Some(sender));
+        tried.await.unwrap();
+        std::fs::remove_file(&blocked).unwrap();
+        saver.finish().await;
+        assert!(Kept::read(&path, &clock).is_ok());
     }
 
     #[tokio::test]

@@ -167,7 +167,7 @@ fn run(view: View<'_>, todo: &mut Todo) {
 
 fn stop_pod(view: View<'_>, stop: &Stop, todo: &mut Todo) {
     stop::stops(view, stop, todo);
-    if !view.any_live()
+    if (!view.any_live() || stop::is_stuck(view, todo))
         && let Sandbox::Ready { number, .. } = view.observed.sandbox
     {
         todo.steps.push(Step::RemoveSandbox { number });

@@ -81,6 +81,18 @@ fn a_restart_while_the_deadline_ends_the_pod_gives_it_another() {
 }
 
 #[test]
+fn what_does_not_end_after_sigkill_goes_with_its_sandbox() {
+    let mut machine = machine(spec("hostNetwork: true"), instance(0, 0, Some(5)), at(0));
+    machine.plan(at(5));
+    let plan = machine.plan(at(15));
+    assert_eq!((plan.steps, plan.wake_at), (vec![KILL_SIDECAR], None));
+    assert_eq!(machine.plan(at(16)).wake_at, Some(at(45)));
+    assert_eq!(machine.plan(at(45)).steps, [Step::RemoveSandbox { number: 1 }]);
+    machine.apply(Event::SandboxGone { number: 1 }, at(46));
+    assert!(machine.plan(at(46)).finished);
+}
+
+#[test]
 fn a_crash_loop_is_known_by_its_first_and_newest_instances() {
     let mut machine = machine(spec("hostNetwork: true"), instance(0, 0, None), at(0));
     for attempt in 1..1000 {

@@ -8,9 +8,22 @@ use super::observe::{Instance, InstanceState};
 use super::plan::Step;
 use super::spec::Role;
 use super::view::View;
+use crate::time::Time;
 
 /// Between the stop signal and SIGKILL there is always at least this much, even when the grace is used up.
 pub(super) const FLOOR: Duration = Duration::from_secs(2);
+
+/// An end after SIGKILL is told within a moment, unless the shim hangs or a process does in the kernel.
+const END_AFTER_KILL: Duration = Duration::from_secs(30);
+
+/// Whether everything that is left was killed long ago: then the whole sandbox has to go, shim included.
+pub(super) fn is_stuck(view: View<'_>, todo: &mut Todo) -> bool {
+    let mut live = view.observed.containers.iter().flat_map(|c| &c.instances).filter(|n| n.is_live());
+    let given_up_at = live.try_fold(None, |last: Option<Time>, n| Some(last.max(Some(n.killed_at? + END_AFTER_KILL))));
+    let Some(Some(given_up_at)) = given_up_at else { return false };
+    todo.wake(given_up_at, view.now);
+    given_up_at <= view.now
+}
 
 /// Adds the signals and kills that are due.
 ///
