@@ -172,8 +172,15 @@ impl Live {
             (of("name"), of("uid"))
         };
         match seen.what {
-            News::List(pods) => {
-                let listed: HashMap<String, String> = pods.iter().map(identity).collect();
+            News::List { active, all } => {
+                let listed: HashMap<String, String> = active.iter().map(identity).collect();
+                let gone = |(name, uid): &(String, String)| {
+                    self.active.get(name) == Some(uid) && listed.get(name) != Some(uid)
+                };
+                for object in all.into_iter().filter(|object| gone(&identity(object))) {
+                    let pod = identity(&object).0;
+                    self.recording.statuses.push(Shown { at, pod, object });
+                }
                 self.active.retain(|name, uid| listed.get(name) == Some(uid));
             }
             News::Changed(object) => {

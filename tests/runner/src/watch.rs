@@ -28,8 +28,13 @@ pub struct Seen {
 /// What can be seen.
 #[derive(Debug)]
 pub enum News {
-    /// Every active pod, at the begin of a watch.
-    List(Vec<Value>),
+    /// Every pod at the begin of a watch.
+    List {
+        /// The active ones.
+        active: Vec<Value>,
+        /// These, and those that have gone: one may have ended before the watch stood.
+        all: Vec<Value>,
+    },
     /// A pod was added or modified.
     Changed(Value),
     /// A pod is no longer active.
@@ -74,10 +79,14 @@ fn follow(socket: &Path, send: &Sender<Seen>) -> Result<(), String> {
         return Err(format!("status {}", answer.status));
     }
     // Listed after the watch stands, so that nothing that ends in between is missed.
-    let (_, list) = http::fetch(socket, "GET", "/api/v1/pods", LIST_TIMEOUT).map_err(text)?;
-    let list: Value = serde_json::from_str(&list).map_err(|e| e.to_string())?;
+    let list = |path| -> Result<Vec<Value>, String> {
+        let (_, list) = http::fetch(socket, "GET", path, LIST_TIMEOUT).map_err(text)?;
+        let list: Value = serde_json::from_str(&list).map_err(|e| e.to_string())?;
+        Ok(list["items"].as_array().cloned().unwrap_or_default())
+    };
+    let (active, all) = (list("/api/v1/pods")?, list("/api/v1/pods?all=true")?);
     let tell = |what| send.send(Seen { at_ns: boot_ns(), what }).map_err(|e| e.to_string());
-    tell(News::List(list["items"].as_array().cloned().unwrap_or_default()))?;
+    tell(News::List { active, all })?;
     for line in BufReader::new(answer.body).lines() {
         let mut change: Value = serde_json::from_str(&line.map_err(text)?).map_err(|e| e.to_string())?;
         let object = change["object"].take();
