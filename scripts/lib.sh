@@ -54,7 +54,7 @@ newest_kernel() {
 # What the VM needs: QEMU, a kernel, virtme-ng, virtiofsd. Sets KERNEL.
 vm_tools() {
     # busybox and modprobe go into the guest's initramfs, which loads the modules of the root file system.
-    packages qemu-system-x86 busybox-static file kmod
+    packages qemu-system-x86 busybox-static file kmod zstd
     KERNEL=$(newest_kernel)
     if [ -z "$KERNEL" ]; then
         case $(. /etc/os-release && echo "$ID ${ID_LIKE-}") in
