@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
-use podwright_shim::machine::{Input, Machine};
+use podwright_shim::machine::{Input, MAX_LAUNCHES, Machine};
 use podwright_shim::proto::{Event, InstanceId, MAX_LINE, Record, Request, SandboxConfig, Stamp, VERSION};
 use podwright_sys::child;
 
@@ -25,6 +25,8 @@ pub(crate) const SIGNALS: [Signal; 5] =
 
 /// Pause between attempts to write records that a full or failing disk refused.
 const RETRY_NS: i64 = 10_000_000_000;
+/// The shim gives memory back when nothing has happened for this long: what it does in between would only fetch it again.
+const QUIET_NS: i64 = 1_000_000_000;
 
 /// A process that works for the shim itself.
 #[derive(Debug)]
@@ -86,7 +88,7 @@ enum Source {
 /// Serves until the machine leaves.
 pub(crate) fn run(config: SandboxConfig, listener: UnixListener, signals: SignalFd) -> Result<(), Box<dyn Error>> {
     let mut shim = Shim {
-        machine: Machine::new(config.number, config.boot_id.clone()),
+        machine: Machine::new(config.number, config.boot_id.clone(), MAX_LAUNCHES),
         config,
         inputs: VecDeque::new(),
         sites: Vec::new(),
@@ -104,10 +106,12 @@ pub(crate) fn run(config: SandboxConfig, listener: UnixListener, signals: Signal
         created: clock::now(),
     };
     while !shim.leaving {
-        if std::mem::take(&mut shim.slack) {
+        let ready = shim.wait(&listener, &signals)?;
+        if ready.is_empty() && shim.slack && shim.machine.deadline().is_none() {
             child::become_idle();
+            shim.slack = false;
         }
-        for (source, flags) in shim.wait(&listener, &signals)? {
+        for (source, flags) in ready {
             shim.handle(source, flags, &listener, &signals)?;
         }
         shim.inputs.push_back(Input::Tick);
@@ -149,7 +153,10 @@ impl Shim {
     }
 
     fn timeout(&self) -> PollTimeout {
-        let Some(at) = self.machine.deadline().into_iter().chain(self.retry_at).min() else { return PollTimeout::NONE };
+        let quiet = self.slack.then(|| clock::now().boot_ns + QUIET_NS);
+        let Some(at) = self.machine.deadline().into_iter().chain(self.retry_at).chain(quiet).min() else {
+            return PollTimeout::NONE;
+        };
         // Rounded up: waking early would only mean to sleep once more.
         let millis = (at - clock::now().boot_ns).max(0).saturating_add(999_999) / 1_000_000;
         PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)

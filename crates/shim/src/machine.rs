@@ -17,9 +17,9 @@ use podwright_sys::durable::Durability;
 #[cfg(test)]
 mod tests;
 
-/// Runtimes that may start containers at the same time. One: the kernel work of two starts (namespaces, cgroups, mounts)
-/// mostly waits for the same locks, and containers appear in the order in which they were asked for.
-pub const MAX_LAUNCHES: usize = 1;
+/// Runtimes that may start containers at the same time. Mains do not wait for each other, so those of one pod may as well
+/// come up together.
+pub const MAX_LAUNCHES: usize = 4;
 
 /// Ended instances of one container that are kept for [`crate::proto::Event::State`], the newest ones; the others have
 /// their record on disk. Bounds memory and message size for a container that crashes for weeks.
@@ -250,12 +250,14 @@ pub struct Machine {
     /// Children reaped while a runtime was at work: one may be the process that the runtime is about to name.
     strangers: Vec<(i32, Ended)>,
     leaving: bool,
+    launches: usize,
 }
 
 impl Machine {
-    /// For the sandbox with this number, on this boot.
-    pub fn new(sandbox: u32, boot_id: String) -> Self {
-        Self { sandbox, boot_id, instances: Vec::new(), commands: Vec::new(), strangers: Vec::new(), leaving: false }
+    /// For the sandbox with this number, on this boot; `launches` runtimes may start containers at the same time.
+    pub fn new(sandbox: u32, boot_id: String, launches: usize) -> Self {
+        let (instances, commands, strangers) = (Vec::new(), Vec::new(), Vec::new());
+        Self { sandbox, boot_id, launches, instances, commands, strangers, leaving: false }
     }
 
     /// Records of all remembered instances, in the order of their start.
@@ -577,7 +579,7 @@ impl Machine {
             if instance.phase == Phase::Waiting && alone {
                 todo.push(Action::Prepare(id.clone()));
                 instance.phase = Phase::Preparing;
-            } else if instance.phase == Phase::Ready && launches < MAX_LAUNCHES {
+            } else if instance.phase == Phase::Ready && launches < self.launches {
                 todo.push(Action::Launch(id.clone()));
                 instance.phase = Phase::Launching { give_up_at: None };
                 launches += 1;

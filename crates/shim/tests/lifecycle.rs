@@ -5,6 +5,7 @@ mod support;
 use std::fs;
 use std::time::{Duration, Instant};
 
+use podwright_shim::machine::MAX_LAUNCHES;
 use podwright_shim::proto::{Event, Outcome, PodMount, Request, StartStage};
 use podwright_sys::child::signal_child;
 use support::{Sandbox, id, until};
@@ -120,6 +121,10 @@ fn kill_reaches_an_instance_whose_runtime_has_not_returned() {
     let sandbox = Sandbox::new();
     let (mut agent, _) = sandbox.connect();
     agent.send(&Request::Start(Box::new(sandbox.fake("late", 0, "LATE sleep 100"))));
+    // As many as are started together, so that the next one has to wait.
+    for n in 1..MAX_LAUNCHES {
+        agent.send(&Request::Start(Box::new(sandbox.fake(&format!("also-{n}"), 0, "LATE sleep 100"))));
+    }
     agent.send(&Request::Start(Box::new(sandbox.fake("queued", 0, "sleep 100"))));
     until("the process runs", || sandbox.cgroup.child("late").populated().unwrap_or(false));
     agent.send(&Request::Kill { id: id("late", 0) });
@@ -277,7 +282,8 @@ fn an_idle_shim_sleeps() {
         let status = fs::read_to_string(format!("/proc/{}/status", sandbox.pid())).unwrap();
         status.lines().find_map(|l| l.strip_prefix("voluntary_ctxt_switches:").map(|n| n.trim().to_owned())).unwrap()
     };
-    std::thread::sleep(Duration::from_millis(300));
+    // After a second of quiet it wakes once, to give memory back.
+    std::thread::sleep(Duration::from_millis(1500));
     let before = switches();
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(switches(), before);

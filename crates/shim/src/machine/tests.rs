@@ -92,7 +92,11 @@ fn input(text: &str) -> (Stamp, Input) {
 
 /// Runs `MS INPUT -> ACTION; ACTION` lines from the beginning of a sandbox.
 fn check(script: &str) -> Machine {
-    let mut machine = Machine::new(1, "boot".to_owned());
+    check_with(1, script)
+}
+
+fn check_with(launches: usize, script: &str) -> Machine {
+    let mut machine = Machine::new(1, "boot".to_owned(), launches);
     for line in script.trim().lines() {
         let (text, expected) = line.split_once("->").unwrap();
         let (now, input) = input(text);
@@ -151,6 +155,21 @@ fn a_record_on_disk_counts_as_known() {
     let start = Input::Start { id: id("b0"), restart_delay_ms: 0, on_disk: Some(Box::new(record)) };
     assert_eq!(machine.apply(start, at(2)).iter().map(show).collect::<Vec<_>>(), ["tell b0:requested"]);
     assert_eq!(machine.records().len(), 1);
+}
+
+#[test]
+fn several_runtimes_at_a_time_up_to_a_limit() {
+    check_with(
+        2,
+        "1 start a0     -> write a0:requested; prepare a0
+         1 prepared a0  -> launch a0
+         1 start b0     -> write b0:requested; prepare b0
+         1 prepared b0  -> launch b0
+         1 start c0     -> write c0:requested; prepare c0
+         1 prepared c0  ->
+         2 launched b0 8 -> write b0:running; tell b0:running; launch c0
+         3 launched a0 7 -> write a0:running; tell a0:running",
+    );
 }
 
 #[test]
@@ -377,7 +396,7 @@ fn commands_end_time_out_and_fail() {
 
 #[test]
 fn memory_is_bounded_for_a_container_that_crashes_for_ever() {
-    let mut machine = Machine::new(1, "boot".to_owned());
+    let mut machine = Machine::new(1, "boot".to_owned(), 1);
     for attempt in 0..1000 {
         let id = InstanceId { container: "a".to_owned(), attempt };
         machine.apply(Input::Start { id: id.clone(), restart_delay_ms: 0, on_disk: None }, at(1));
