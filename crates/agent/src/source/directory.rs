@@ -100,7 +100,10 @@ impl Sweeper {
     /// Files that have to be read again even if nothing about them seems to have changed.
     fn forget(&mut self, names: &[OsString]) {
         for name in names.iter().filter_map(|n| n.to_str()) {
-            self.cache.remove(name);
+            // It stays known, or nobody would notice that it is gone.
+            if let Some(known) = self.cache.get_mut(name) {
+                known.mark = None;
+            }
         }
     }
 
@@ -211,6 +214,16 @@ mod tests {
         f.until("b.yaml bad, x~ ignored").await;
         fs::remove_file(f.directory.join("b.yaml")).unwrap();
         f.until("x~ ignored").await;
+    }
+
+    #[tokio::test]
+    async fn the_last_file_is_missed() {
+        let mut f = start(true);
+        assert_eq!(f.next().await.as_deref(), Ok(""));
+        fs::write(f.directory.join("a.yaml"), POD).unwrap();
+        f.until("a.yaml good").await;
+        fs::remove_file(f.directory.join("a.yaml")).unwrap();
+        assert_eq!(f.next().await.as_deref(), Ok(""));
     }
 
     #[tokio::test]
