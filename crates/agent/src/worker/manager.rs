@@ -112,7 +112,8 @@ impl Manager {
         }
         let place = self.places.entry(identity.clone()).or_default();
         match &kept.ended {
-            Some(ended) if ended.archived || place.slot.current.is_some() => {
+            // Deleted by hand and ended: the last agent may have died before it had written down that nobody wants it.
+            Some(ended) if ended.archived || kept.claim.suppressed || place.slot.current.is_some() => {
                 let shown =
                     publish::pod(kept.document(), &self.ctx.fixed.node_name, kept.accepted_at, None, &ended.status);
                 if let Err(error) = self.ctx.store.restore_archived(shown, ended.at) {
