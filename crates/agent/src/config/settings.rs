@@ -55,7 +55,7 @@ pub struct Settings {
     /// The runtime that runs the pods [default: podwright]
     #[arg(long, value_name = "NAME")]
     pub default_runtime: Option<String>,
-    /// Time between two full looks at the manifest directory [default: 20s]
+    /// Time between two full looks at the manifest directory, 15 times as long where watching it tells all [default: 20s]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub file_check_frequency: Option<Duration>,
     /// First delay before a container that keeps ending is restarted [default: 10s]

@@ -1,7 +1,8 @@
 //! The manifest directory: watched, looked at, its listings handed on.
 //!
 //! A look is a stat of every file and a read of those that changed. There is one when inotify tells of something, and one
-//! each `fileCheckFrequency`, for what inotify does not see: targets of links, network file systems, lost events.
+//! each `fileCheckFrequency` for what inotify does not see: targets of links, network file systems, a directory that is not
+//! there yet. Where it sees everything, that look is rare, so that an idle node sleeps.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -19,6 +20,8 @@ use crate::config::Live;
 
 /// Editors replace a file by removing or renaming it first: a file has to be gone this long.
 const REMOVAL_SETTLES: Duration = Duration::from_millis(100);
+/// Where inotify sees every change, the periodic look is a net below it, and so many times less frequent.
+const SELDOM: u32 = 15;
 /// Pause after an error of inotify itself.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -44,7 +47,7 @@ pub fn start(
     let watch = Watch::new(&directory)?;
     let (ended, end) = oneshot::channel();
     thread::Builder::new().name("source".to_owned()).spawn(move || {
-        run(watch, Sweeper { directory, cache: BTreeMap::new() }, &live, &words);
+        run(watch, Sweeper { directory, cache: BTreeMap::new(), blind: true }, &live, &words);
         // Nobody may be interested in its end any more.
         let _unheard = ended.send(());
     })?;
@@ -79,7 +82,8 @@ fn run(mut watch: Watch, mut sweeper: Sweeper, live: &watch::Receiver<Live>, wor
         if word.is_some_and(|word| words.blocking_send(word).is_err()) {
             return;
         }
-        let pause = live.borrow().file_check_frequency;
+        let seldom = if watch.sees_changes() && !sweeper.blind { SELDOM } else { 1 };
+        let pause = live.borrow().file_check_frequency.saturating_mul(seldom);
         match watch.wait(pause) {
             Ok(names) => sweeper.forget(&names),
             Err(error) => {
@@ -94,6 +98,8 @@ fn run(mut watch: Watch, mut sweeper: Sweeper, live: &watch::Receiver<Live>, wor
 struct Sweeper {
     directory: PathBuf,
     cache: BTreeMap<String, Cached>,
+    /// Whether there is something whose changes inotify does not tell: a link's target, a file that was not read to its end.
+    blind: bool,
 }
 
 impl Sweeper {
@@ -117,7 +123,8 @@ impl Sweeper {
 
     /// Looks at every file; whether anything may have changed since the last time.
     fn sweep(&mut self) -> Result<bool, String> {
-        let names = names(&self.directory).map_err(|error| {
+        self.blind = true;
+        let (names, links) = names(&self.directory).map_err(|error| {
             let directory = self.directory.display();
             match error.kind() {
                 io::ErrorKind::NotFound => format!("{directory} does not exist; it is picked up when it appears"),
@@ -135,14 +142,22 @@ impl Sweeper {
                 self.cache.insert(name, now);
             }
         }
+        let unread = |known: &Cached| known.mark.is_none() && !matches!(known.seen, Seen::Ignored { .. });
+        self.blind = links || self.cache.values().any(unread);
         Ok(changed || !before.is_empty())
     }
 }
 
-fn names(directory: &Path) -> io::Result<Vec<String>> {
-    let entries = std::fs::read_dir(directory)?;
-    // A name that is not UTF-8 is no manifest's.
-    entries.filter_map(|entry| entry.map(|e| e.file_name().into_string().ok()).transpose()).collect()
+/// The names in a directory, and whether any of them is a symlink.
+fn names(directory: &Path) -> io::Result<(Vec<String>, bool)> {
+    let (mut names, mut links) = (Vec::new(), false);
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        links |= entry.file_type()?.is_symlink();
+        // A name that is not UTF-8 is no manifest's.
+        names.extend(entry.file_name().into_string());
+    }
+    Ok((names, links))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
+use nix::sys::statfs::{BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FsType, TMPFS_MAGIC, XFS_SUPER_MAGIC, statfs};
 
 /// What is being watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +81,13 @@ impl Watch {
             // EINVAL: the kernel removed it already, with the directory.
             let _gone = self.inotify.rm_watch(wd);
         }
+    }
+
+    /// Whether inotify tells of every change: the directory itself is watched, on a file system that only this kernel changes.
+    pub(super) fn sees_changes(&self) -> bool {
+        const LOCAL: [FsType; 4] = [EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC, TMPFS_MAGIC];
+        let local = || statfs(&self.directory).is_ok_and(|fs| LOCAL.contains(&fs.filesystem_type()));
+        matches!(self.target, Target::Directory(..)) && !self.directory.is_symlink() && local()
     }
 
     /// Waits until something happened in the directory, `longest` at most. Returns the files that may be others now.
