@@ -180,7 +180,11 @@ const LOG: &str = "/api/v1/namespaces/default/pods/web/log";
 #[tokio::test]
 async fn logs_of_the_present_and_the_previous_instance() {
     let server = Server::start();
-    server.put(pod("web", "Running", &running()));
+    let mut web = pod("web", "Running", &running());
+    let statuses = web["status"]["containerStatuses"].as_array_mut().unwrap();
+    let app = statuses.iter_mut().find(|status| status["name"] == "app").unwrap();
+    app["lastState"] = json!({"terminated": {"exitCode": 1, "containerID": "podwright://uid-web-app-3"}});
+    server.put(web);
     server.write_log("web", "app", "3.log", &["old"]);
     server.write_log("web", "app", "4.log.1", &["one"]);
     server.write_log("web", "app", "4.log", &["two", "three"]);
