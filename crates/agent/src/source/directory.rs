@@ -22,6 +22,9 @@ use crate::config::Live;
 const REMOVAL_SETTLES: Duration = Duration::from_millis(100);
 /// Where inotify sees every change, the periodic look is a net below it, and so many times less frequent.
 const SELDOM: u32 = 15;
+/// First pause before another look at a file that somebody was writing, or that is too young to be sure of; each further one is
+/// twice as long. The kernel tells of a file's closing before its lease is free, so no other event may come.
+const UNSETTLED: Duration = Duration::from_millis(20);
 /// Pause after an error of inotify itself.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -57,6 +60,7 @@ pub fn start(
 fn run(mut watch: Watch, mut sweeper: Sweeper, live: &watch::Receiver<Live>, words: &mpsc::Sender<Word>) {
     let mut told: Option<Result<(), String>> = None;
     let mut listed = Listing::new();
+    let mut unsettled = UNSETTLED;
     while !words.is_closed() {
         watch.aim();
         let mut found = sweeper.sweep();
@@ -82,10 +86,18 @@ fn run(mut watch: Watch, mut sweeper: Sweeper, live: &watch::Receiver<Live>, wor
         if word.is_some_and(|word| words.blocking_send(word).is_err()) {
             return;
         }
-        let seldom = if watch.sees_changes() && !sweeper.blind { SELDOM } else { 1 };
-        let pause = live.borrow().file_check_frequency.saturating_mul(seldom);
+        let frequency = live.borrow().file_check_frequency;
+        let pause = match () {
+            () if sweeper.unsettled() => unsettled.min(frequency),
+            () if watch.sees_changes() && !sweeper.blind => frequency.saturating_mul(SELDOM),
+            () => frequency,
+        };
         match watch.wait(pause) {
-            Ok(names) => sweeper.forget(&names),
+            Ok(names) => {
+                unsettled =
+                    if names.is_empty() && sweeper.unsettled() { unsettled.saturating_mul(2) } else { UNSETTLED };
+                sweeper.forget(&names);
+            }
             Err(error) => {
                 tracing::warn!(%error, "inotify failed; trying again");
                 thread::sleep(RETRY);
@@ -117,6 +129,11 @@ impl Sweeper {
         before.iter().any(|(name, seen)| !matches!(seen, Seen::Ignored { .. }) && !self.cache.contains_key(name))
     }
 
+    /// Whether a file was not read to its end, or may have changed right after.
+    fn unsettled(&self) -> bool {
+        self.cache.values().any(|known| known.mark.is_none() && !matches!(known.seen, Seen::Ignored { .. }))
+    }
+
     fn listing(&self) -> Listing {
         self.cache.iter().map(|(name, cached)| (name.clone(), cached.seen.clone())).collect()
     }
@@ -142,8 +159,7 @@ impl Sweeper {
                 self.cache.insert(name, now);
             }
         }
-        let unread = |known: &Cached| known.mark.is_none() && !matches!(known.seen, Seen::Ignored { .. });
-        self.blind = links || self.cache.values().any(unread);
+        self.blind = links || self.unsettled();
         Ok(changed || !before.is_empty())
     }
 }
