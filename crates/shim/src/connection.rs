@@ -35,6 +35,17 @@ pub(crate) enum Lost {
     Socket(#[from] io::Error),
 }
 
+impl Lost {
+    /// Whether the other side is simply gone, as agents may be at any time: noticed by reading, or only by writing.
+    pub(crate) fn is_the_agents_end(&self) -> bool {
+        match self {
+            Lost::Closed => true,
+            Lost::Socket(error) => matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset),
+            _ => false,
+        }
+    }
+}
+
 impl Connection {
     /// Takes over an accepted connection.
     pub(crate) fn new(stream: UnixStream) -> io::Result<Self> {

@@ -283,7 +283,7 @@ impl Shim {
     /// A connection that failed is closed; the agent comes back and asks for the state.
     fn keep_connection(&mut self, result: Result<(), Lost>) {
         if let Err(lost) = result {
-            if !matches!(lost, Lost::Closed) {
+            if !lost.is_the_agents_end() {
                 eprintln!("podwright-shim: connection dropped: {}", crate::chain(&lost));
             }
             self.connection = None;
