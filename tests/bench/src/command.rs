@@ -5,8 +5,11 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use nix::unistd::Pid;
+use podwright_sys::process::{pidfd_open, wait_end};
 
 use crate::clock::{boot_ns, ms};
 
@@ -24,6 +27,26 @@ impl Line {
         I::Item: Into<OsString>,
     {
         Line(words.into_iter().map(Into::into).collect())
+    }
+
+    /// This command line with another one as its last arguments.
+    pub(crate) fn then(mut self, other: &Line) -> Line {
+        self.0.extend_from_slice(&other.0);
+        self
+    }
+
+    /// Whether it ends with status 0 within this time; it is killed when it does not end. What it says goes nowhere.
+    ///
+    /// # Errors
+    /// When it cannot be started or waited for.
+    pub(crate) fn succeeds(&self, limit: Duration) -> Result<bool> {
+        let mut child =
+            self.command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().with_context(|| self.text())?;
+        let pidfd = pidfd_open(Pid::from_raw(child.id().cast_signed()))?;
+        if !wait_end(&pidfd, limit)? {
+            child.kill().with_context(|| self.text())?;
+        }
+        Ok(child.wait().with_context(|| self.text())?.success())
     }
 
     /// Milliseconds from fork to the end that wait(2) reports.
@@ -95,5 +118,12 @@ mod tests {
         let error = Line::new(["sh", "-c", "echo the reason >&2; exit 3"]).time().unwrap_err().to_string();
         assert!(error.contains("exit status: 3") && error.contains("the reason"), "{error}");
         assert!(Line::new(["/nonexistent"]).time().is_err());
+    }
+
+    #[test]
+    fn a_command_that_hangs_does_not_succeed() {
+        assert!(Line::new(["sh", "-c"]).then(&Line::new(["exit 0"])).succeeds(Duration::from_secs(5)).unwrap());
+        assert!(!Line::new(["false"]).succeeds(Duration::from_secs(5)).unwrap());
+        assert!(!Line::new(["sleep", "100"]).succeeds(Duration::from_millis(50)).unwrap());
     }
 }

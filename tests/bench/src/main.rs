@@ -15,20 +15,30 @@ mod samples;
 mod setup;
 mod watch;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 
+use command::Line;
 use samples::Samples;
 use setup::Setup;
 
 const USAGE: &str = "\
 podwright-bench --bin DIR --bundles DIR --image TAR --scratch DIR [--only oci|pods|idle]... [--quick]
-prints a table, and the same as one line of JSON, the last";
+prints a table, and the same as one line of JSON, the last
+podwright-bench max-rss COMMAND [ARGUMENT]...
+runs a command and prints its largest resident set in KiB";
 
 const PARTS: [&str; 3] = ["oci", "pods", "idle"];
 
 fn main() -> Result<()> {
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if let [first, command @ ..] = words.as_slice()
+        && first == oci::REPORT
+    {
+        return oci::report(Line::new(command));
+    }
     let Some((setup, only)) = arguments()? else {
         println!("{USAGE}");
         return Ok(());

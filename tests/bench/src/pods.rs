@@ -35,7 +35,7 @@ pub(crate) fn measure(setup: &Setup, samples: &mut Samples) -> Result<()> {
     let own_agent = RefCell::new(Agent::start(setup, "pods")?);
     let own_podman = Podman::new(setup).context("podman")?;
     let (agent, podman) = (&own_agent, &own_podman);
-    let crun = oci::run(setup, "crun")?;
+    let crun = oci::Runtime::peer(setup, "crun")?.run(&setup.true_bundle()?);
     // A pod of the same name and content would be the same pod again, with a further attempt.
     let round = RefCell::new(0..);
     let number = || round.borrow_mut().next().unwrap_or(0);
@@ -43,7 +43,7 @@ pub(crate) fn measure(setup: &Setup, samples: &mut Samples) -> Result<()> {
         |count| -> Turn<'_> { Box::new(move |samples| own_pod(&mut agent.borrow_mut(), count, number(), samples)) };
     let peer = |count| -> Turn<'_> { Box::new(move |samples| podman_pod(setup, podman, count, samples)) };
     let mut turns = [
-        ("crun run", oci::turn("pods_crun_run_ms", crun)),
+        ("crun run", oci::turn("pods_crun_run_ms".into(), crun)),
         ("a pod of 1", own(1)),
         ("a pod of 3", own(3)),
         ("podman, a pod of 1", peer(1)),

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use serde_json::Value;
 
 /// The ground of all measurements.
 #[derive(Debug)]
@@ -33,6 +34,20 @@ impl Setup {
     /// One of podwright's programs.
     pub(crate) fn program(&self, name: &str) -> PathBuf {
         self.bin.join(name)
+    }
+
+    /// Makes the bundle `true` with another name and another configuration. It shares the root file system.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(crate) fn bundle(&self, name: &str, change: impl FnOnce(&mut Value)) -> Result<PathBuf> {
+        let mut config: Value = serde_json::from_str(CONFIG)?;
+        config["root"]["path"] = self.true_bundle()?.join("rootfs").to_string_lossy().into();
+        change(&mut config);
+        let bundle = self.scratch.join(name);
+        fs::create_dir_all(&bundle).with_context(|| bundle.display().to_string())?;
+        fs::write(bundle.join("config.json"), config.to_string())?;
+        Ok(bundle)
     }
 
     /// Makes the bundle `true`: busybox, ending at once.

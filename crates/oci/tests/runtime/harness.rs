@@ -1,5 +1,10 @@
 //! A bundle in a temporary directory, and the runtime called on it the way a shim calls it.
+//!
+//! The runtime is podwright-oci as cargo built it, or with `OCI_RUNTIME` in the environment the one that it names. The same tests
+//! against crun and runc show which expectations are ours alone: `tests/oci/peers` lists them, with the reasons.
 
+use std::ffi::OsString;
+use std::fmt;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -15,6 +20,32 @@ const APPLETS: [&str; 19] = [
     "cat", "chmod", "echo", "env", "false", "grep", "head", "hostname", "id", "kill", "ls", "mkdir", "mount",
     "readlink", "sh", "sleep", "stat", "touch", "true",
 ];
+
+/// The runtime under test.
+pub(crate) fn program() -> OsString {
+    std::env::var_os("OCI_RUNTIME").unwrap_or_else(|| env!("CARGO_BIN_EXE_podwright-oci").into())
+}
+
+/// Whether the runtime under test is podwright-oci.
+pub(crate) fn is_ours() -> bool {
+    Path::new(&program()).file_name().is_some_and(|name| name == "podwright-oci")
+}
+
+/// What a runtime says when it fails. The words are podwright-oci's own: of a peer only the failure is tested.
+#[derive(Debug)]
+pub(crate) struct Complaint(String);
+
+impl Complaint {
+    pub(crate) fn contains(&self, text: &str) -> bool {
+        !is_ours() || self.0.contains(text)
+    }
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 /// A bundle, a state directory and a container id of its own. Removes all of them in the end.
 pub(crate) struct Container {
@@ -83,7 +114,7 @@ impl Container {
     /// The runtime's command line up to its command, with the configuration written.
     pub(crate) fn runtime(&self) -> Command {
         fs::write(self.bundle().join("config.json"), self.config.to_string()).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_podwright-oci"));
+        let mut command = Command::new(program());
         command.arg("--root").arg(self.state_root()).stdin(Stdio::null());
         command
     }
@@ -100,10 +131,10 @@ impl Container {
     }
 
     /// Calls the runtime and wants it to fail with status 1; its stderr.
-    pub(crate) fn fails(&self, args: &[&str]) -> String {
+    pub(crate) fn fails(&self, args: &[&str]) -> Complaint {
         let output = self.call(args);
         assert_eq!(output.status.code(), Some(1), "{args:?}: {output:?}");
-        String::from_utf8(output.stderr).unwrap()
+        Complaint(String::from_utf8(output.stderr).unwrap())
     }
 
     fn run_args(&self) -> Vec<String> {
@@ -123,7 +154,7 @@ impl Container {
     }
 
     /// The error of a `run` that must fail and leave nothing behind.
-    pub(crate) fn refused(&self) -> String {
+    pub(crate) fn refused(&self) -> Complaint {
         let args = self.run_args();
         let error = self.fails(&args.iter().map(String::as_str).collect::<Vec<_>>());
         self.assert_nothing_left();

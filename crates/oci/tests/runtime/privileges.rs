@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use crate::harness::Container;
+use crate::harness::{Container, program};
 
 #[test]
 fn the_user_is_the_configured_one() {
@@ -196,13 +196,13 @@ fn a_foreign_binary_is_copied() {
 /// The same through the kernel: the runtime executed as the container's own program, or as its interpreter.
 #[test]
 fn the_runtime_executed_inside_is_read_only() {
-    let binary = env!("CARGO_BIN_EXE_podwright-oci");
-    let before = fs::metadata(binary).unwrap().modified().unwrap();
+    let binary = program();
+    let before = fs::metadata(&binary).unwrap().modified().unwrap();
     let container = Container::new(&["/script"]);
     let script = container.rootfs().join("script");
     fs::write(&script, "#!/proc/self/exe --version\n").unwrap();
     assert!(Command::new("chmod").arg("755").arg(&script).status().unwrap().success());
     let output = container.run();
     assert!(String::from_utf8_lossy(&output.stdout).contains("podwright-oci"), "it runs, harmlessly: {output:?}");
-    assert_eq!(fs::metadata(binary).unwrap().modified().unwrap(), before);
+    assert_eq!(fs::metadata(&binary).unwrap().modified().unwrap(), before);
 }
