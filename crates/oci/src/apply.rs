@@ -6,6 +6,7 @@
 
 mod mounts;
 mod process;
+mod terminal;
 
 use std::fs::{self, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -48,6 +49,8 @@ pub(crate) enum StepError {
     HostSysctl(String, &'static str),
     #[error("{0}: exists and is another device")]
     WrongDevice(String),
+    #[error("process.terminal: send it to the console socket")]
+    Console(#[source] std::io::Error),
     #[error("the runtime has ended")]
     RuntimeGone,
     #[error("waiting to be started")]
@@ -83,6 +86,8 @@ pub(crate) struct Init<'a> {
     pub(crate) target: Option<&'a OwnedFd>,
     /// Descriptors after the first three that the program gets.
     pub(crate) preserve: u32,
+    /// Whom to send the terminal's master.
+    pub(crate) console: Option<UnixStream>,
     /// Name of the session keyring.
     pub(crate) id: &'a str,
     /// The configuration's hooks, and the state that they get.
@@ -97,6 +102,7 @@ struct Progress<'a> {
     root: Option<Root>,
     sealed: Vec<OwnedFd>,
     null: Option<OwnedFd>,
+    terminal: Option<OwnedFd>,
 }
 
 /// The namespaces of a container, entered through its first process.
@@ -108,7 +114,7 @@ const ALL_BUT_PID: CloneFlags = CloneFlags::CLONE_NEWNS
 
 /// Does all steps. Returns only on failure, which it has reported: the exit status.
 pub(crate) fn run(init: Init<'_>, steps: &[Step]) -> i32 {
-    let mut progress = Progress { init, root: None, sealed: Vec::new(), null: None };
+    let mut progress = Progress { init, root: None, sealed: Vec::new(), null: None, terminal: None };
     // Modes of nodes and mount points are what the configuration says; `Step::Umask` sets the program's.
     umask(Mode::empty());
     let result = prepare(&mut progress).and_then(|()| steps.iter().try_for_each(|step| apply(&mut progress, step)));
@@ -151,7 +157,9 @@ fn apply(progress: &mut Progress<'_>, step: &Step) -> Result<()> {
         | Step::ReadonlyPath(_)
         | Step::ReadonlyRoot
         | Step::PivotRoot
+        | Step::MoveRoot
         | Step::RootPropagation(_) => mounts::apply(progress, step),
+        Step::OpenTerminal { .. } | Step::AttachTerminal => terminal::apply(progress, step),
         Step::Sysctl { path, value, shared_namespace } => sysctl(path, value, *shared_namespace),
         Step::RuntimeHooks => sync::ask_for_hooks(&mut progress.init.report).map_err(|_| StepError::RuntimeGone),
         Step::CreateContainerHooks => run_hooks(

@@ -19,14 +19,14 @@ podwright-oci, an OCI runtime for Linux with cgroup v2
 
 podwright-oci [--root DIR] [--log FILE] [--log-format text|json] COMMAND
 
-  create [-b BUNDLE] [--pid-file FILE] [--preserve-fds N] [--no-new-keyring] ID
+  create [-b BUNDLE] [--pid-file FILE] [--console-socket SOCKET] [--preserve-fds N] [--no-new-keyring] [--no-pivot] ID
   start ID
   run    as create, and [-d|--detach]
   state ID
   kill [-a|--all] ID [SIGNAL]
   delete [-f|--force] ID
   exec [-p|--process FILE] [-d|--detach] [--pid-file FILE] [-e|--env K=V]... [--cwd DIR] [-u|--user UID[:GID]]
-       [--preserve-fds N] ID [COMMAND [ARG]...]
+       [--console-socket SOCKET] [--preserve-fds N] ID [COMMAND [ARG]...]
   list [-f|--format table|json] [-q|--quiet]
   features
 
@@ -114,8 +114,16 @@ fn dispatch(name: &str, root: PathBuf, args: Parser) -> Result<i32> {
 
 fn create_or_run(run: bool, root: PathBuf, mut args: Parser) -> Result<i32> {
     protect::own_binary()?;
-    let mut options =
-        CreateOptions { root, id: String::new(), bundle: ".".into(), pid_file: None, preserve_fds: 0, keyring: true };
+    let mut options = CreateOptions {
+        root,
+        id: String::new(),
+        bundle: ".".into(),
+        pid_file: None,
+        preserve_fds: 0,
+        keyring: true,
+        console_socket: None,
+        pivot: true,
+    };
     let mut detach = false;
     while let Some(arg) = args.next().map_err(usage)? {
         match arg {
@@ -124,7 +132,8 @@ fn create_or_run(run: bool, root: PathBuf, mut args: Parser) -> Result<i32> {
             Long("preserve-fds") => options.preserve_fds = number(&mut args)?,
             Long("no-new-keyring") => options.keyring = false,
             Long("detach") | Short('d') if run => detach = true,
-            Long("console-socket") => return Err(no_terminal("--console-socket")),
+            Long("console-socket") => options.console_socket = Some(path(&mut args)?),
+            Long("no-pivot") => options.pivot = false,
             Value(id) if options.id.is_empty() => options.id = id.string().map_err(usage)?,
             other => return Err(usage(other.unexpected())),
         }
@@ -181,6 +190,7 @@ fn exec(root: PathBuf, mut args: Parser) -> Result<i32> {
         detach: false,
         pid_file: None,
         preserve_fds: 0,
+        console_socket: None,
     };
     let mut command = Vec::new();
     while let Some(arg) = args.next().map_err(usage)? {
@@ -192,7 +202,7 @@ fn exec(root: PathBuf, mut args: Parser) -> Result<i32> {
             Long("cwd") => cwd = Some(path(&mut args)?),
             Long("user") | Short('u') => user = Some(parse_user(&text(&mut args)?)?),
             Long("preserve-fds") => options.preserve_fds = number(&mut args)?,
-            Long("console-socket") => return Err(no_terminal("--console-socket")),
+            Long("console-socket") => options.console_socket = Some(path(&mut args)?),
             Long("tty") | Short('t') => return Err(no_terminal("--tty")),
             Value(id) => {
                 options.id = id.string().map_err(usage)?;
@@ -273,7 +283,7 @@ fn require_id(id: &str) -> Result<()> {
 }
 
 fn no_terminal(option: &str) -> Error {
-    Error::Usage(format!("{option}: terminals are not supported yet; use pipes"))
+    Error::Usage(format!("{option}: is not supported yet; set terminal in the file given with --process"))
 }
 
 fn path(args: &mut Parser) -> Result<PathBuf> {

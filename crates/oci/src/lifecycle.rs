@@ -3,6 +3,7 @@
 mod control;
 mod exec;
 mod launch;
+mod terminal;
 
 use std::fs;
 use std::path::Path;

@@ -5,18 +5,21 @@
 
 mod devices;
 mod mounts;
+mod namespaces;
 mod process;
 mod resources;
 mod seccomp;
+mod step;
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
-use oci_spec::runtime::{Linux, LinuxNamespaceType, Process, Spec};
-use podwright_sys::caps::CapSet;
-use podwright_sys::mount::Change;
+use oci_spec::runtime::{Linux, Process, Spec};
 use podwright_sys::{device, seccomp as filter};
+
+use namespaces::{Namespaces, is_plain, names, sysctls};
+pub use step::{BindMount, DeviceNode, FsMount, Gate, Program, Step, TerminalSize};
 
 /// A configuration that this runtime cannot do, by field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -68,209 +71,6 @@ pub struct CgroupPlan {
     pub devices: Vec<device::Rule>,
 }
 
-/// How the first process learns that it may execute the program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gate {
-    /// `run`: the runtime says go once the state is saved.
-    Go,
-    /// `create`: a later `start` does.
-    Start,
-}
-
-/// One thing that the container's first process does.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Step {
-    /// Enter an existing namespace.
-    Join {
-        /// Its kind, one bit.
-        kind: CloneFlags,
-        /// A file such as `/proc/1/ns/net`.
-        path: PathBuf,
-    },
-    /// Enter the namespaces of a container that runs, but for its PID namespace.
-    EnterContainer,
-    /// Make a cgroup namespace whose root is the container's cgroup.
-    UnshareCgroup,
-    /// Leave the caller's session keyring.
-    SessionKeyring,
-    /// Set `oom_score_adj`.
-    OomScoreAdj(i32),
-    /// Set the host name.
-    Hostname(String),
-    /// Set the NIS domain name.
-    Domainname(String),
-    /// Set the propagation of all mounts of the new mount namespace.
-    Propagation(MsFlags),
-    /// Bind the root file system to itself: it becomes a mount that can be pivoted to.
-    BindRoot(PathBuf),
-    /// Mount a new file system.
-    MountFs(FsMount),
-    /// Mount an existing directory or file.
-    Bind(BindMount),
-    /// Show the container its cgroup.
-    MountCgroup {
-        /// Where.
-        target: PathBuf,
-        /// `MS_*` flags.
-        flags: MsFlags,
-        /// With an own cgroup namespace a cgroup2 mount shows the right part; without one the directory is bound.
-        namespaced: bool,
-    },
-    /// Make device nodes.
-    Devices(Vec<DeviceNode>),
-    /// Make symlinks (link, target) in `/dev` where nothing is.
-    DevLinks,
-    /// Make the working directory where it is missing.
-    MakeCwd(PathBuf),
-    /// Write a kernel parameter.
-    Sysctl {
-        /// Below `/proc/sys`.
-        path: PathBuf,
-        /// What to write.
-        value: String,
-        /// The namespace that holds it, to be checked against the host's when the container has not its own.
-        shared_namespace: Option<&'static str>,
-    },
-    /// Let the runtime run the prestart and createRuntime hooks.
-    RuntimeHooks,
-    /// Run the createContainer hooks.
-    CreateContainerHooks,
-    /// Make file systems read-only whose mount points had to be filled first.
-    SealMounts,
-    /// Hide a file or directory.
-    Mask(PathBuf),
-    /// Make a file or directory read-only, with all mounts below it.
-    ReadonlyPath(PathBuf),
-    /// Make the root file system's own mount read-only.
-    ReadonlyRoot,
-    /// Change the root and let go of the old one.
-    PivotRoot,
-    /// Set the propagation of the container's root.
-    RootPropagation(MsFlags),
-    /// Look for the program, so that `create` can report that it is missing.
-    FindProgram {
-        /// The program.
-        program: Program,
-        /// For a name relative to it.
-        cwd: PathBuf,
-    },
-    /// Wait for the runtime or for `start`.
-    Await(Gate),
-    /// Run the startContainer hooks.
-    StartContainerHooks,
-    /// Give pipes and terminals on descriptors 0 to 2 to the user, so that `/dev/stdout` can be opened.
-    OwnStdio(u32),
-    /// Set a resource limit.
-    Rlimit {
-        /// Number in getrlimit(2).
-        resource: u32,
-        /// Soft limit.
-        soft: u64,
-        /// Hard limit.
-        hard: u64,
-    },
-    /// Mark all descriptors but the first ones (0 to 2 and those preserved) close-on-exec.
-    CloseDescriptors,
-    /// Unblock signals and restore their default handling.
-    ResetSignals,
-    /// setsid(2): a session and a process group of its own, without a terminal, as other runtimes start a process.
-    NewSession,
-    /// Enter the working directory.
-    Chdir(PathBuf),
-    /// Drop from the bounding set.
-    LimitBounding(CapSet),
-    /// Become the user, keeping the permitted capabilities for the steps that follow.
-    SwitchUser {
-        /// User.
-        uid: u32,
-        /// Group.
-        gid: u32,
-        /// Supplementary groups.
-        groups: Vec<u32>,
-    },
-    /// Load the seccomp filter.
-    LoadFilter,
-    /// Set the capability sets.
-    Capabilities {
-        /// Effective.
-        effective: CapSet,
-        /// Permitted.
-        permitted: CapSet,
-        /// Inheritable.
-        inheritable: CapSet,
-        /// Ambient.
-        ambient: CapSet,
-    },
-    /// Never gain privileges by execve(2) again.
-    NoNewPrivileges,
-    /// Set the file mode creation mask.
-    Umask(u32),
-    /// Become the program.
-    Exec(Program),
-}
-
-/// A new file system to mount.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FsMount {
-    /// Where, seen from the container.
-    pub target: PathBuf,
-    /// Type, as in `/proc/filesystems`.
-    pub fstype: String,
-    /// What the mount table shows as its source.
-    pub source: PathBuf,
-    /// `MS_*` flags.
-    pub flags: MsFlags,
-    /// Options of the file system.
-    pub data: String,
-    /// A propagation type and whether it is recursive.
-    pub propagation: Option<MsFlags>,
-    /// To be made read-only by [`Step::SealMounts`] instead of at once.
-    pub seal: bool,
-}
-
-/// An existing directory or file to mount.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BindMount {
-    /// Where, seen from the container.
-    pub target: PathBuf,
-    /// What, seen from the host.
-    pub source: PathBuf,
-    /// With the mounts below it.
-    pub recursive: bool,
-    /// Attributes for the top mount.
-    pub change: Change,
-    /// Attributes and propagation for all of its mounts.
-    pub recursive_change: Change,
-}
-
-/// A device node to make.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeviceNode {
-    /// Where, seen from the container.
-    pub path: PathBuf,
-    /// `None`: a fifo.
-    pub kind: Option<device::Kind>,
-    /// Major number.
-    pub major: u32,
-    /// Minor number.
-    pub minor: u32,
-    /// Permission bits.
-    pub mode: u32,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-}
-
-/// A program and what it gets.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Program {
-    /// The name to look up, and its arguments.
-    pub args: Vec<String>,
-    /// `KEY=VALUE`; `PATH` here is where the name is looked up.
-    pub env: Vec<String>,
-}
-
 /// What comes from the command line and not from config.json.
 #[derive(Debug, Clone)]
 pub struct Context<'a> {
@@ -282,6 +82,8 @@ pub struct Context<'a> {
     pub gate: Gate,
     /// Make a session keyring.
     pub keyring: bool,
+    /// Change the root with pivot_root(2), which the initial ramfs does not allow.
+    pub pivot: bool,
 }
 
 /// Plans a container.
@@ -319,83 +121,11 @@ pub fn container(spec: &Spec, context: &Context<'_>) -> Result<Plan> {
 pub fn exec(spec: &Spec, process: &Process) -> Result<(Vec<Step>, Option<filter::Profile>)> {
     let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
     let mut steps: Vec<Step> = process.oom_score_adj().map(Step::OomScoreAdj).into_iter().collect();
-    steps.extend([Step::SessionKeyring, Step::EnterContainer, Step::Await(Gate::Go)]);
+    steps.extend([Step::SessionKeyring, Step::EnterContainer]);
+    steps.extend(process::terminal(process, false, "process")?);
+    steps.push(Step::Await(Gate::Go));
     steps.extend(process::steps(process, seccomp.is_some(), "process")?);
     Ok((steps, seccomp.map(seccomp::profile).transpose()?))
-}
-
-/// The namespaces of a container: made, joined, or the caller's.
-struct Namespaces {
-    new: CloneFlags,
-    joins: Vec<(CloneFlags, PathBuf)>,
-    pid: Option<PathBuf>,
-    unshare_cgroup: bool,
-}
-
-impl Namespaces {
-    fn of(linux: &Linux) -> Result<Self> {
-        let mut found = Self { new: CloneFlags::empty(), joins: Vec::new(), pid: None, unshare_cgroup: false };
-        for (index, namespace) in linux.namespaces().iter().flatten().enumerate() {
-            let field = format!("linux.namespaces[{index}]");
-            let kind = match namespace.typ() {
-                LinuxNamespaceType::Mount => CloneFlags::CLONE_NEWNS,
-                LinuxNamespaceType::Cgroup => CloneFlags::CLONE_NEWCGROUP,
-                LinuxNamespaceType::Uts => CloneFlags::CLONE_NEWUTS,
-                LinuxNamespaceType::Ipc => CloneFlags::CLONE_NEWIPC,
-                LinuxNamespaceType::Pid => CloneFlags::CLONE_NEWPID,
-                LinuxNamespaceType::Network => CloneFlags::CLONE_NEWNET,
-                LinuxNamespaceType::User | LinuxNamespaceType::Time => {
-                    return Err(PlanError::unsupported(format!("{field} (type {})", namespace.typ())));
-                }
-            };
-            if found.owns(kind) {
-                return Err(PlanError::new(field, format!("type {} is listed twice", namespace.typ())));
-            }
-            match namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()) {
-                Some(path) if !path.is_absolute() => {
-                    return Err(PlanError::new(field, format!("path {} is not absolute", path.display())));
-                }
-                Some(_) if kind == CloneFlags::CLONE_NEWNS => {
-                    return Err(PlanError::unsupported(format!("{field}.path (type mount)")));
-                }
-                Some(path) if kind == CloneFlags::CLONE_NEWPID => found.pid = Some(path.clone()),
-                Some(path) => found.joins.push((kind, path.clone())),
-                None if kind == CloneFlags::CLONE_NEWCGROUP => found.unshare_cgroup = true,
-                None => found.new |= kind,
-            }
-        }
-        if found.new.contains(CloneFlags::CLONE_NEWNS) {
-            Ok(found)
-        } else {
-            Err(PlanError::new("linux.namespaces", "has no entry of type mount; a container needs its own mounts"))
-        }
-    }
-
-    /// Whether the container has its own one of this kind, or joins one that it names.
-    fn owns(&self, kind: CloneFlags) -> bool {
-        self.new.contains(kind)
-            || self.joins.iter().any(|(joined, _)| *joined == kind)
-            || kind == CloneFlags::CLONE_NEWPID && self.pid.is_some()
-            || kind == CloneFlags::CLONE_NEWCGROUP && self.unshare_cgroup
-    }
-}
-
-fn names(spec: &Spec, namespaces: &Namespaces) -> Result<Vec<Step>> {
-    let mut steps = Vec::new();
-    for (field, value, step) in [
-        ("hostname", spec.hostname(), Step::Hostname as fn(String) -> Step),
-        ("domainname", spec.domainname(), Step::Domainname),
-    ] {
-        let Some(value) = value.as_ref().filter(|value| !value.is_empty()) else { continue };
-        if !namespaces.owns(CloneFlags::CLONE_NEWUTS) {
-            return Err(PlanError::new(
-                field,
-                "needs an entry of type uts in linux.namespaces: it would name the host",
-            ));
-        }
-        steps.push(step(value.clone()));
-    }
-    Ok(steps)
 }
 
 /// Everything between the new mount namespace and the new root.
@@ -422,6 +152,7 @@ fn file_system(
     if !host_dev {
         steps.push(Step::DevLinks);
     }
+    steps.extend(process::terminal(process, true, "process")?);
     steps.push(Step::MakeCwd(process.cwd().clone()));
     steps.extend(sysctls(linux, namespaces)?);
     steps.extend(runtime_hooks(spec));
@@ -433,7 +164,7 @@ fn file_system(
     if root.readonly() == Some(true) {
         steps.push(Step::ReadonlyRoot);
     }
-    steps.push(Step::PivotRoot);
+    steps.push(if context.pivot { Step::PivotRoot } else { Step::MoveRoot });
     steps.extend(propagation.map(Step::RootPropagation));
     Ok(steps)
 }
@@ -480,58 +211,6 @@ fn hooks_and_gate(spec: &Spec, process: &Process, gate: Gate) -> Result<Vec<Step
         steps.push(Step::StartContainerHooks);
     }
     Ok(steps)
-}
-
-/// Kernel parameters by the namespace they belong to (sysctl(5), namespaces(7)).
-fn sysctls(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<Step>> {
-    const IPC: [&str; 8] = ["msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced"];
-    let mut steps = Vec::new();
-    for (key, value) in linux.sysctl().iter().flatten() {
-        let field = format!("linux.sysctl.{key}");
-        // As sysctl(8) reads it: the separator that comes first decides, the other one is part of names.
-        let path = match key.find(['.', '/']) {
-            Some(at) if key.as_bytes()[at] == b'.' => swap_separators(key),
-            _ => key.clone(),
-        };
-        let (kind, file) = match path.split_once('/') {
-            Some(("net", _)) => (CloneFlags::CLONE_NEWNET, "net"),
-            Some(("kernel", "hostname" | "domainname")) => (CloneFlags::CLONE_NEWUTS, "uts"),
-            Some(("kernel", name)) if IPC.contains(&name) => (CloneFlags::CLONE_NEWIPC, "ipc"),
-            Some(("fs", name)) if name.starts_with("mqueue/") => (CloneFlags::CLONE_NEWIPC, "ipc"),
-            _ => {
-                return Err(PlanError::new(
-                    field,
-                    "belongs to the whole host; accepted are net.*, fs.mqueue.*, the kernel.msg*, kernel.sem and \
-                     kernel.shm* of an IPC namespace, kernel.hostname and kernel.domainname",
-                ));
-            }
-        };
-        if !is_plain(Path::new(&path)) {
-            return Err(PlanError::new(field, "has . or .. as a component"));
-        }
-        let shared_namespace = (!namespaces.owns(kind)).then_some(file);
-        steps.push(Step::Sysctl { path: path.into(), value: value.clone(), shared_namespace });
-    }
-    steps.sort_by(|a, b| match (a, b) {
-        (Step::Sysctl { path: a, .. }, Step::Sysctl { path: b, .. }) => a.cmp(b),
-        _ => std::cmp::Ordering::Equal,
-    });
-    Ok(steps)
-}
-
-fn swap_separators(key: &str) -> String {
-    key.chars()
-        .map(|c| match c {
-            '.' => '/',
-            '/' => '.',
-            other => other,
-        })
-        .collect()
-}
-
-/// Relative, and each component a name.
-fn is_plain(path: &Path) -> bool {
-    path.components().all(|component| matches!(component, Component::Normal(_)))
 }
 
 /// Where the cgroup goes below the v2 mount; relative paths of the configuration start there too.

@@ -6,7 +6,7 @@ use std::ffi::{CStr, CString};
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::NixPath as _;
 use nix::errno::Errno;
@@ -220,9 +220,52 @@ pub fn pivot_root_here() -> nix::Result<()> {
     nix::unistd::chdir("/")
 }
 
+/// Moves the mount at the working directory over the root of the mount namespace and makes it the caller's root: what remains
+/// where pivot_root(2) is refused, on the initial ramfs. The old mounts stay below the new root, out of sight. Of them the
+/// kernel's own views go first: with a proc or sysfs in reach, a process that gets out of a chroot(2) could do most harm.
+///
+/// # Errors
+/// umount2(2)'s, mount(2)'s and chroot(2)'s.
+pub fn move_root_here() -> nix::Result<()> {
+    let root = nix::unistd::getcwd()?;
+    let table = std::fs::read_to_string("/proc/self/mountinfo").map_err(|_| Errno::ENOENT)?;
+    // The newest first, so that a mount goes before the one it lies in.
+    for point in kernel_views(&table).into_iter().rev().filter(|point| !point.starts_with(&root)) {
+        match nix::mount::umount2(&point, MntFlags::MNT_DETACH) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            // Locked by a user namespace: covered instead.
+            Err(Errno::EPERM | Errno::EINVAL) => {
+                mount(Some("tmpfs"), &point, Some("tmpfs"), MsFlags::MS_RDONLY, Some("size=4k,nr_inodes=1"))?;
+            }
+            Err(errno) => return Err(errno),
+        }
+    }
+    mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>)?;
+    nix::unistd::chroot(".")?;
+    nix::unistd::chdir("/")
+}
+
+/// Where a proc or sysfs is mounted, from proc_pid_mountinfo(5). Names with blanks, which the kernel writes as `\040`, are left
+/// as they are: these file systems are in places with plain names.
+fn kernel_views(table: &str) -> Vec<PathBuf> {
+    let view = |line: &str| {
+        let (left, right) = line.split_once(" - ")?;
+        let fstype = right.split(' ').next()?;
+        matches!(fstype, "proc" | "sysfs").then(|| left.split(' ').nth(4).map(PathBuf::from))?
+    };
+    table.lines().filter_map(view).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_kernels_views_are_found() {
+        let table = "22 1 0:20 / /proc rw,nosuid shared:5 - proc proc rw\n23 1 0:21 / /sys rw - sysfs sysfs rw\n\
+                     24 1 8:1 / /a\\040- rw - ext4 proc rw\n25 24 0:20 / /srv/proc rw - proc none rw\n";
+        assert_eq!(kernel_views(table), [Path::new("/proc"), Path::new("/sys"), Path::new("/srv/proc")]);
+    }
 
     #[test]
     fn access_time_modes_replace_each_other() {

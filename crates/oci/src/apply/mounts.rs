@@ -56,6 +56,7 @@ pub(super) fn apply(progress: &mut Progress<'_>, step: &Step) -> Result<()> {
             mount::change(root(progress)?, false, change).map_err(kernel("root.readonly"))
         }
         Step::PivotRoot => pivot_to(root(progress)?).map_err(kernel("pivot_root")),
+        Step::MoveRoot => move_to(root(progress)?).map_err(kernel("move the root")),
         Step::RootPropagation(kind) => mount::set_propagation(*kind).map_err(kernel("linux.rootfsPropagation")),
         _ => Err(StepError::Misplaced),
     }
@@ -68,6 +69,11 @@ fn root<'a>(progress: &'a Progress<'_>) -> Result<&'a Root> {
 fn pivot_to(root: &Root) -> nix::Result<()> {
     fchdir(root)?;
     mount::pivot_root_here()
+}
+
+fn move_to(root: &Root) -> nix::Result<()> {
+    fchdir(root)?;
+    mount::move_root_here()
 }
 
 /// Makes the root file system a mount of its own, and the root of all lookups.

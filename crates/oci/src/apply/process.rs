@@ -79,7 +79,8 @@ fn chdir(path: &Path) -> nix::Result<()> {
     fchdir(dir)
 }
 
-fn own_root() -> nix::Result<Root> {
+/// The root directory, for lookups that stay below it.
+pub(super) fn own_root() -> nix::Result<Root> {
     open("/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).map(Root::new)
 }
 

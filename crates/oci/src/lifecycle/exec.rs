@@ -12,7 +12,7 @@ use podwright_sys::cgroup::{Cgroup, v2_mount};
 use podwright_sys::process::{self, Cloned};
 
 use super::control::first_process;
-use super::{hold_signals, load_config, wait_and_forward};
+use super::{hold_signals, load_config, terminal, wait_and_forward};
 use crate::apply::{self, Init};
 use crate::error::{ConfigError, Error, Result, file, kernel};
 use crate::hooks::HookState;
@@ -53,6 +53,8 @@ pub struct ExecOptions {
     pub pid_file: Option<PathBuf>,
     /// Descriptors after the first three that it gets.
     pub preserve_fds: u32,
+    /// The Unix socket that gets the master of its terminal, if it has one.
+    pub console_socket: Option<PathBuf>,
 }
 
 /// Runs a process in a container. Without `detach`, waits for its end and gives its exit status.
@@ -75,6 +77,7 @@ pub fn exec(options: &ExecOptions) -> Result<i32> {
     let process = process_of(&options.command, &spec, &state)?;
     let (steps, profile) = plan::exec(&spec, &process).map_err(|source| plan_error(options, &state, source))?;
     let filter = profile.map(|profile| profile.compile()).transpose()?;
+    let console = terminal::connect(&steps, options.console_socket.as_deref())?;
     if !options.detach {
         hold_signals()?;
     }
@@ -92,13 +95,14 @@ pub fn exec(options: &ExecOptions) -> Result<i32> {
             enter_cgroup: !inside,
             target: Some(&target),
             preserve: options.preserve_fds,
+            console,
             id: &options.id,
             hooks: None,
             state: HookState { id: &options.id, bundle: &state.bundle, annotations: None },
         };
         std::process::exit(apply::run(init, &steps));
     };
-    drop(theirs);
+    drop((theirs, console));
     attend(options, pid.as_raw(), &mut ours).inspect_err(|_| {
         // It may wait for a word that will not come.
         process::pidfd_send_signal(&pidfd, nix::libc::SIGKILL).ok();

@@ -15,7 +15,7 @@ use podwright_sys::process::{self, Cloned};
 use podwright_sys::seccomp::Program as Filter;
 use podwright_sys::{device, mount};
 
-use super::{hold_signals, load_config, wait_and_forward};
+use super::{hold_signals, load_config, terminal, wait_and_forward};
 use crate::apply::{self, Init};
 use crate::clock;
 use crate::error::{Error, Result, chain, file, kernel};
@@ -39,6 +39,10 @@ pub struct CreateOptions {
     pub preserve_fds: u32,
     /// Whether the container gets a session keyring of its own.
     pub keyring: bool,
+    /// The Unix socket that gets the master of the container's terminal.
+    pub console_socket: Option<PathBuf>,
+    /// Whether the root is changed with pivot_root(2), which the initial ramfs does not allow.
+    pub pivot: bool,
 }
 
 /// Makes a container; its first process waits for `start`.
@@ -77,10 +81,12 @@ fn launch(options: &CreateOptions, gate: Gate) -> Result<Launched> {
     let dir = StateDir::new(&options.root, &options.id)?;
     let bundle = std::path::absolute(&options.bundle).map_err(file("resolve", &options.bundle))?;
     let spec = load_config(&bundle)?;
-    let context = Context { id: &options.id, bundle: &bundle, gate, keyring: options.keyring };
+    let context =
+        Context { id: &options.id, bundle: &bundle, gate, keyring: options.keyring, pivot: options.pivot };
     let plan =
         plan::container(&spec, &context).map_err(|source| Error::Plan { path: bundle.join("config.json"), source })?;
     let filter = plan.seccomp.as_ref().map(|profile| profile.compile()).transpose()?;
+    let console = terminal::connect(&plan.steps, options.console_socket.as_deref())?;
     let cgroup = Cgroup::at(v2_mount()?.join(&plan.cgroup.path));
     dir.create(cgroup.path())?;
     if let Err(err) = claim(&cgroup) {
@@ -89,7 +95,7 @@ fn launch(options: &CreateOptions, gate: Gate) -> Result<Launched> {
     }
     let launch =
         Launch { options, gate, spec: &spec, plan: &plan, filter: filter.as_ref(), bundle: &bundle, dir: &dir };
-    launch.make(&cgroup).inspect_err(|_| {
+    launch.make(&cgroup, console).inspect_err(|_| {
         // The state directory goes only when nothing is left that `delete --force` would need it for.
         if cgroup.remove().is_ok() {
             dir.remove().ok();
@@ -116,7 +122,7 @@ struct Launch<'a> {
 }
 
 impl Launch<'_> {
-    fn make(&self, cgroup: &Cgroup) -> Result<Launched> {
+    fn make(&self, cgroup: &Cgroup, console: Option<UnixStream>) -> Result<Launched> {
         let group = cgroup.open()?;
         set_resources(cgroup, &group, &self.plan.cgroup)?;
         let listener = match self.gate {
@@ -140,13 +146,14 @@ impl Launch<'_> {
                 enter_cgroup: !inside,
                 target: None,
                 preserve: self.options.preserve_fds,
+                console,
                 id: &self.options.id,
                 hooks: self.spec.hooks().as_ref(),
                 state: self.hook_state(),
             };
             std::process::exit(apply::run(init, &self.plan.steps));
         };
-        drop((theirs, listener));
+        drop((theirs, listener, console));
         let state = self.attend(pid, cgroup, &mut ours).inspect_err(|_| {
             // It may wait for a word that will not come; the cgroup has it if the signal does not.
             process::pidfd_send_signal(&pidfd, nix::libc::SIGKILL).ok();

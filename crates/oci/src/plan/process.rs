@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use oci_spec::runtime::{Capability, PosixRlimitType, Process};
 use podwright_sys::caps::CapSet;
 
-use super::{PlanError, Program, Result, Step};
+use super::{PlanError, Program, Result, Step, TerminalSize};
 
 /// The umask where the configuration names none.
 const DEFAULT_UMASK: u32 = 0o022;
@@ -17,7 +17,11 @@ pub(super) fn steps(process: &Process, filtered: bool, field: &str) -> Result<Ve
     let user = process.user();
     let caps = Sets::of(process, field)?;
     let no_new_privileges = process.no_new_privileges() == Some(true);
-    let mut steps = vec![Step::NewSession, Step::OwnStdio(user.uid())];
+    let mut steps = vec![Step::NewSession];
+    if process.terminal() == Some(true) {
+        steps.push(Step::AttachTerminal);
+    }
+    steps.push(Step::OwnStdio(user.uid()));
     for limit in process.rlimits().iter().flatten() {
         steps.push(Step::Rlimit { resource: rlimit_number(limit.typ()), soft: limit.soft(), hard: limit.hard() });
     }
@@ -50,6 +54,26 @@ pub(super) fn steps(process: &Process, filtered: bool, field: &str) -> Result<Ve
     }
     steps.push(Step::Exec(program));
     Ok(steps)
+}
+
+/// The terminal to make, if one is asked for; a size without one says nothing (runtime-spec, config.md, "Process").
+pub(super) fn terminal(process: &Process, console: bool, field: &str) -> Result<Option<Step>> {
+    if process.terminal() != Some(true) {
+        return Ok(None);
+    }
+    // The type has no accessors.
+    let size = process.console_size().and_then(|size| serde_json::to_value(size).ok());
+    let side = |name: &str| {
+        let value = size.as_ref().and_then(|size| size.get(name)?.as_u64()).unwrap_or_default();
+        u16::try_from(value).map_err(|_| {
+            PlanError::new(format!("{field}.consoleSize.{name}"), format!("{value} found, at most 65535 accepted"))
+        })
+    };
+    let size = match &size {
+        Some(_) => Some(TerminalSize { rows: side("height")?, columns: side("width")? }),
+        None => None,
+    };
+    Ok(Some(Step::OpenTerminal { size, console }))
 }
 
 pub(super) fn program(process: &Process, field: &str) -> Result<Program> {
@@ -123,8 +147,7 @@ fn rlimit_number(kind: PosixRlimitType) -> u32 {
 }
 
 fn refuse(process: &Process, field: &str) -> Result<()> {
-    let present: [(&str, bool); 6] = [
-        ("terminal", process.terminal() == Some(true)),
+    let present: [(&str, bool); 5] = [
         ("apparmorProfile", process.apparmor_profile().iter().any(|profile| !profile.is_empty())),
         ("selinuxLabel", process.selinux_label().iter().any(|label| !label.is_empty())),
         ("ioPriority", process.io_priority().is_some()),

@@ -39,7 +39,7 @@ fn everything() -> Value {
 
 fn plan_gated(config: &Value, gate: Gate) -> Result<Plan> {
     let spec: Spec = serde_json::from_value(config.clone()).expect("a valid configuration");
-    container(&spec, &Context { id: "c1", bundle: Path::new("/b"), gate, keyring: true })
+    container(&spec, &Context { id: "c1", bundle: Path::new("/b"), gate, keyring: true, pivot: true })
 }
 
 fn plan(config: &Value) -> Result<Plan> {
@@ -234,9 +234,35 @@ fn cgroup_paths_stay_below_the_mount() {
 }
 
 #[test]
+fn a_terminal_is_made_before_anything_is_masked() {
+    let with = |size: Value| {
+        changed(|c| {
+            c["process"]["terminal"] = json!(true);
+            c["process"]["consoleSize"] = size;
+        })
+    };
+    let plan = with(json!({"height": 24, "width": 80})).unwrap();
+    let order = kinds(&plan.steps).join(" ");
+    assert!(order.contains("DevLinks OpenTerminal MakeCwd") && order.contains("NewSession AttachTerminal OwnStdio"), "{order}");
+    let size = Some(TerminalSize { rows: 24, columns: 80 });
+    assert!(plan.steps.contains(&Step::OpenTerminal { size, console: true }));
+    assert!(with(Value::Null).unwrap().steps.contains(&Step::OpenTerminal { size: None, console: true }));
+    assert_eq!(with(json!({"height": 65536})).unwrap_err().field, "process.consoleSize.height");
+    let ignored = changed(|c| c["process"]["consoleSize"] = json!({"height": 65536})).unwrap();
+    assert!(!kinds(&ignored.steps).iter().any(|kind| kind == "OpenTerminal"), "a size alone asks for nothing");
+}
+
+#[test]
+fn without_pivot_the_root_is_moved() {
+    let spec: Spec = serde_json::from_value(everything()).unwrap();
+    let context = Context { id: "c1", bundle: Path::new("/b"), gate: Gate::Go, keyring: true, pivot: false };
+    let steps = kinds(&container(&spec, &context).unwrap().steps);
+    assert!(steps.iter().any(|kind| kind == "MoveRoot") && !steps.iter().any(|kind| kind == "PivotRoot"));
+}
+
+#[test]
 fn what_cannot_be_done_is_refused_by_name() {
     let cases: &[(&str, Value, &str)] = &[
-        ("/process/terminal", json!(true), "process.terminal"),
         ("/process/apparmorProfile", json!("x"), "process.apparmorProfile"),
         ("/process/selinuxLabel", json!("x"), "process.selinuxLabel"),
         ("/process/args", json!([]), "process.args"),

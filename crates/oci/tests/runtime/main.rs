@@ -6,3 +6,4 @@ mod harness;
 mod lifecycle;
 mod namespaces;
 mod privileges;
+mod terminal;

@@ -1,0 +1,232 @@
+//! What the container's first process does: the words of a plan.
+
+use std::path::PathBuf;
+
+use nix::mount::MsFlags;
+use nix::sched::CloneFlags;
+use podwright_sys::caps::CapSet;
+use podwright_sys::device;
+use podwright_sys::mount::Change;
+
+/// How the first process learns that it may execute the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// `run`: the runtime says go once the state is saved.
+    Go,
+    /// `create`: a later `start` does.
+    Start,
+}
+
+/// One thing that the container's first process does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Enter an existing namespace.
+    Join {
+        /// Its kind, one bit.
+        kind: CloneFlags,
+        /// A file such as `/proc/1/ns/net`.
+        path: PathBuf,
+    },
+    /// Enter the namespaces of a container that runs, but for its PID namespace.
+    EnterContainer,
+    /// Make a cgroup namespace whose root is the container's cgroup.
+    UnshareCgroup,
+    /// Leave the caller's session keyring.
+    SessionKeyring,
+    /// Set `oom_score_adj`.
+    OomScoreAdj(i32),
+    /// Set the host name.
+    Hostname(String),
+    /// Set the NIS domain name.
+    Domainname(String),
+    /// Set the propagation of all mounts of the new mount namespace.
+    Propagation(MsFlags),
+    /// Bind the root file system to itself: it becomes a mount that can be pivoted to.
+    BindRoot(PathBuf),
+    /// Mount a new file system.
+    MountFs(FsMount),
+    /// Mount an existing directory or file.
+    Bind(BindMount),
+    /// Show the container its cgroup.
+    MountCgroup {
+        /// Where.
+        target: PathBuf,
+        /// `MS_*` flags.
+        flags: MsFlags,
+        /// With an own cgroup namespace a cgroup2 mount shows the right part; without one the directory is bound.
+        namespaced: bool,
+    },
+    /// Make device nodes.
+    Devices(Vec<DeviceNode>),
+    /// Make symlinks (link, target) in `/dev` where nothing is.
+    DevLinks,
+    /// Make the working directory where it is missing.
+    MakeCwd(PathBuf),
+    /// Write a kernel parameter.
+    Sysctl {
+        /// Below `/proc/sys`.
+        path: PathBuf,
+        /// What to write.
+        value: String,
+        /// The namespace that holds it, to be checked against the host's when the container has not its own.
+        shared_namespace: Option<&'static str>,
+    },
+    /// Make a terminal of the container's own devpts, and send its master to the console socket.
+    OpenTerminal {
+        /// Its size; `None`: as it comes.
+        size: Option<TerminalSize>,
+        /// Show it as `/dev/console`.
+        console: bool,
+    },
+    /// Let the runtime run the prestart and createRuntime hooks.
+    RuntimeHooks,
+    /// Run the createContainer hooks.
+    CreateContainerHooks,
+    /// Make file systems read-only whose mount points had to be filled first.
+    SealMounts,
+    /// Hide a file or directory.
+    Mask(PathBuf),
+    /// Make a file or directory read-only, with all mounts below it.
+    ReadonlyPath(PathBuf),
+    /// Make the root file system's own mount read-only.
+    ReadonlyRoot,
+    /// Change the root and let go of the old one.
+    PivotRoot,
+    /// Change the root where it cannot be pivoted (it is a ramfs): move the new one over the old one and chroot(2) to it.
+    MoveRoot,
+    /// Set the propagation of the container's root.
+    RootPropagation(MsFlags),
+    /// Look for the program, so that `create` can report that it is missing.
+    FindProgram {
+        /// The program.
+        program: Program,
+        /// For a name relative to it.
+        cwd: PathBuf,
+    },
+    /// Wait for the runtime or for `start`.
+    Await(Gate),
+    /// Run the startContainer hooks.
+    StartContainerHooks,
+    /// Give pipes and terminals on descriptors 0 to 2 to the user, so that `/dev/stdout` can be opened.
+    OwnStdio(u32),
+    /// Set a resource limit.
+    Rlimit {
+        /// Number in getrlimit(2).
+        resource: u32,
+        /// Soft limit.
+        soft: u64,
+        /// Hard limit.
+        hard: u64,
+    },
+    /// Mark all descriptors but the first ones (0 to 2 and those preserved) close-on-exec.
+    CloseDescriptors,
+    /// Unblock signals and restore their default handling.
+    ResetSignals,
+    /// setsid(2): a session and a process group of its own, without a terminal, as other runtimes start a process.
+    NewSession,
+    /// Make the terminal the session's, and descriptors 0 to 2.
+    AttachTerminal,
+    /// Enter the working directory.
+    Chdir(PathBuf),
+    /// Drop from the bounding set.
+    LimitBounding(CapSet),
+    /// Become the user, keeping the permitted capabilities for the steps that follow.
+    SwitchUser {
+        /// User.
+        uid: u32,
+        /// Group.
+        gid: u32,
+        /// Supplementary groups.
+        groups: Vec<u32>,
+    },
+    /// Load the seccomp filter.
+    LoadFilter,
+    /// Set the capability sets.
+    Capabilities {
+        /// Effective.
+        effective: CapSet,
+        /// Permitted.
+        permitted: CapSet,
+        /// Inheritable.
+        inheritable: CapSet,
+        /// Ambient.
+        ambient: CapSet,
+    },
+    /// Never gain privileges by execve(2) again.
+    NoNewPrivileges,
+    /// Set the file mode creation mask.
+    Umask(u32),
+    /// Become the program.
+    Exec(Program),
+}
+
+/// A terminal's size in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TerminalSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters of a line.
+    pub columns: u16,
+}
+
+/// A new file system to mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FsMount {
+    /// Where, seen from the container.
+    pub target: PathBuf,
+    /// Type, as in `/proc/filesystems`.
+    pub fstype: String,
+    /// What the mount table shows as its source.
+    pub source: PathBuf,
+    /// `MS_*` flags.
+    pub flags: MsFlags,
+    /// Options of the file system.
+    pub data: String,
+    /// A propagation type and whether it is recursive.
+    pub propagation: Option<MsFlags>,
+    /// To be made read-only by [`Step::SealMounts`] instead of at once.
+    pub seal: bool,
+}
+
+/// An existing directory or file to mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BindMount {
+    /// Where, seen from the container.
+    pub target: PathBuf,
+    /// What, seen from the host.
+    pub source: PathBuf,
+    /// With the mounts below it.
+    pub recursive: bool,
+    /// Attributes for the top mount.
+    pub change: Change,
+    /// Attributes and propagation for all of its mounts.
+    pub recursive_change: Change,
+}
+
+/// A device node to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceNode {
+    /// Where, seen from the container.
+    pub path: PathBuf,
+    /// `None`: a fifo.
+    pub kind: Option<device::Kind>,
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// A program and what it gets.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Program {
+    /// The name to look up, and its arguments.
+    pub args: Vec<String>,
+    /// `KEY=VALUE`; `PATH` here is where the name is looked up.
+    pub env: Vec<String>,
+}
