@@ -4,21 +4,23 @@
 //! Everything below the container's root is resolved by [`Root`], to a descriptor, once. Until the root has changed, `/proc`
 //! is the host's; nothing after that needs a `/proc`.
 
+mod copy;
+mod label;
 mod mounts;
+mod namespaces;
 mod process;
 mod terminal;
+mod user;
 
-use std::fs::{self, OpenOptions};
+use std::collections::VecDeque;
+use std::fs::OpenOptions;
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
-use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::{Mode, umask};
-use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use oci_spec::runtime::Hooks;
 use podwright_sys::path::Root;
 use podwright_sys::process as sys_process;
@@ -26,7 +28,8 @@ use podwright_sys::seccomp::Program as Filter;
 
 use crate::error::chain;
 use crate::hooks::{self, HookState};
-use crate::plan::{Gate, Step};
+use crate::lifecycle::Passed;
+use crate::plan::{Gate, Listener, Step};
 use crate::sync;
 
 /// Exit status of a first process that could not become the program; its reason went to the runtime.
@@ -41,16 +44,26 @@ pub(crate) enum StepError {
     Exec { name: String, source: Errno },
     #[error("exec: {0:?}: executable file not found in $PATH")]
     NotInPath(String),
-    #[error("{path}: a symlink; a file system of type {fstype} is mounted on plain directories only")]
+    #[error("{path}: is a symlink; a file system of type {fstype} must be mounted on ordinary directory")]
     Symlink { path: String, fstype: String },
+    #[error("copy up what is at {path}")]
+    CopyUp { path: String, source: Errno },
     #[error("{0}: is not in a proc file system")]
     NotProc(String),
     #[error("linux.sysctl: {0}: the container shares the host's {1} namespace, so it would change the host")]
     HostSysctl(String, &'static str),
+    #[error("{0}: the user namespace that was joined has other mappings: {1}")]
+    WrongMappings(&'static str, String),
+    #[error("process.user.additionalGids: the user namespace does not allow to leave groups, and there are some")]
+    GroupsStay,
     #[error("{0}: exists and is another device")]
     WrongDevice(String),
     #[error("process.terminal: send it to the console socket")]
     Console(#[source] std::io::Error),
+    #[error("{field}: is asked for, and this kernel runs without {module}")]
+    NoModule { field: &'static str, module: &'static str },
+    #[error("linux.seccomp.listenerPath: hand the listener over")]
+    Listener(#[source] std::io::Error),
     #[error("the runtime has ended")]
     RuntimeGone,
     #[error("waiting to be started")]
@@ -59,6 +72,8 @@ pub(crate) enum StepError {
     Hook(#[from] crate::Error),
     #[error("a step of the plan comes before what it needs")]
     Misplaced,
+    #[error("process: is missing; there is nothing to start")]
+    NoProcess,
     #[error("the plan does not end with a program")]
     NoProgram,
 }
@@ -78,6 +93,8 @@ pub(crate) struct Init<'a> {
     pub(crate) listener: Option<UnixListener>,
     /// The compiled filter.
     pub(crate) filter: Option<&'a Filter>,
+    /// Who gets the filter's listener.
+    pub(crate) seccomp_listener: Option<&'a Listener>,
     /// The container's cgroup.
     pub(crate) cgroup: &'a Path,
     /// Enter the cgroup first, since the clone could not.
@@ -85,9 +102,13 @@ pub(crate) struct Init<'a> {
     /// Another container's process whose namespaces to enter first.
     pub(crate) target: Option<&'a OwnedFd>,
     /// Descriptors after the first three that the program gets.
-    pub(crate) preserve: u32,
+    pub(crate) passed: &'a Passed,
     /// Whom to send the terminal's master.
     pub(crate) console: Option<UnixStream>,
+    /// Its root, where entering its mount namespace does not lead there.
+    pub(crate) target_root: Option<&'a OwnedFd>,
+    /// What the runtime has opened for the steps that ask for it, in their order.
+    pub(crate) sources: VecDeque<OwnedFd>,
     /// Name of the session keyring.
     pub(crate) id: &'a str,
     /// The configuration's hooks, and the state that they get.
@@ -103,18 +124,12 @@ struct Progress<'a> {
     sealed: Vec<OwnedFd>,
     null: Option<OwnedFd>,
     terminal: Option<OwnedFd>,
+    attributes: Option<OwnedFd>,
 }
-
-/// The namespaces of a container, entered through its first process.
-const ALL_BUT_PID: CloneFlags = CloneFlags::CLONE_NEWNS
-    .union(CloneFlags::CLONE_NEWIPC)
-    .union(CloneFlags::CLONE_NEWUTS)
-    .union(CloneFlags::CLONE_NEWNET)
-    .union(CloneFlags::CLONE_NEWCGROUP);
 
 /// Does all steps. Returns only on failure, which it has reported: the exit status.
 pub(crate) fn run(init: Init<'_>, steps: &[Step]) -> i32 {
-    let mut progress = Progress { init, root: None, sealed: Vec::new(), null: None, terminal: None };
+    let mut progress = Progress { init, root: None, sealed: Vec::new(), null: None, terminal: None, attributes: None };
     // Modes of nodes and mount points are what the configuration says; `Step::Umask` sets the program's.
     umask(Mode::empty());
     let result = prepare(&mut progress).and_then(|()| steps.iter().try_for_each(|step| apply(&mut progress, step)));
@@ -134,21 +149,27 @@ fn prepare(progress: &mut Progress<'_>) -> Result<()> {
 
 fn apply(progress: &mut Progress<'_>, step: &Step) -> Result<()> {
     match step {
-        Step::Join { kind, path } => join(*kind, path),
-        Step::EnterContainer => match progress.init.target {
-            Some(target) => setns(target, ALL_BUT_PID).map_err(kernel("enter the container's namespaces")),
-            None => Ok(()),
-        },
-        Step::UnshareCgroup => unshare(CloneFlags::CLONE_NEWCGROUP).map_err(kernel("make a cgroup namespace")),
-        Step::SessionKeyring => session_keyring(progress.init.id),
-        Step::OomScoreAdj(value) => write_proc(Path::new("/proc/self/oom_score_adj"), &value.to_string()),
-        Step::Hostname(name) => nix::unistd::sethostname(name).map_err(kernel("hostname")),
-        Step::Domainname(name) => sys_process::set_domainname(name).map_err(kernel("domainname")),
+        Step::Join { .. }
+        | Step::EnterContainer(_)
+        | Step::EnterRoot
+        | Step::UnshareCgroup
+        | Step::UnshareTime { .. }
+        | Step::SessionKeyring
+        | Step::OomScoreAdj(_)
+        | Step::Hostname(_)
+        | Step::Domainname(_)
+        | Step::Sysctl { .. } => namespaces::apply(progress, step),
+        Step::AwaitMappings | Step::CheckMappings(_) | Step::DropGroups | Step::BecomeRoot { .. } => {
+            user::apply(progress, step)
+        }
+        Step::NoProcess => Err(StepError::NoProcess),
         Step::Propagation(_)
-        | Step::BindRoot(_)
+        | Step::BindRoot { .. }
         | Step::MountFs(_)
         | Step::Bind(_)
         | Step::MountCgroup { .. }
+        | Step::ChangeMount { .. }
+        | Step::Remount { .. }
         | Step::Devices(_)
         | Step::DevLinks
         | Step::MakeCwd(_)
@@ -158,32 +179,28 @@ fn apply(progress: &mut Progress<'_>, step: &Step) -> Result<()> {
         | Step::ReadonlyRoot
         | Step::PivotRoot
         | Step::MoveRoot
+        | Step::Chroot
         | Step::RootPropagation(_) => mounts::apply(progress, step),
         Step::OpenTerminal { .. } | Step::AttachTerminal => terminal::apply(progress, step),
-        Step::Sysctl { path, value, shared_namespace } => sysctl(path, value, *shared_namespace),
         Step::RuntimeHooks => sync::ask_for_hooks(&mut progress.init.report).map_err(|_| StepError::RuntimeGone),
-        Step::CreateContainerHooks => run_hooks(
-            progress,
-            "createContainer",
-            progress.init.hooks.and_then(|hooks| hooks.create_container().as_ref()),
-        ),
-        Step::StartContainerHooks => run_hooks(
-            progress,
-            "startContainer",
-            progress.init.hooks.and_then(|hooks| hooks.start_container().as_ref()),
-        ),
+        Step::CreateContainerHooks => run_hooks(progress, "createContainer"),
+        Step::StartContainerHooks => run_hooks(progress, "startContainer"),
         Step::Await(Gate::Go) => sync::wait_for_go(&mut progress.init.report).map_err(|_| StepError::RuntimeGone),
         Step::Await(Gate::Start) => wait_for_start(&mut progress.init),
-        Step::LoadFilter => match progress.init.filter {
-            Some(filter) => filter.load().map_err(kernel("linux.seccomp")),
-            None => Ok(()),
-        },
+        Step::LoadFilter => load_filter(&progress.init),
         Step::CloseDescriptors => {
-            sys_process::close_on_exec_from(3 + progress.init.preserve).map_err(kernel("close_range"))
+            sys_process::close_on_exec_from(3 + progress.init.passed.count).map_err(kernel("close_range"))
         }
+        Step::FindModule { .. } | Step::Label { .. } => label::apply(progress, step),
         Step::FindProgram { .. }
+        | Step::Scheduler(_)
+        | Step::IoPriority { .. }
+        | Step::Affinity(_)
+        | Step::MemoryPolicy { .. }
+        | Step::Personality(_)
         | Step::OwnStdio(_)
         | Step::Rlimit { .. }
+        | Step::RaiseLimit { .. }
         | Step::ResetSignals
         | Step::NewSession
         | Step::Chdir(_)
@@ -192,50 +209,26 @@ fn apply(progress: &mut Progress<'_>, step: &Step) -> Result<()> {
         | Step::Capabilities { .. }
         | Step::NoNewPrivileges
         | Step::Umask(_)
-        | Step::Exec(_) => process::apply(step),
+        | Step::Exec(_) => process::apply(step, progress.init.passed),
     }
 }
 
-fn join(kind: CloneFlags, path: &Path) -> Result<()> {
-    let what = || format!("linux.namespaces: enter {}", path.display());
-    let file = nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(kernel(what()))?;
-    setns(file, kind).map_err(kernel(what()))
-}
-
-fn session_keyring(id: &str) -> Result<()> {
-    let name = std::ffi::CString::new(format!("_ses.{id}")).map_err(|_| kernel("session keyring")(Errno::EINVAL))?;
-    match sys_process::join_session_keyring(&name) {
-        // The quota of keys is per user and host; a container is not refused for it.
-        Ok(()) | Err(Errno::EDQUOT) => Ok(()),
-        Err(errno) => Err(kernel("session keyring")(errno)),
-    }
-}
-
-/// Writes a file of procfs, having made sure that it is one: what answers under the name `/proc` may be something else.
-fn write_proc(path: &Path, value: &str) -> Result<()> {
-    let what = || format!("write {value:?} to {}", path.display());
-    let mut file = OpenOptions::new().write(true).open(path).map_err(|err| kernel(what())(errno_of(&err)))?;
-    if fstatfs(&file).map_err(kernel(what()))?.filesystem_type() != PROC_SUPER_MAGIC {
-        return Err(StepError::NotProc(path.display().to_string()));
-    }
-    file.write_all(value.as_bytes()).map_err(|err| kernel(what())(errno_of(&err)))
-}
-
-fn sysctl(path: &Path, value: &str, shared_namespace: Option<&'static str>) -> Result<()> {
-    if let Some(kind) = shared_namespace {
-        let of = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/{kind}"));
-        let differs = matches!((of("self"), of("1")), (Ok(own), Ok(host)) if own != host);
-        if !differs {
-            return Err(StepError::HostSysctl(path.display().to_string(), kind));
-        }
-    }
-    write_proc(&Path::new("/proc/sys").join(path), value)
-}
-
-fn run_hooks(progress: &Progress<'_>, kind: &'static str, list: Option<&Vec<oci_spec::runtime::Hook>>) -> Result<()> {
-    let status = if kind == "createContainer" { "creating" } else { "created" };
+fn run_hooks(progress: &Progress<'_>, kind: &'static str) -> Result<()> {
+    let Some(hooks) = progress.init.hooks else { return Ok(()) };
+    let (list, status) = match kind {
+        "createContainer" => (hooks.create_container(), "creating"),
+        _ => (hooks.start_container(), "created"),
+    };
     let state = progress.init.state.json(status, nix::unistd::getpid().as_raw());
-    hooks::run_all(kind, list.map(Vec::as_slice).unwrap_or_default(), &state).map_err(StepError::Hook)
+    hooks::run_all(kind, list.as_deref().unwrap_or_default(), &state).map_err(StepError::Hook)
+}
+
+fn load_filter(init: &Init<'_>) -> Result<()> {
+    match init.filter {
+        Some(filter) if filter.has_listener() => load_with_listener(init, filter),
+        Some(filter) => filter.load().map_err(kernel("linux.seccomp")),
+        None => Ok(()),
+    }
 }
 
 /// Tells the runtime that all is ready, then waits for `start`, who is told of errors from here on.
@@ -247,6 +240,14 @@ fn wait_for_start(init: &mut Init<'_>) -> Result<()> {
     connection.read_exact(&mut byte).map_err(StepError::Start)?;
     init.report = connection;
     Ok(())
+}
+
+/// Loads a filter whose listener goes to the runtime, or to `start`, to be passed on.
+fn load_with_listener(init: &Init<'_>, filter: &Filter) -> Result<()> {
+    let listener = init.seccomp_listener.cloned().ok_or(StepError::Misplaced)?;
+    let mut report = init.report.try_clone().map_err(StepError::Listener)?;
+    let sent = filter.load_with_listener(move |fd| sync::send_listener(&mut report, &fd, &listener));
+    sent.map_err(kernel("linux.seccomp"))?.map_err(StepError::Listener)
 }
 
 fn errno_of(error: &std::io::Error) -> Errno {

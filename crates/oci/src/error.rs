@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 use podwright_sys::cgroup::CgroupError;
+use podwright_sys::netlink::MoveError;
 use podwright_sys::seccomp::CompileError;
 
 use crate::plan::PlanError;
@@ -38,6 +39,25 @@ pub enum Error {
     /// Another operation on the container's cgroup failed.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
+    /// A network device cannot be moved into the container.
+    #[error("linux.netDevices.{name}")]
+    NetDevice {
+        /// The device.
+        name: String,
+        /// Why.
+        source: MoveError,
+    },
+    /// There are no groups for caches and memory bandwidth.
+    #[error("linux.intelRdt: is asked for, and no resctrl file system is mounted")]
+    NoResctrl,
+    /// A group for caches and memory bandwidth cannot be used.
+    #[error("linux.intelRdt: group {} {problem}", group.display())]
+    Rdt {
+        /// Its directory.
+        group: PathBuf,
+        /// Why.
+        problem: String,
+    },
     /// The seccomp profile cannot be compiled.
     #[error("linux.seccomp")]
     Seccomp(#[from] CompileError),

@@ -1,4 +1,4 @@
-//! podwright-oci: an OCI runtime (runtime-spec 1.2) for Linux with cgroup v2.
+//! podwright-oci: an OCI runtime (runtime-spec 1.3) for Linux with cgroup v2.
 //!
 //! [`plan`] turns a configuration into a list of steps, without touching anything. `apply` does them in the container's first
 //! process. [`lifecycle`] has the commands, [`state`] what is kept between them.
@@ -19,4 +19,4 @@ mod sync;
 pub use error::{ConfigError, Error, chain};
 
 /// The version of runtime-spec that this runtime follows.
-pub const OCI_VERSION: &str = "1.2.0";
+pub const OCI_VERSION: &str = "1.3.0";

@@ -1,9 +1,13 @@
 //! The commands of a runtime (runtime-spec, runtime.md, "Operations").
 
 mod control;
+mod descriptors;
 mod exec;
 mod launch;
+mod listener;
+mod rdt;
 mod terminal;
+mod user;
 
 use std::fs;
 use std::path::Path;
@@ -12,8 +16,11 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use oci_spec::runtime::Spec;
 use podwright_sys::process;
+use serde::de::DeserializeOwned;
 
 use crate::error::{ConfigError, Error, Result, kernel};
+
+pub(crate) use descriptors::Passed;
 
 pub use control::{Listed, delete, kill, list, start, state};
 pub use exec::{Command, ExecOptions, exec};
@@ -24,11 +31,34 @@ pub use launch::{CreateOptions, create, run};
 /// # Errors
 /// [`Error::Config`].
 pub(crate) fn load_config(bundle: &Path) -> Result<Spec> {
-    let path = bundle.join("config.json");
-    let spec = fs::read(&path)
-        .map_err(ConfigError::from)
-        .and_then(|text| serde_json::from_slice(&text).map_err(ConfigError::from));
-    spec.map_err(|source| Error::Config { path, source })
+    read_json(&bundle.join("config.json"))
+}
+
+/// Reads a configuration, or a part of one.
+///
+/// # Errors
+/// [`Error::Config`].
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let read = fs::read(path).map_err(ConfigError::from);
+    let parsed = read.and_then(|text| {
+        serde_json::from_slice(&text).or_else(|err| with_flags_respelled(&text).ok_or(err)).map_err(ConfigError::from)
+    });
+    parsed.map_err(|source| Error::Config { path: path.to_owned(), source })
+}
+
+/// Two flags of `scheduler` that oci-spec 0.10 spells otherwise than the specification.
+fn with_flags_respelled<T: DeserializeOwned>(text: &[u8]) -> Option<T> {
+    const SPELLINGS: [(&str, &str); 2] =
+        [("SCHED_FLAG_RESET_ON_FORK", "SCHED_RESET_ON_FORK"), ("SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_D_L_OVERRUN")];
+    let mut value: serde_json::Value = serde_json::from_slice(text).ok()?;
+    let scheduler =
+        ["/process/scheduler/flags", "/scheduler/flags"].into_iter().find(|at| value.pointer(at).is_some())?;
+    for flag in value.pointer_mut(scheduler)?.as_array_mut()? {
+        if let Some((_, theirs)) = SPELLINGS.iter().find(|(ours, _)| flag.as_str() == Some(ours)) {
+            *flag = (*theirs).into();
+        }
+    }
+    serde_json::from_value(value).ok()
 }
 
 /// Keeps signals for [`wait_and_forward`]. To be called before the process that they are for is made.
@@ -56,5 +86,30 @@ fn wait_and_forward(pidfd: &impl std::os::fd::AsFd) -> Result<i32> {
                 Err(errno) => return Err(kernel(format!("send {signal}"))(errno)),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oci_spec::runtime::Process;
+
+    #[test]
+    fn the_specifications_spelling_of_flags_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("process.json");
+        for flag in
+            ["RESET_ON_FORK", "RECLAIM", "DL_OVERRUN", "KEEP_POLICY", "KEEP_PARAMS", "UTIL_CLAMP_MIN", "UTIL_CLAMP_MAX"]
+        {
+            let text = format!(
+                r#"{{"user": {{}}, "cwd": "/", "scheduler": {{"policy": "SCHED_OTHER", "flags": ["SCHED_FLAG_{flag}"]}}}}"#
+            );
+            fs::write(&path, text).unwrap();
+            let process: Process = read_json(&path).unwrap();
+            assert_eq!(process.scheduler().as_ref().unwrap().flags().as_ref().unwrap().len(), 1, "{flag}");
+        }
+        fs::write(&path, r#"{"user": {}, "cwd": "/", "scheduler": {"policy": "SCHED_OTHER", "flags": ["ODD"]}}"#)
+            .unwrap();
+        assert!(read_json::<Process>(&path).is_err());
     }
 }

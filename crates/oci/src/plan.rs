@@ -4,10 +4,14 @@
 //! still there, privileges go after the root has changed, the filter comes last. Tests hold it as data.
 
 mod devices;
+mod ids;
 mod mounts;
 mod namespaces;
+mod net;
 mod process;
+mod rdt;
 mod resources;
+mod schedule;
 mod seccomp;
 mod step;
 
@@ -16,10 +20,15 @@ use std::path::{Path, PathBuf};
 use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
 use oci_spec::runtime::{Linux, Process, Spec};
+use podwright_sys::timens::CLONE_NEWTIME;
 use podwright_sys::{device, seccomp as filter};
 
-use namespaces::{Namespaces, is_plain, names, sysctls};
-pub use step::{BindMount, DeviceNode, FsMount, Gate, Program, Step, TerminalSize};
+pub use ids::{IdMap, IdRange, Mappings, UserNamespace};
+use namespaces::{Mounts, Namespaces, is_plain, names, sysctls, time_offsets};
+pub use net::{NetDevice, NetDevices};
+pub use rdt::Rdt;
+pub use seccomp::Listener;
+pub use step::{BindMount, DeviceNode, FsMount, Gate, MountMapping, Program, SecurityModule, Step, TerminalSize};
 
 /// A configuration that this runtime cannot do, by field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,12 +59,39 @@ pub struct Plan {
     pub namespaces: CloneFlags,
     /// A PID namespace to enter before the clone: it holds for children only.
     pub pid_namespace: Option<PathBuf>,
+    /// Namespaces that a process in between enters, in order, which then makes the container's first process. Empty: none does.
+    pub on_the_way: Vec<(CloneFlags, PathBuf)>,
+    /// The user namespace, with what the runtime has to do for it.
+    pub user: Option<UserNamespace>,
     /// The container's cgroup.
     pub cgroup: CgroupPlan,
+    /// A mount that the runtime's own mount namespace gets, to be taken away with the container.
+    pub host_mount: Option<PathBuf>,
+    /// Whom the cgroup is given to: the container's root, where it can write there and is not the host's.
+    pub cgroup_owner: Option<u32>,
+    /// Devices to move into the container's network namespace.
+    pub net_devices: Option<NetDevices>,
+    /// A group for caches and memory bandwidth.
+    pub rdt: Option<Rdt>,
     /// The filter, to be compiled before the clone.
     pub seccomp: Option<filter::Profile>,
+    /// Who gets the filter's listener.
+    pub listener: Option<Listener>,
     /// What the container's first process does, in order; the last one is [`Step::Exec`].
     pub steps: Vec<Step>,
+}
+
+/// All that is done to make another process in a container.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExecPlan {
+    /// What it does, in order; the last one is [`Step::Exec`].
+    pub steps: Vec<Step>,
+    /// The filter, to be compiled before the clone.
+    pub seccomp: Option<filter::Profile>,
+    /// Who gets the filter's listener.
+    pub listener: Option<Listener>,
+    /// Processors that the runtime keeps to from before it makes the process.
+    pub first_affinity: Option<Vec<u32>>,
 }
 
 /// The container's cgroup and what is written there before the first process enters it.
@@ -92,81 +128,210 @@ pub struct Context<'a> {
 /// [`PlanError`] for the first field that is invalid or not supported.
 pub fn container(spec: &Spec, context: &Context<'_>) -> Result<Plan> {
     let linux = spec.linux().as_ref().ok_or_else(|| PlanError::new("linux", "is missing; this runtime needs it"))?;
-    let process =
-        spec.process().as_ref().ok_or_else(|| PlanError::new("process", "is missing; this runtime needs it"))?;
-    refuse(spec, linux)?;
+    refuse(spec)?;
+    let nobody;
+    let process = match (spec.process(), context.gate) {
+        (Some(process), _) => process,
+        (None, Gate::Go) => return Err(PlanError::new("process", "is missing; there is nothing to start")),
+        (None, Gate::Start) => {
+            nobody = process::nobody()?;
+            &nobody
+        }
+    };
     let namespaces = Namespaces::of(linux)?;
+    let user = UserNamespace::of(linux, process, &namespaces)?;
+    let on_the_way = namespaces.on_the_way();
+    let scene = Scene { spec, linux, process, context, namespaces: &namespaces, user: user.as_ref() };
     let mut steps = Vec::with_capacity(64);
-    steps.extend(namespaces.joins.iter().cloned().map(|(kind, path)| Step::Join { kind, path }));
-    if namespaces.unshare_cgroup {
-        steps.push(Step::UnshareCgroup);
-    }
-    if context.keyring {
-        steps.push(Step::SessionKeyring);
-    }
-    steps.extend(process.oom_score_adj().map(Step::OomScoreAdj));
+    steps.extend(scene.entry(!on_the_way.is_empty())?);
     steps.extend(names(spec, &namespaces)?);
-    steps.extend(file_system(spec, linux, process, context, &namespaces)?);
-    steps.extend(hooks_and_gate(spec, process, context.gate)?);
-    steps.extend(process::steps(process, linux.seccomp().is_some(), "process")?);
-    let cgroup = resources::plan(linux.resources().as_ref(), cgroup_path(linux, context.id)?)?;
-    let seccomp = linux.seccomp().as_ref().map(seccomp::profile).transpose()?;
-    Ok(Plan { namespaces: namespaces.new, pid_namespace: namespaces.pid, cgroup, seccomp, steps })
+    steps.extend(scene.file_system()?);
+    if spec.process().is_some() {
+        steps.extend(process::attach(process));
+        steps.extend(hooks_and_gate(spec, process, context.gate)?);
+        steps.extend(process::steps(process, Some(linux))?);
+    } else {
+        steps.extend([Step::Await(context.gate), Step::NoProcess]);
+    }
+    let (seccomp, listener) = linux.seccomp().as_ref().map(seccomp::plan).transpose()?.unzip();
+    let host_mount = steps.iter().find_map(|step| match step {
+        Step::BindRoot { path, .. } if namespaces.mounts() == Mounts::Inherited => Some(path.clone()),
+        _ => None,
+    });
+    Ok(Plan {
+        namespaces: namespaces.new,
+        cgroup: resources::plan(linux.resources().as_ref(), cgroup_path(linux, context.id)?)?,
+        cgroup_owner: cgroup_owner(user.as_ref(), &namespaces, &steps),
+        host_mount,
+        net_devices: net::plan(linux, &namespaces)?,
+        rdt: rdt::plan(linux, context.id)?,
+        pid_namespace: namespaces.pid.filter(|_| on_the_way.is_empty()),
+        on_the_way,
+        user,
+        seccomp,
+        listener: listener.flatten(),
+        steps,
+    })
 }
 
 /// Plans another process for a container that runs: what it does after it has entered the namespaces, and its filter.
 ///
 /// # Errors
 /// [`PlanError`] for the first field that is invalid or not supported.
-pub fn exec(spec: &Spec, process: &Process) -> Result<(Vec<Step>, Option<filter::Profile>)> {
-    let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+pub fn exec(spec: &Spec, process: &Process) -> Result<ExecPlan> {
+    let linux = spec.linux().as_ref();
+    let seccomp = linux.and_then(|linux| linux.seccomp().as_ref());
+    let namespaces = linux.map(Namespaces::of).transpose()?;
+    let owns = |kind| namespaces.as_ref().is_some_and(|namespaces| namespaces.owns(kind));
+    let mut enter = CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWNET
+        | CloneFlags::CLONE_NEWCGROUP;
+    // Entering one's own user namespace is an error, and time namespaces are newer than the rest.
+    enter.extend([CloneFlags::CLONE_NEWUSER, CLONE_NEWTIME].into_iter().filter(|kind| owns(*kind)));
+    let affinity = schedule::affinity(process)?;
     let mut steps: Vec<Step> = process.oom_score_adj().map(Step::OomScoreAdj).into_iter().collect();
-    steps.extend([Step::SessionKeyring, Step::EnterContainer]);
-    steps.extend(process::terminal(process, false, "process")?);
+    steps.extend(process::modules(process));
+    if owns(CloneFlags::CLONE_NEWUSER) {
+        steps.extend(process::raised_limits(process)?);
+        steps.extend([Step::DropGroups, Step::EnterContainer(enter), Step::SessionKeyring]);
+    } else {
+        steps.extend([Step::SessionKeyring, Step::EnterContainer(enter)]);
+    }
+    if namespaces.as_ref().is_some_and(|namespaces| namespaces.mounts() != Mounts::Own) {
+        steps.push(Step::EnterRoot);
+    }
+    steps.extend(process::terminal(process, false)?);
+    steps.extend(process::attach(process));
     steps.push(Step::Await(Gate::Go));
-    steps.extend(process::steps(process, seccomp.is_some(), "process")?);
-    Ok((steps, seccomp.map(seccomp::profile).transpose()?))
+    steps.extend(affinity.last.map(Step::Affinity));
+    steps.extend(process::steps(process, linux)?);
+    let (seccomp, listener) = seccomp.map(seccomp::plan).transpose()?.unzip();
+    Ok(ExecPlan { steps, seccomp, listener: listener.flatten(), first_affinity: affinity.first })
 }
 
-/// Everything between the new mount namespace and the new root.
-fn file_system(
-    spec: &Spec,
-    linux: &Linux,
-    process: &Process,
-    context: &Context<'_>,
-    namespaces: &Namespaces,
-) -> Result<Vec<Step>> {
-    let root = spec.root().as_ref().ok_or_else(|| PlanError::new("root", "is missing"))?;
-    let (initial, propagation) = root_propagation(linux)?;
-    let mut steps = vec![Step::Propagation(initial), Step::BindRoot(context.bundle.join(root.path()))];
-    let namespaced = namespaces.owns(CloneFlags::CLONE_NEWCGROUP);
-    let mounts = mounts::plan(spec.mounts().as_deref().unwrap_or_default(), context.bundle, namespaced)?;
-    let seals = mounts.iter().any(|step| matches!(step, Step::MountFs(mount) if mount.seal));
-    let host_dev = mounts.iter().any(|step| matches!(step, Step::Bind(bind) if bind.target == Path::new("/dev")));
-    steps.extend(mounts);
-    // With the host's /dev bound in, making nodes there would make them on the host.
-    let nodes = devices::plan(linux.devices().as_deref().unwrap_or_default(), !host_dev)?;
-    if !nodes.is_empty() {
-        steps.push(Step::Devices(nodes));
+/// runtime-spec, config-linux.md, "Cgroup ownership": a new cgroup namespace, and its root mounted for writing.
+fn cgroup_owner(user: Option<&UserNamespace>, namespaces: &Namespaces, steps: &[Step]) -> Option<u32> {
+    let writable = |step: &Step| matches!(step, Step::MountCgroup { flags, .. } if !flags.contains(MsFlags::MS_RDONLY));
+    let owner = user.filter(|user| user.new)?.mappings.as_ref()?.uids.outside(0)?;
+    (namespaces.unshare_cgroup && steps.iter().any(writable)).then_some(owner)
+}
+
+/// What the file system is planned from.
+struct Scene<'a> {
+    spec: &'a Spec,
+    linux: &'a Linux,
+    process: &'a Process,
+    context: &'a Context<'a>,
+    namespaces: &'a Namespaces,
+    user: Option<&'a UserNamespace>,
+}
+
+impl Scene<'_> {
+    /// Everything from the clone to being root of a root file system that is a mount.
+    fn entry(&self, joined: bool) -> Result<Vec<Step>> {
+        let Self { linux, process, context, namespaces, user, .. } = *self;
+        let mut steps = Vec::new();
+        if let Some(user) = user {
+            steps.push(Step::AwaitMappings);
+            steps.extend(user.mappings.iter().filter(|_| !user.new).cloned().map(Step::CheckMappings));
+        }
+        if !joined {
+            steps.extend(namespaces.joins.iter().cloned().map(|(kind, path)| Step::Join { kind, path }));
+        }
+        steps.extend(namespaces.unshare_cgroup.then_some(Step::UnshareCgroup));
+        steps.extend(time_offsets(linux, namespaces)?);
+        let keyring = context.keyring.then_some(Step::SessionKeyring);
+        if user.is_none() {
+            steps.extend(keyring.clone());
+            steps.extend(process.oom_score_adj().map(Step::OomScoreAdj));
+        }
+        steps.extend(process::modules(process));
+        if mount_label(linux)?.is_some() {
+            steps.push(Step::FindModule { module: SecurityModule::SeLinux, field: "linux.mountLabel" });
+        }
+        steps.extend(self.root()?);
+        if let Some(user) = user {
+            steps.push(Step::BecomeRoot { uid: user.uid, gid: user.gid });
+            steps.extend(keyring);
+        }
+        Ok(steps)
     }
-    if !host_dev {
-        steps.push(Step::DevLinks);
+
+    /// The root file system, as a mount.
+    fn root(&self) -> Result<Vec<Step>> {
+        let root = self.spec.root().as_ref().ok_or_else(|| PlanError::new("root", "is missing"))?;
+        let (initial, _) = root_propagation(self.linux)?;
+        let path = self.context.bundle.join(root.path());
+        let own = self.namespaces.mounts() == Mounts::Own;
+        let mut steps = Vec::new();
+        // It would be everybody's in the namespace.
+        steps.extend(own.then_some(Step::Propagation(initial)));
+        // What a namespace that is joined has at this path may be something else.
+        steps.push(Step::BindRoot { path, early: self.user.is_some() || !own });
+        Ok(steps)
     }
-    steps.extend(process::terminal(process, true, "process")?);
-    steps.push(Step::MakeCwd(process.cwd().clone()));
-    steps.extend(sysctls(linux, namespaces)?);
-    steps.extend(runtime_hooks(spec));
-    if seals {
-        steps.push(Step::SealMounts);
+
+    /// Everything between the root and its becoming the root.
+    fn file_system(&self) -> Result<Vec<Step>> {
+        let Self { spec, linux, process, context, namespaces, user } = *self;
+        let (initial, propagation) = root_propagation(linux)?;
+        let view =
+            mounts::View { bundle: context.bundle, namespaces, user, propagation: initial, label: mount_label(linux)? };
+        let mut steps = mounts::plan(spec.mounts().as_deref().unwrap_or_default(), &view)?;
+        let seals = steps.iter().any(|step| matches!(step, Step::MountFs(mount) if mount.seal));
+        let host_dev = steps.iter().any(|step| matches!(step, Step::Bind(bind) if bind.target == Path::new("/dev")));
+        // With the host's /dev bound in, making nodes there would make them on the host.
+        let nodes = devices::plan(linux.devices().as_deref().unwrap_or_default(), !host_dev)?;
+        if !nodes.is_empty() {
+            steps.push(Step::Devices(nodes));
+        }
+        if !host_dev {
+            steps.push(Step::DevLinks);
+        }
+        steps.extend(process::terminal(process, true)?);
+        steps.push(Step::MakeCwd(process.cwd().clone()));
+        steps.extend(sysctls(linux, namespaces)?);
+        steps.extend(runtime_hooks(spec));
+        if seals {
+            steps.push(Step::SealMounts);
+        }
+        for path in paths(linux.readonly_paths().as_ref(), "linux.readonlyPaths")? {
+            steps.push(Step::ReadonlyPath(path));
+        }
+        for path in paths(linux.masked_paths().as_ref(), "linux.maskedPaths")? {
+            steps.push(Step::Mask(path));
+        }
+        if spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true)) {
+            steps.push(Step::ReadonlyRoot);
+        }
+        steps.push(match (namespaces.mounts(), context.pivot) {
+            (Mounts::Own, true) => Step::PivotRoot,
+            (Mounts::Own, false) => Step::MoveRoot,
+            (Mounts::Joined | Mounts::Inherited, _) => Step::Chroot,
+        });
+        steps.extend(propagation.map(Step::RootPropagation));
+        Ok(steps)
     }
-    steps.extend(linux.readonly_paths().iter().flatten().map(|path| Step::ReadonlyPath(path.into())));
-    steps.extend(linux.masked_paths().iter().flatten().map(|path| Step::Mask(path.into())));
-    if root.readonly() == Some(true) {
-        steps.push(Step::ReadonlyRoot);
+}
+
+/// Paths in the container, all absolute.
+fn paths(list: Option<&Vec<String>>, field: &str) -> Result<Vec<PathBuf>> {
+    let path = |(index, path): (usize, &String)| match path.starts_with('/') {
+        true => Ok(path.into()),
+        false => Err(PlanError::new(format!("{field}[{index}]"), format!("{path:?} is not absolute"))),
+    };
+    list.into_iter().flatten().enumerate().map(path).collect()
+}
+
+fn mount_label(linux: &Linux) -> Result<Option<&str>> {
+    match linux.mount_label().as_deref().filter(|label| !label.is_empty()) {
+        Some(label) if label.contains(['"', '\\', '\0']) => {
+            Err(PlanError::new("linux.mountLabel", format!("{label:?} found, which is no SELinux context")))
+        }
+        label => Ok(label),
     }
-    steps.push(if context.pivot { Step::PivotRoot } else { Step::MoveRoot });
-    steps.extend(propagation.map(Step::RootPropagation));
-    Ok(steps)
 }
 
 /// The propagation for all mounts at first, and for the root in the end.
@@ -179,7 +344,9 @@ fn root_propagation(linux: &Linux) -> Result<(MsFlags, Option<MsFlags>)> {
         "private" | "rprivate" => Ok((MsFlags::MS_PRIVATE, None)),
         "unbindable" => Ok((MsFlags::MS_PRIVATE, Some(MsFlags::MS_UNBINDABLE))),
         "runbindable" => Ok((MsFlags::MS_PRIVATE, Some(MsFlags::MS_UNBINDABLE | MsFlags::MS_REC))),
-        "shared" | "rshared" => Err(PlanError::unsupported(format!("linux.rootfsPropagation: {value}"))),
+        // A group of its own, not the host's.
+        "shared" => Ok((MsFlags::MS_SLAVE, Some(MsFlags::MS_SHARED))),
+        "rshared" => Ok((MsFlags::MS_SLAVE, Some(MsFlags::MS_SHARED | MsFlags::MS_REC))),
         other => Err(PlanError::new(
             "linux.rootfsPropagation",
             format!("{other:?} is none of slave, private, unbindable, shared (or these with an r before)"),
@@ -203,7 +370,7 @@ fn hooks_and_gate(spec: &Spec, process: &Process, gate: Gate) -> Result<Vec<Step
     let mut steps = match gate {
         Gate::Go => vec![Step::Await(gate)],
         Gate::Start => {
-            let program = process::program(process, "process")?;
+            let program = process::program(process)?;
             vec![Step::FindProgram { program, cwd: process.cwd().clone() }, Step::Await(gate)]
         }
     };
@@ -235,22 +402,27 @@ pub fn mount_options() -> Vec<String> {
     mounts::option_names()
 }
 
+/// Modes and flags of `linux.memoryPolicy`, by name.
+#[must_use]
+pub fn memory_policies() -> serde_json::Value {
+    serde_json::json!({
+        "modes": schedule::MEMORY_MODES.map(|(mode, _)| mode),
+        "flags": schedule::MEMORY_FLAGS.map(|(flag, _)| flag),
+    })
+}
+
+/// The architectures that a profile may name. Those that this host does not have say nothing there.
+#[must_use]
+pub fn seccomp_architectures() -> Vec<String> {
+    seccomp::architectures()
+}
+
 /// Refuses what would otherwise be ignored.
-fn refuse(spec: &Spec, linux: &Linux) -> Result<()> {
-    let present: [(&str, bool); 10] = [
-        ("linux.uidMappings", linux.uid_mappings().iter().any(|list| !list.is_empty())),
-        ("linux.gidMappings", linux.gid_mappings().iter().any(|list| !list.is_empty())),
-        ("linux.netDevices", linux.net_devices().iter().any(|map| !map.is_empty())),
-        ("linux.intelRdt", linux.intel_rdt().is_some()),
-        ("linux.memoryPolicy", linux.memory_policy().is_some()),
-        ("linux.personality", linux.personality().is_some()),
-        ("linux.timeOffsets", linux.time_offsets().iter().any(|map| !map.is_empty())),
-        ("linux.mountLabel", linux.mount_label().iter().any(|label| !label.is_empty())),
-        ("vm", spec.vm().is_some()),
-        ("windows", spec.windows().is_some()),
-    ];
-    if let Some((field, _)) = present.iter().find(|(_, present)| *present) {
-        return Err(PlanError::unsupported(*field));
+fn refuse(spec: &Spec) -> Result<()> {
+    for (field, present) in [("vm", spec.vm().is_some()), ("windows", spec.windows().is_some())] {
+        if present {
+            return Err(PlanError::new(field, "is for another platform; this runtime makes Linux containers"));
+        }
     }
     if !spec.version().starts_with("1.") {
         return Err(PlanError::new("ociVersion", format!("{:?} found, 1.x accepted", spec.version())));

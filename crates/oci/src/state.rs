@@ -46,6 +46,12 @@ pub struct State {
     pub annotations: HashMap<String, String>,
     /// The cgroup's directory.
     pub cgroup: PathBuf,
+    /// The root file system, mounted in the runtime's own mount namespace: to be unmounted with the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_mount: Option<PathBuf>,
+    /// Groups of the resctrl file system to remove with the container, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resctrl: Vec<PathBuf>,
     /// The configuration's poststart hooks, for `start`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub poststart: Vec<Hook>,
@@ -223,6 +229,8 @@ mod tests {
             created: "2024-01-01T00:00:00Z".into(),
             annotations: HashMap::from([("k".into(), "v".into())]),
             cgroup: "/sys/fs/cgroup/c".into(),
+            host_mount: None,
+            resctrl: vec![],
             poststart: vec![],
             poststop: vec![],
         }

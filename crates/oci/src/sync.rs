@@ -1,16 +1,26 @@
 //! What the runtime and a container's first process say to each other, over a stream socket that closes on execve(2).
 //!
 //! To the process: `g` go. From it: `h` run the hooks now (answered by `g`), `r` ready and waiting for `start`, `e` and a text:
-//! failed. The end of the stream without an `e` means that it has become the program. `start` speaks the same language over
+//! failed, `l` here is a filter's listener, for those who are named (answered by `g`). The end of the stream without an `e` means that it has become the program. `start` speaks the same language over
 //! the socket it connects to.
 
+use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use podwright_sys::fdpass;
+
+use crate::plan::Listener;
 
 const GO: u8 = b'g';
 const HOOKS: u8 = b'h';
 const READY: u8 = b'r';
 const ERROR: u8 = b'e';
+const PID: u8 = b'p';
+const LISTENER: u8 = b'l';
 
 /// Longest error text that is read, in bytes.
 const MAX_TEXT: u64 = 64 * 1024;
@@ -22,6 +32,8 @@ pub(crate) enum Said {
     Hooks,
     /// It waits for `start`.
     Ready,
+    /// Its filter's listener is for these; [`receive_listener`] gets it. It waits for [`send_go`].
+    Listener(Listener),
     /// It could not become the program.
     Failed(String),
     /// It has become the program.
@@ -44,6 +56,11 @@ pub(crate) fn listen(stream: &mut UnixStream) -> io::Result<Said> {
     match word {
         [HOOKS] => Ok(Said::Hooks),
         [READY] => Ok(Said::Ready),
+        [LISTENER] => {
+            let path = PathBuf::from(OsString::from_vec(read_block(stream)?));
+            let metadata = String::from_utf8_lossy(&read_block(stream)?).into_owned();
+            Ok(Said::Listener(Listener { path, metadata }))
+        }
         _ => {
             let mut text = Vec::new();
             match stream.take(MAX_TEXT).read_to_end(&mut text) {
@@ -52,6 +69,39 @@ pub(crate) fn listen(stream: &mut UnixStream) -> io::Result<Said> {
             }
         }
     }
+}
+
+fn read_array<const N: usize>(stream: &mut UnixStream) -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    stream.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn read_block(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
+    let length = u64::from(u32::from_ne_bytes(read_array(stream)?));
+    let mut bytes = Vec::new();
+    stream.take(length).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Sends a filter's listener with those whom it is for, and waits until they have it.
+pub(crate) fn send_listener(stream: &mut UnixStream, fd: &OwnedFd, listener: &Listener) -> io::Result<()> {
+    let mut message = vec![LISTENER];
+    for block in [listener.path.as_os_str().as_bytes(), listener.metadata.as_bytes()] {
+        let length = u32::try_from(block.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        message.extend(length.to_ne_bytes());
+        message.extend(block);
+    }
+    stream.write_all(&message)?;
+    // read(2) would lose a descriptor that comes with the first word.
+    fdpass::send(stream, &[LISTENER], &[fd.as_fd()])?;
+    wait_for_go(stream)
+}
+
+/// The descriptor that [`send_listener`] sends.
+pub(crate) fn receive_listener(stream: &UnixStream) -> io::Result<OwnedFd> {
+    let (_, fds) = fdpass::receive(stream, 1)?;
+    fds.into_iter().next().ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
 
 /// Lets the first process go on. One that has ended meanwhile has left an error behind, which [`listen`] finds.
@@ -73,6 +123,27 @@ pub(crate) fn ask_for_hooks(stream: &mut UnixStream) -> io::Result<()> {
 
 pub(crate) fn send_ready(stream: &mut UnixStream) -> io::Result<()> {
     stream.write_all(&[READY])
+}
+
+/// Tells the pid of a process that was made on behalf of the runtime.
+pub(crate) fn send_pid(stream: &mut UnixStream, pid: i32) -> io::Result<()> {
+    let mut message = vec![PID];
+    message.extend(pid.to_ne_bytes());
+    stream.write_all(&message)
+}
+
+/// Waits for what [`send_pid`] sends, or for the text of [`send_error`].
+pub(crate) fn receive_pid(stream: &mut UnixStream) -> io::Result<Result<i32, String>> {
+    let mut word = [0];
+    stream.read_exact(&mut word)?;
+    if word == [PID] {
+        let mut pid = [0; 4];
+        stream.read_exact(&mut pid)?;
+        return Ok(Ok(i32::from_ne_bytes(pid)));
+    }
+    let mut text = Vec::new();
+    stream.take(MAX_TEXT).read_to_end(&mut text)?;
+    Ok(Err(String::from_utf8_lossy(&text).into_owned()))
 }
 
 /// Tells why the first process gives up. Nobody to tell it to is no further error: the process ends either way.
@@ -99,6 +170,29 @@ mod tests {
         let failed = Said::Failed("exec: \"x\": No such file or directory".into());
         assert_eq!(listen(&mut runtime).unwrap(), failed);
         send_go(&mut runtime).expect("a process that has ended is no error");
+    }
+
+    #[test]
+    fn a_listener_is_announced_with_who_gets_it() {
+        let (mut runtime, mut init) = UnixStream::pair().unwrap();
+        let listener = Listener { path: "/run/agent".into(), metadata: "text".into() };
+        send_go(&mut runtime).unwrap();
+        send_listener(&mut init, &std::fs::File::open("/dev/null").unwrap().into(), &listener).unwrap();
+        assert_eq!(listen(&mut runtime).unwrap(), Said::Listener(listener));
+        receive_listener(&runtime).unwrap();
+        drop(init);
+        assert!(receive_listener(&runtime).is_err());
+    }
+
+    #[test]
+    fn a_process_in_between_tells_a_pid_or_an_error() {
+        let (mut runtime, mut between) = UnixStream::pair().unwrap();
+        send_pid(&mut between, 4711).unwrap();
+        send_error(&mut between, "no");
+        drop(between);
+        assert_eq!(receive_pid(&mut runtime).unwrap(), Ok(4711));
+        assert_eq!(receive_pid(&mut runtime).unwrap(), Err("no".into()));
+        assert!(receive_pid(&mut runtime).is_err());
     }
 
     #[test]

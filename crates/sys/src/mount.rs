@@ -106,11 +106,32 @@ pub fn change(at: impl AsFd, recursive: bool, change: Change) -> nix::Result<()>
         propagation: change.propagation,
         userns_fd: 0,
     };
+    set_attributes(at, recursive, &attr)
+}
+
+fn set_attributes(at: impl AsFd, recursive: bool, attr: &libc::mount_attr) -> nix::Result<()> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     let (fd, size) = (at.as_fd().as_raw_fd(), size_of::<libc::mount_attr>());
+    let attr = std::ptr::from_ref(attr);
     // SAFETY: the path is the static empty string, `attr` has the size given and outlives the call.
-    let result = unsafe { libc::syscall(libc::SYS_mount_setattr, fd, c"".as_ptr(), flags, &raw const attr, size) };
+    let result = unsafe { libc::syscall(libc::SYS_mount_setattr, fd, c"".as_ptr(), flags, attr, size) };
     Errno::result(result).map(drop)
+}
+
+/// Shows the files of a detached mount with other owners: those that `userns` maps from its inside to its outside, `recursive`
+/// with the mounts below (`MOUNT_ATTR_IDMAP`, Linux 5.12).
+///
+/// # Errors
+/// EPERM without CAP_SYS_ADMIN over the file system; EINVAL for a file system that cannot do it, or is mapped already.
+pub fn map_ids(tree: impl AsFd, recursive: bool, userns: impl AsFd) -> nix::Result<()> {
+    let fd = userns.as_fd().as_raw_fd();
+    let attr = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: u64::try_from(fd).map_err(|_| Errno::EBADF)?,
+    };
+    set_attributes(tree, recursive, &attr)
 }
 
 /// Mounts a new file system at the place that `target` stands for.
@@ -122,6 +143,16 @@ pub fn change(at: impl AsFd, recursive: bool, change: Change) -> nix::Result<()>
 pub fn mount_new(target: impl AsFd, fstype: &str, source: &Path, flags: MsFlags, data: &str) -> nix::Result<()> {
     let path = proc_path(target);
     mount(Some(source), path.as_str(), Some(fstype), flags, Some(data).filter(|data| !data.is_empty()))
+}
+
+/// Changes the file system that is mounted at the place that `target` stands for; it has exactly these flags then.
+///
+/// # Errors
+/// mount(2)'s.
+pub fn remount(target: impl AsFd, flags: MsFlags, data: &str) -> nix::Result<()> {
+    let path = proc_path(target);
+    let data = Some(data).filter(|data| !data.is_empty());
+    mount(None::<&str>, path.as_str(), None::<&str>, MsFlags::MS_REMOUNT | flags, data)
 }
 
 /// Binds what `source` stands for onto `target`, without what is mounted below it: one mount(2).
@@ -152,8 +183,7 @@ pub fn new_fs(fstype: &str, source: &Path, flags: MsFlags, data: &str) -> nix::R
             configure(&context, libc::FSCONFIG_SET_FLAG, name, None)?;
         }
     }
-    for option in data.split(',').filter(|option| !option.is_empty()) {
-        let (key, value) = option.split_once('=').map_or((option, None), |(key, value)| (key, Some(value)));
+    for (key, value) in options(data) {
         let key = CString::new(key).map_err(|_| Errno::EINVAL)?;
         let command = if value.is_some() { libc::FSCONFIG_SET_STRING } else { libc::FSCONFIG_SET_FLAG };
         configure(&context, command, &key, value.map(Path::new))?;
@@ -169,6 +199,22 @@ pub fn new_fs(fstype: &str, source: &Path, flags: MsFlags, data: &str) -> nix::R
     let fd = Errno::result(result)?;
     // SAFETY: a descriptor the kernel has just made for this call.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
+}
+
+/// The options of a comma-separated list, as keys and values. A value in double quotes may hold commas.
+fn options(data: &str) -> Vec<(&str, Option<&str>)> {
+    let mut quoted = false;
+    let parts = data.split(|c| {
+        quoted ^= c == '"';
+        c == ',' && !quoted
+    });
+    parts
+        .filter(|option| !option.is_empty())
+        .map(|option| match option.split_once('=') {
+            None => (option, None),
+            Some((key, value)) => (key, Some(value.trim_matches('"'))),
+        })
+        .collect()
 }
 
 /// The flags of mount(2) that belong to a file system and not to a mount.
@@ -208,14 +254,14 @@ pub fn set_propagation(kind: MsFlags) -> nix::Result<()> {
     mount(None::<&str>, "/", None::<&str>, kind, None::<&str>)
 }
 
-/// Makes the working directory the root of the mount namespace and lets go of the old root (pivot_root(2), notes on `.`).
+/// Makes the working directory the root of the mount namespace and lets go of the old root (pivot_root(2), notes on `.`). No mount of
+/// the old tree may be shared with another namespace ([`set_propagation_of_all`]): their removal would travel there.
 ///
 /// # Errors
 /// pivot_root(2)'s and umount2(2)'s.
 pub fn pivot_root_here() -> nix::Result<()> {
     nix::unistd::pivot_root(".", ".")?;
-    // The old root now lies on top of the new one. Its removal must not travel to the host through shared mounts.
-    mount(None::<&str>, ".", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)?;
+    // The old root now lies on top of the new one.
     nix::mount::umount2(".", MntFlags::MNT_DETACH)?;
     nix::unistd::chdir("/")
 }
@@ -259,6 +305,14 @@ fn kernel_views(table: &str) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn quoted_values_hold_commas() {
+        let found = options("size=1k,,noswap,context=\"u:r:t:s0:c1,c2\",mode=1");
+        let expected =
+            [("size", Some("1k")), ("noswap", None), ("context", Some("u:r:t:s0:c1,c2")), ("mode", Some("1"))];
+        assert_eq!(found, expected);
+    }
 
     #[test]
     fn the_kernels_views_are_found() {

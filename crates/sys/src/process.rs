@@ -43,15 +43,28 @@ fn require_single_thread() -> nix::Result<()> {
 /// # Errors
 /// EINVAL when the caller has several threads; else clone3's: EBUSY and EOPNOTSUPP tell that the cgroup cannot take it.
 pub fn clone(namespaces: CloneFlags, cgroup: Option<BorrowedFd<'_>>) -> nix::Result<Cloned> {
+    clone_as(namespaces, cgroup, libc::SIGCHLD)
+}
+
+/// As [`clone`], but the new process is a child of the caller's parent (`CLONE_PARENT`), and the caller's cgroup is its.
+///
+/// # Errors
+/// As [`clone`]; EINVAL for the first process of a PID namespace.
+pub fn clone_sibling(namespaces: CloneFlags) -> nix::Result<Cloned> {
+    // The signal at its end is the caller's own; none may be given.
+    clone_as(namespaces | CloneFlags::CLONE_PARENT, None, 0)
+}
+
+fn clone_as(flags: CloneFlags, cgroup: Option<BorrowedFd<'_>>, exit_signal: libc::c_int) -> nix::Result<Cloned> {
     require_single_thread()?;
     let mut pidfd: libc::c_int = -1;
     let into = if cgroup.is_some() { CLONE_INTO_CGROUP } else { 0 };
     let args = libc::clone_args {
-        flags: u64::from(namespaces.bits().cast_unsigned()) | libc::CLONE_PIDFD as u64 | into,
+        flags: u64::from(flags.bits().cast_unsigned()) | libc::CLONE_PIDFD as u64 | into,
         pidfd: (&raw mut pidfd) as u64,
         child_tid: 0,
         parent_tid: 0,
-        exit_signal: libc::SIGCHLD as u64,
+        exit_signal: exit_signal as u64,
         stack: 0,
         stack_size: 0,
         tls: 0,
@@ -220,6 +233,25 @@ pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> nix::Result<()> {
         libc::syscall(libc::SYS_prlimit64, 0, resource, &raw const limit, std::ptr::null_mut::<libc::rlimit64>())
     };
     Errno::result(result).map(drop)
+}
+
+/// Raises a hard limit of a process (0: the caller) to at least this, and leaves the soft one alone: what the process may later set
+/// within it takes no capability.
+///
+/// # Errors
+/// prlimit(2)'s: EPERM without CAP_SYS_RESOURCE.
+pub fn raise_hard_limit(pid: i32, resource: u32, hard: u64) -> nix::Result<()> {
+    let mut old = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    let none = std::ptr::null::<libc::rlimit64>();
+    // SAFETY: the kernel writes one rlimit64, which outlives the call, and reads none (that argument is null).
+    Errno::result(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, none, &raw mut old) })?;
+    if old.rlim_max >= hard {
+        return Ok(());
+    }
+    let new = libc::rlimit64 { rlim_cur: old.rlim_cur, rlim_max: hard };
+    let none = std::ptr::null_mut::<libc::rlimit64>();
+    // SAFETY: the kernel reads one rlimit64, which outlives the call, and writes none (that argument is null).
+    Errno::result(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, &raw const new, none) }).map(drop)
 }
 
 #[cfg(test)]

@@ -2,6 +2,11 @@
 
 mod compile;
 
+use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
 use nix::errno::Errno;
 
 /// Flag of seccomp(2): log all actions but "allow".
@@ -11,10 +16,16 @@ pub const FLAG_SPEC_ALLOW: u32 = libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW as u32;
 /// Flag of seccomp(2): all threads of the process.
 pub const FLAG_TSYNC: u32 = libc::SECCOMP_FILTER_FLAG_TSYNC as u32;
 
+/// Flag of seccomp(2), for a filter with a listener: once that has received a notification, only a fatal signal interrupts
+/// the call (Linux 5.19).
+pub const FLAG_WAIT_KILLABLE_RECV: u32 = 1 << 5;
+/// Makes a listener (Linux 5.0).
+const FLAG_NEW_LISTENER: u32 = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32;
+
 /// Why a profile cannot be compiled.
 #[derive(Debug, thiserror::Error)]
 pub enum CompileError {
-    /// An architecture that libseccomp does not know.
+    /// An architecture that the specification does not know.
     #[error("unknown architecture {0}")]
     Architecture(String),
 }
@@ -32,6 +43,8 @@ pub enum Action {
     Errno(u16),
     /// A tracer is asked, and given this number.
     Trace(u16),
+    /// A listener is asked.
+    Notify,
     /// It is done and logged.
     Log,
     /// It is done.
@@ -105,16 +118,78 @@ impl Profile {
     /// # Errors
     /// [`CompileError`].
     pub fn compile(&self) -> Result<Program, CompileError> {
-        Ok(Program { instructions: compile::compile(self)?, flags: self.flags })
+        let instructions = compile::compile(self)?;
+        let flags = if self.notifies() {
+            // The one other thread there may be is the one that takes the listener, which must not be under the filter.
+            self.flags & !FLAG_TSYNC | FLAG_NEW_LISTENER
+        } else {
+            // Without a listener there is nothing that could be received.
+            self.flags & !FLAG_WAIT_KILLABLE_RECV
+        };
+        Ok(Program { instructions, flags })
+    }
+
+    /// Whether a listener can be asked.
+    #[must_use]
+    pub fn notifies(&self) -> bool {
+        self.default == Action::Notify || self.rules.iter().any(|rule| rule.action == Action::Notify)
     }
 }
 
 impl Program {
     /// Puts the calling thread under the filter, for good.
     ///
+    /// A filter with a listener is loaded by [`Program::load_with_listener`]; here its listener is closed.
+    ///
     /// # Errors
     /// EACCES with neither no_new_privs nor CAP_SYS_ADMIN; EINVAL for a flag that the kernel does not know.
     pub fn load(&self) -> nix::Result<()> {
+        let listener = self.set()?;
+        if self.flags & FLAG_NEW_LISTENER != 0 {
+            // SAFETY: with this flag the result is a descriptor that the kernel has just made for this call.
+            drop(unsafe { OwnedFd::from_raw_fd(listener) });
+        }
+        Ok(())
+    }
+
+    /// Whether it has a listener.
+    #[must_use]
+    pub fn has_listener(&self) -> bool {
+        self.flags & FLAG_NEW_LISTENER != 0
+    }
+
+    /// Puts the calling thread under the filter, for good, and hands its listener to `take`, which runs in a thread that is not
+    /// under it: any system call of the caller's may be what the listener is to decide about, even one to send it away.
+    /// For the same reason the caller waits for `take` without a system call. Gives what `take` gives.
+    ///
+    /// # Errors
+    /// As [`Program::load`]; EBUSY where an earlier filter has a listener; EAGAIN when there can be no thread.
+    pub fn load_with_listener<T, F>(&self, take: F) -> nix::Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(OwnedFd) -> T + Send + 'static,
+    {
+        let shared = Arc::new(Handover {
+            number: AtomicI32::new(WAITING),
+            done: AtomicBool::new(false),
+            result: Mutex::new(None),
+        });
+        let theirs = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().spawn(move || theirs.serve(take)).map_err(|_| Errno::EAGAIN)?;
+        // It is not waited for, and its memory is not given back: either would take system calls.
+        std::mem::forget(thread);
+        let set = self.set();
+        shared.number.store(*set.as_ref().unwrap_or(&FAILED), Ordering::Release);
+        while !shared.done.load(Ordering::Acquire) {
+            std::hint::spin_loop();
+        }
+        set?;
+        // Nobody else locks it any more.
+        shared.result.lock().ok().and_then(|mut result| result.take()).ok_or(Errno::EAGAIN)
+    }
+
+    /// seccomp(2); the listener's descriptor, or 0.
+    fn set(&self) -> nix::Result<i32> {
         let program = libc::sock_fprog {
             len: u16::try_from(self.instructions.len()).map_err(|_| Errno::E2BIG)?,
             filter: self.instructions.as_ptr().cast_mut(),
@@ -122,7 +197,40 @@ impl Program {
         // SAFETY: `program` points to `len` instructions owned by self; the kernel copies and checks them and writes nothing.
         let result =
             unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, self.flags, &raw const program) };
-        Errno::result(result).map(drop)
+        Errno::result(result).map(|fd| fd as i32)
+    }
+}
+
+/// What two threads share while a listener changes hands.
+struct Handover<T> {
+    /// The listener's descriptor, [`WAITING`] or [`FAILED`].
+    number: AtomicI32,
+    done: AtomicBool,
+    result: Mutex<Option<T>>,
+}
+
+const WAITING: i32 = -1;
+const FAILED: i32 = -2;
+
+impl<T> Handover<T> {
+    /// Waits for the listener, and has it taken.
+    fn serve(&self, take: impl FnOnce(OwnedFd) -> T) {
+        /// How often to look: the other thread cannot tell. Loading a filter takes about as long.
+        const PAUSE: Duration = Duration::from_micros(50);
+        let number = loop {
+            match self.number.load(Ordering::Acquire) {
+                WAITING => std::thread::sleep(PAUSE),
+                number => break number,
+            }
+        };
+        if number != FAILED {
+            // SAFETY: the kernel has just made this descriptor for the call in the other thread, which leaves it to us.
+            let taken = take(unsafe { OwnedFd::from_raw_fd(number) });
+            if let Ok(mut result) = self.result.lock() {
+                *result = Some(taken);
+            }
+        }
+        self.done.store(true, Ordering::Release);
     }
 }
 
@@ -156,6 +264,37 @@ mod tests {
         assert_eq!(getppid, Err(Errno::ENOMSG));
         assert_eq!(filtered, Err(Errno::ENOMSG));
         assert_eq!(other, Err(Errno::EINVAL));
+    }
+
+    #[test]
+    fn a_listener_is_handed_over_unfiltered() {
+        // Everything the caller could do to send it itself is what the listener would have to answer for.
+        let rule = Rule {
+            names: ["getppid", "sendmsg", "write", "read", "futex", "close"].map(str::to_owned).to_vec(),
+            action: Action::Notify,
+            compare: vec![],
+        };
+        let profile = Profile {
+            default: Action::Allow,
+            architectures: vec![],
+            flags: FLAG_TSYNC | FLAG_WAIT_KILLABLE_RECV,
+            rules: vec![rule],
+        };
+        let program = profile.compile().unwrap();
+        assert!(program.has_listener());
+        let outcome = Arc::new(Mutex::new(None));
+        let theirs = Arc::clone(&outcome);
+        let thread = std::thread::spawn(move || {
+            nix::sys::prctl::set_no_new_privs().unwrap();
+            let name = program.load_with_listener(|fd| std::fs::read_link(crate::mount::proc_path(&fd))).unwrap();
+            // SAFETY: the call takes no arguments. The listener is closed by now.
+            let getppid = Errno::result(unsafe { libc::syscall(libc::SYS_getppid) });
+            *theirs.lock().unwrap() = Some((name, getppid));
+        });
+        thread.join().unwrap();
+        let (name, getppid) = outcome.lock().unwrap().take().unwrap();
+        assert_eq!(name.unwrap().as_os_str(), "anon_inode:seccomp notify");
+        assert_eq!(getppid, Err(Errno::ENOSYS));
     }
 
     #[test]

@@ -64,7 +64,8 @@ mod tests {
         set_size(&terminal, 11, 22).unwrap();
         let name = nix::unistd::ttyname(&terminal).unwrap();
         assert_eq!(name.file_name().unwrap().to_str(), Some(number(&master).unwrap().to_string().as_str()));
-        std::fs::File::from(master).write_all(b"line\n").unwrap();
+        let mut master = std::fs::File::from(master);
+        master.write_all(b"line\n").unwrap();
         let mut text = [0; 5];
         std::fs::File::from(terminal).read_exact(&mut text).unwrap();
         assert_eq!(&text, b"line\n");

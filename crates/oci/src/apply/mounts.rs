@@ -1,18 +1,18 @@
 //! The steps that shape the container's mounts.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat};
 use nix::mount::MsFlags;
 use nix::sys::stat::{Mode, SFlag, fstat, makedev, mknodat};
-use nix::unistd::{Gid, Uid, fchdir, fchownat, symlinkat};
+use nix::unistd::{Gid, Uid, chdir, chroot, fchdir, fchownat, symlinkat};
 use podwright_sys::device::Kind;
 use podwright_sys::mount::{self, Change};
 use podwright_sys::path::{Root, file_type, is_dir};
 
-use super::{Progress, Result, StepError, kernel, show};
+use super::{Progress, Result, StepError, copy, kernel, show};
 use crate::plan::{BindMount, DeviceNode, FsMount, Step};
 
 const DIR_MODE: Mode = Mode::from_bits_retain(0o755);
@@ -29,8 +29,9 @@ const DEV_LINKS: [(&str, &str); 5] = [
 pub(super) fn apply(progress: &mut Progress<'_>, step: &Step) -> Result<()> {
     match step {
         Step::Propagation(kind) => mount::set_propagation_of_all(*kind).map_err(kernel("propagation of mounts")),
-        Step::BindRoot(path) => {
-            progress.root = Some(bind_root(path)?);
+        Step::BindRoot { path, early } => {
+            let tree = if *early { Some(next_source(progress)?) } else { None };
+            progress.root = Some(bind_root(path, tree)?);
             Ok(())
         }
         Step::MountFs(fs) => {
@@ -38,9 +39,20 @@ pub(super) fn apply(progress: &mut Progress<'_>, step: &Step) -> Result<()> {
             progress.sealed.extend(sealed);
             Ok(())
         }
-        Step::Bind(bind) => bind_mount(root(progress)?, bind),
-        Step::MountCgroup { target, flags, namespaced } => {
-            mount_cgroup(root(progress)?, progress.init.cgroup, target, *flags, *namespaced)
+        Step::Bind(bind) => {
+            let tree = if bind.early { next_source(progress)? } else { open_source(bind)? };
+            bind_mount(root(progress)?, &tree, bind)
+        }
+        Step::MountCgroup { .. } => mount_cgroup(root(progress)?, progress.init.cgroup, step),
+        Step::ChangeMount { target, change, recursive_change } => {
+            let what = || format!("change the mount on {}", show(target));
+            let place = root(progress)?.locate(target).map_err(kernel(what()))?;
+            change_mount(&place, *change, *recursive_change).map_err(kernel(what()))
+        }
+        Step::Remount { target, flags, data } => {
+            let what = || format!("remount {}", show(target));
+            let place = root(progress)?.locate(target).map_err(kernel(what()))?;
+            mount::remount(&place, *flags, data).map_err(kernel(what()))
         }
         Step::Devices(nodes) => make_devices(root(progress)?, nodes),
         Step::DevLinks => make_dev_links(root(progress)?),
@@ -56,6 +68,7 @@ pub(super) fn apply(progress: &mut Progress<'_>, step: &Step) -> Result<()> {
             mount::change(root(progress)?, false, change).map_err(kernel("root.readonly"))
         }
         Step::PivotRoot => pivot_to(root(progress)?).map_err(kernel("pivot_root")),
+        Step::Chroot => chroot_to(root(progress)?).map_err(kernel("chroot")),
         Step::MoveRoot => move_to(root(progress)?).map_err(kernel("move the root")),
         Step::RootPropagation(kind) => mount::set_propagation(*kind).map_err(kernel("linux.rootfsPropagation")),
         _ => Err(StepError::Misplaced),
@@ -71,17 +84,37 @@ fn pivot_to(root: &Root) -> nix::Result<()> {
     mount::pivot_root_here()
 }
 
+/// Makes a directory the root of this process alone.
+pub(super) fn chroot_to(root: impl AsFd) -> nix::Result<()> {
+    fchdir(root)?;
+    chroot(".")?;
+    chdir("/")
+}
+
 fn move_to(root: &Root) -> nix::Result<()> {
     fchdir(root)?;
     mount::move_root_here()
 }
 
+/// What the runtime has opened for this step.
+fn next_source(progress: &mut Progress<'_>) -> Result<OwnedFd> {
+    progress.init.sources.pop_front().ok_or(StepError::Misplaced)
+}
+
 /// Makes the root file system a mount of its own, and the root of all lookups.
-fn bind_root(path: &Path) -> Result<Root> {
+fn bind_root(path: &Path, opened: Option<OwnedFd>) -> Result<Root> {
     let what = || format!("root.path: {}", show(path));
-    let target = open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let target = match open(path, flags, Mode::empty()) {
+        // Out of reach from a user namespace. Hooks will not find the mounts where they expect them; any other place will do.
+        Err(Errno::EACCES) if opened.is_some() => open("/", flags, Mode::empty()),
+        other => other,
+    };
     let target = target.map_err(kernel(what()))?;
-    let tree = mount::clone_tree(&target, Path::new(""), true).map_err(kernel(what()))?;
+    let tree = match opened {
+        Some(tree) => tree,
+        None => mount::clone_tree(&target, Path::new(""), true).map_err(kernel(what()))?,
+    };
     mount::attach(&tree, &target).map_err(kernel(what()))?;
     Ok(Root::new(tree))
 }
@@ -98,11 +131,23 @@ fn mount_fs(root: &Root, fs: &FsMount) -> Result<Option<OwnedFd>> {
     } else {
         root.make_dir(&fs.target, DIR_MODE).map_err(kernel(what()))?
     };
-    if !fs.seal && fs.propagation.is_none() {
-        mount::mount_new(&target, &fs.fstype, &fs.source, fs.flags, &fs.data).map_err(kernel(what()))?;
-        return Ok(None);
+    if !fs.seal && !fs.copy_up && fs.propagation.is_none() {
+        return match (mount::mount_new(&target, &fs.fstype, &fs.source, fs.flags, &fs.data), &fs.or_bind) {
+            (Err(Errno::EPERM), Some(source)) => match bind_view(source, &target, fs.flags) {
+                Err(Errno::ENOENT) => Err(kernel(what())(Errno::EPERM)),
+                other => other.map_err(kernel(what())),
+            },
+            (result, _) => result.map_err(kernel(what())),
+        }
+        .map(|()| None);
     }
+    // One that is to be read-only is sealed later.
     let tree = mount::new_fs(&fs.fstype, &fs.source, fs.flags, &fs.data).map_err(kernel(what()))?;
+    if fs.copy_up {
+        let covered = root.open(&fs.target, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map_err(kernel(what()))?;
+        copy::copy_up(covered, &tree, &fs.data)
+            .map_err(|err| StepError::CopyUp { path: show(&fs.target), source: err })?;
+    }
     if let Some(kind) = fs.propagation {
         let change = Change::default().propagation(kind - MsFlags::MS_REC);
         mount::change(&tree, kind.contains(MsFlags::MS_REC), change).map_err(kernel(what()))?;
@@ -111,15 +156,31 @@ fn mount_fs(root: &Root, fs: &FsMount) -> Result<Option<OwnedFd>> {
     Ok(fs.seal.then_some(tree))
 }
 
-fn bind_mount(root: &Root, bind: &BindMount) -> Result<()> {
+/// Binds a view of the kernel that the host has mounted.
+fn bind_view(source: &Path, target: &OwnedFd, flags: MsFlags) -> nix::Result<()> {
+    let tree = mount::clone_tree(AT_FDCWD, source, true)?;
+    mount::change(&tree, true, Change::flags(flags, MsFlags::empty()))?;
+    mount::attach(&tree, target)
+}
+
+/// A detached copy of what is to be bound.
+fn open_source(bind: &BindMount) -> Result<OwnedFd> {
     let what = || format!("mount {} on {}", show(&bind.source), show(&bind.target));
-    let tree = mount::clone_tree(AT_FDCWD, &bind.source, bind.recursive).map_err(kernel(what()))?;
-    for (change, recursive) in [(bind.change, false), (bind.recursive_change, true)] {
-        if !change.is_empty() {
-            mount::change(&tree, recursive, change).map_err(kernel(what()))?;
-        }
-    }
-    attach_by_type(root, &tree, &bind.target).map_err(kernel(what()))
+    mount::clone_tree(AT_FDCWD, &bind.source, bind.recursive).map_err(kernel(what()))
+}
+
+fn bind_mount(root: &Root, tree: &OwnedFd, bind: &BindMount) -> Result<()> {
+    let what = || format!("mount {} on {}", show(&bind.source), show(&bind.target));
+    change_mount(tree, bind.change, bind.recursive_change).map_err(kernel(what()))?;
+    attach_by_type(root, tree, &bind.target).map_err(kernel(what()))
+}
+
+fn change_mount(tree: &OwnedFd, top: Change, all: Change) -> nix::Result<()> {
+    let changes = [(top, false), (all, true)];
+    changes
+        .into_iter()
+        .filter(|(change, _)| !change.is_empty())
+        .try_for_each(|(change, recursive)| mount::change(tree, recursive, change))
 }
 
 /// Attaches a tree on a directory or a file, made like the tree's root where it is missing.
@@ -128,15 +189,32 @@ fn attach_by_type(root: &Root, tree: &OwnedFd, target: &Path) -> nix::Result<()>
     mount::attach(tree, &place)
 }
 
-fn mount_cgroup(root: &Root, cgroup: &Path, target: &Path, flags: MsFlags, namespaced: bool) -> Result<()> {
+fn mount_cgroup(root: &Root, cgroup: &Path, step: &Step) -> Result<()> {
+    let Step::MountCgroup { target, flags, namespaced, data, propagation } = step else {
+        return Err(StepError::Misplaced);
+    };
     let what = || format!("mount cgroup on {}", show(target));
-    if namespaced {
+    let mounted = *namespaced && {
         let place = root.make_dir(target, DIR_MODE).map_err(kernel(what()))?;
-        return mount::mount_new(&place, "cgroup2", Path::new("cgroup"), flags, "").map_err(kernel(what()));
+        match mount::mount_new(&place, "cgroup2", Path::new("cgroup"), *flags, data) {
+            // The cgroup namespace does not belong to the container's user namespace.
+            Err(Errno::EPERM) if data.is_empty() => false,
+            other => other.map(|()| true).map_err(kernel(what()))?,
+        }
+    };
+    if !mounted {
+        let tree = mount::clone_tree(AT_FDCWD, cgroup, false).map_err(kernel(what()))?;
+        mount::change(&tree, false, Change::flags(*flags, MsFlags::empty())).map_err(kernel(what()))?;
+        attach_by_type(root, &tree, target).map_err(kernel(what()))?;
     }
-    let tree = mount::clone_tree(AT_FDCWD, cgroup, false).map_err(kernel(what()))?;
-    mount::change(&tree, false, Change::flags(flags, MsFlags::empty())).map_err(kernel(what()))?;
-    attach_by_type(root, &tree, target).map_err(kernel(what()))
+    match propagation {
+        Some(kind) => {
+            let place = root.locate(target).map_err(kernel(what()))?;
+            let change = Change::default().propagation(*kind - MsFlags::MS_REC);
+            mount::change(&place, kind.contains(MsFlags::MS_REC), change).map_err(kernel(what()))
+        }
+        None => Ok(()),
+    }
 }
 
 fn make_devices(root: &Root, nodes: &[DeviceNode]) -> Result<()> {
@@ -165,6 +243,8 @@ fn make_device(dir: &OwnedFd, name: &Path, node: &DeviceNode, what: impl Fn() ->
     let number = makedev(u64::from(node.major), u64::from(node.minor));
     match mknodat(dir, name, kind, Mode::from_bits_retain(node.mode), number) {
         Ok(()) => {}
+        // In a user namespace no device may be made, but the host's can be shown.
+        Err(Errno::EPERM) => return bind_device(dir, name, node, what),
         Err(Errno::EEXIST) => {
             let found = openat(dir, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty());
             let stat = found.and_then(fstat).map_err(kernel(what()))?;
@@ -180,6 +260,20 @@ fn make_device(dir: &OwnedFd, name: &Path, node: &DeviceNode, what: impl Fn() ->
     }
     let (uid, gid) = (Uid::from_raw(node.uid), Gid::from_raw(node.gid));
     fchownat(dir, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW).map_err(kernel(what()))
+}
+
+/// Shows the host's device of the same name, owner and mode as they are there.
+fn bind_device(dir: &OwnedFd, name: &Path, node: &DeviceNode, what: impl Fn() -> String) -> Result<()> {
+    let tree = mount::clone_tree(AT_FDCWD, &node.path, false).map_err(kernel(what()))?;
+    let stat = fstat(&tree).map_err(kernel(what()))?;
+    let kind = if node.kind == Some(Kind::Block) { SFlag::S_IFBLK } else { SFlag::S_IFCHR };
+    if file_type(&stat) != kind || stat.st_rdev != makedev(u64::from(node.major), u64::from(node.minor)) {
+        return Err(StepError::WrongDevice(format!("{} of the host", show(&node.path))));
+    }
+    let bound = mknodat(dir, name, SFlag::S_IFREG, Mode::from_bits_retain(0o600), 0)
+        .and_then(|()| openat(dir, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty()))
+        .and_then(|place| mount::attach(&tree, &place));
+    bound.map_err(kernel(what()))
 }
 
 fn make_dev_links(root: &Root) -> Result<()> {

@@ -10,12 +10,13 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open};
 use nix::sys::prctl;
 use nix::sys::stat::{Mode, SFlag, fstat, makedev, umask};
-use nix::unistd::{AccessFlags, Gid, Uid, execve, faccessat, fchdir, fchown, setgroups, setresgid, setresuid, setsid};
+use nix::unistd::{AccessFlags, Gid, Uid, execve, faccessat, fchdir, fchown, setresgid, setresuid, setsid};
 use podwright_sys::caps::CapSet;
 use podwright_sys::path::{Root, file_type};
-use podwright_sys::{caps, process as sys_process};
+use podwright_sys::{caps, process as sys_process, sched};
 
-use super::{Result, StepError, kernel, show};
+use super::{Result, StepError, kernel, show, user};
+use crate::lifecycle::Passed;
 use crate::plan::{Program, Step};
 
 /// Where programs are looked up when the environment has no `PATH`.
@@ -24,11 +25,22 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// How much of the container's `/etc/passwd` is read in search of a home directory.
 const MAX_PASSWD: u64 = 1 << 20;
 
-pub(super) fn apply(step: &Step) -> Result<()> {
+pub(super) fn apply(step: &Step, passed: &Passed) -> Result<()> {
     match step {
         Step::OwnStdio(uid) => own_stdio(*uid),
         Step::Rlimit { resource, soft, hard } => sys_process::set_rlimit(*resource, *soft, *hard)
             .map_err(kernel(format!("process.rlimits: number {resource}"))),
+        Step::RaiseLimit { resource, hard } => sys_process::raise_hard_limit(0, *resource, *hard)
+            .map_err(kernel(format!("process.rlimits: number {resource}"))),
+        Step::Scheduler(attributes) => sched::set_attributes(*attributes).map_err(kernel("process.scheduler")),
+        Step::IoPriority { class, level } => {
+            sched::set_io_priority(*class, *level).map_err(kernel("process.ioPriority"))
+        }
+        Step::Affinity(list) => sched::set_affinity(list).map_err(kernel("process.execCPUAffinity.final")),
+        Step::MemoryPolicy { mode, nodes } => {
+            sched::set_memory_policy(*mode, nodes).map_err(kernel("linux.memoryPolicy"))
+        }
+        Step::Personality(persona) => sched::set_personality(*persona).map_err(kernel("linux.personality")),
         Step::NewSession => setsid().map(drop).map_err(kernel("setsid")),
         Step::ResetSignals => sys_process::reset_signals().map_err(kernel("reset signals")),
         Step::Chdir(path) => chdir(path).map_err(kernel(format!("process.cwd: {}", show(path)))),
@@ -37,13 +49,13 @@ pub(super) fn apply(step: &Step) -> Result<()> {
             Ok(())
         }
         Step::LimitBounding(keep) => caps::limit_bounding(*keep).map_err(kernel("process.capabilities.bounding")),
-        Step::SwitchUser { uid, gid, groups } => switch_user(*uid, *gid, groups).map_err(kernel("process.user")),
+        Step::SwitchUser { uid, gid, groups } => switch_user(*uid, *gid, groups),
         Step::Capabilities { effective, permitted, inheritable, ambient } => {
             set_capabilities(*effective, *permitted, *inheritable, *ambient).map_err(kernel("process.capabilities"))
         }
         Step::NoNewPrivileges => prctl::set_no_new_privs().map_err(kernel("process.noNewPrivileges")),
         Step::FindProgram { program, cwd } => find_program(program, cwd),
-        Step::Exec(program) => Err(exec(program)),
+        Step::Exec(program) => Err(exec(program, passed)),
         _ => Err(StepError::Misplaced),
     }
 }
@@ -86,10 +98,13 @@ pub(super) fn own_root() -> nix::Result<Root> {
 
 /// Changes the ids. The permitted capabilities stay, and the effective ones become all of them again, since the steps that
 /// follow need some.
-fn switch_user(uid: u32, gid: u32, groups: &[u32]) -> nix::Result<()> {
-    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+fn switch_user(uid: u32, gid: u32, groups: &[u32]) -> Result<()> {
     let groups: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();
-    setgroups(&groups)?;
+    user::change_groups(&groups)?;
+    change_ids(Uid::from_raw(uid), Gid::from_raw(gid)).map_err(kernel("process.user"))
+}
+
+fn change_ids(uid: Uid, gid: Gid) -> nix::Result<()> {
     setresgid(gid, gid, gid)?;
     if uid.is_root() {
         return setresuid(uid, uid, uid);
@@ -125,7 +140,7 @@ fn find_program(program: &Program, cwd: &Path) -> Result<()> {
 }
 
 /// Becomes the program, or tells why not.
-fn exec(program: &Program) -> StepError {
+fn exec(program: &Program, passed: &Passed) -> StepError {
     let name = program_name(program);
     let strings = |list: &[String]| {
         list.iter().map(|text| CString::new(text.as_str())).collect::<std::result::Result<Vec<_>, _>>()
@@ -133,6 +148,10 @@ fn exec(program: &Program) -> StepError {
     let mut env = program.env.clone();
     if !env.iter().any(|entry| entry.starts_with("HOME=")) {
         env.push(format!("HOME={}", home_of(nix::unistd::getuid().as_raw())));
+    }
+    if !passed.env.is_empty() {
+        env.extend(passed.env.iter().cloned());
+        env.push(format!("LISTEN_PID={}", std::process::id()));
     }
     let (Ok(args), Ok(env)) = (strings(&program.args), strings(&env)) else {
         return StepError::Exec { name: name.to_owned(), source: Errno::EINVAL };

@@ -14,7 +14,8 @@ use podwright_sys::cgroup::Cgroup;
 use podwright_sys::{mount, process};
 use serde::Serialize;
 
-use super::launch::warn;
+use super::launch::{unmount, warn};
+use super::{listener, rdt};
 use crate::error::{Error, Result, file, kernel};
 use crate::hooks::{self, HookState};
 use crate::state::{State, StateDir, Status};
@@ -39,8 +40,15 @@ pub fn start(root: &Path, id: &str) -> Result<()> {
     // From here on it counts as started, and nobody else can start it.
     fs::remove_file(&socket).map_err(file("remove", &socket))?;
     sync::send_go(&mut stream).map_err(file("write to", &socket))?;
-    if let Said::Failed(text) = sync::listen(&mut stream).map_err(file("read from", &socket))? {
-        return Err(Error::Container(text));
+    loop {
+        match sync::listen(&mut stream).map_err(file("read from", &socket))? {
+            Said::Failed(text) => return Err(Error::Container(text)),
+            Said::Listener(listener) => {
+                let json = hook_state(&state).json(Status::Created.as_str(), state.pid);
+                listener::hand_over(&mut stream, &listener, state.pid, &json)?;
+            }
+            Said::Hooks | Said::Ready | Said::Executing => break,
+        }
     }
     run_poststart(&state);
     Ok(())
@@ -157,6 +165,10 @@ pub(super) fn destroy(dir: &StateDir, state: Option<&State>, cgroup: &Path) -> R
         }
     }
     Cgroup::at(cgroup).remove()?;
+    if let Some(state) = state {
+        rdt::remove(&state.resctrl)?;
+        state.host_mount.as_deref().map_or(Ok(()), unmount)?;
+    }
     dir.remove()?;
     if let Some(state) = state {
         let json = hook_state(state).json(Status::Stopped.as_str(), 0);
@@ -178,7 +190,7 @@ pub(super) fn run_poststart(state: &State) {
     }
 }
 
-fn hook_state(state: &State) -> HookState<'_> {
+pub(super) fn hook_state(state: &State) -> HookState<'_> {
     HookState {
         id: &state.id,
         bundle: &state.bundle,

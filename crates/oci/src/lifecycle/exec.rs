@@ -1,22 +1,26 @@
 //! `exec`: another process in a container that runs.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns};
+use nix::sys::stat::Mode;
 use oci_spec::runtime::{Process, Spec, User};
 use podwright_sys::cgroup::{Cgroup, v2_mount};
 use podwright_sys::process::{self, Cloned};
+use podwright_sys::sched;
 
-use super::control::first_process;
-use super::{hold_signals, load_config, terminal, wait_and_forward};
+use super::control::{first_process, hook_state};
+use super::{Passed, hold_signals, listener, load_config, read_json, terminal, wait_and_forward};
 use crate::apply::{self, Init};
-use crate::error::{ConfigError, Error, Result, file, kernel};
+use crate::error::{Error, Result, file, kernel};
 use crate::hooks::HookState;
-use crate::plan::{self, PlanError};
+use crate::plan::{self, PlanError, Step};
 use crate::state::{State, StateDir, Status, replace};
 use crate::sync::{self, Said};
 
@@ -62,6 +66,7 @@ pub struct ExecOptions {
 /// # Errors
 /// [`Error::NotFound`], [`Error::WrongStatus`]; [`Error::Container`] when the program cannot be executed.
 pub fn exec(options: &ExecOptions) -> Result<i32> {
+    let passed = Passed::of_this_process(options.preserve_fds)?;
     let dir = StateDir::new(&options.root, &options.id)?;
     let state = dir.load()?;
     let status = dir.status(state.as_ref())?;
@@ -75,11 +80,16 @@ pub fn exec(options: &ExecOptions) -> Result<i32> {
     let target = first_process(&state)?.ok_or_else(wrong)?;
     let spec = load_config(&state.bundle)?;
     let process = process_of(&options.command, &spec, &state)?;
-    let (steps, profile) = plan::exec(&spec, &process).map_err(|source| plan_error(options, &state, source))?;
-    let filter = profile.map(|profile| profile.compile()).transpose()?;
-    let console = terminal::connect(&steps, options.console_socket.as_deref())?;
+    let plan = plan::exec(&spec, &process).map_err(|source| plan_error(options, &state, source))?;
+    listener::check(plan.listener.as_ref()).map_err(|source| plan_error(options, &state, source))?;
+    let filter = plan.seccomp.as_ref().map(|profile| profile.compile()).transpose()?;
+    let console = terminal::connect(&plan.steps, options.console_socket.as_deref())?;
     if !options.detach {
         hold_signals()?;
+    }
+    let root = plan.steps.contains(&Step::EnterRoot).then(|| open_root(&state)).transpose()?;
+    if let Some(list) = &plan.first_affinity {
+        sched::set_affinity(list).map_err(kernel("process.execCPUAffinity.initial"))?;
     }
     let group = current_cgroup(&state)?;
     setns(&target, CloneFlags::CLONE_NEWPID).map_err(kernel("enter the container's PID namespace"))?;
@@ -91,19 +101,22 @@ pub fn exec(options: &ExecOptions) -> Result<i32> {
             report: theirs,
             listener: None,
             filter: filter.as_ref(),
+            seccomp_listener: plan.listener.as_ref(),
             cgroup: &state.cgroup,
             enter_cgroup: !inside,
             target: Some(&target),
-            preserve: options.preserve_fds,
+            target_root: root.as_ref(),
+            passed: &passed,
             console,
+            sources: VecDeque::new(),
             id: &options.id,
             hooks: None,
             state: HookState { id: &options.id, bundle: &state.bundle, annotations: None },
         };
-        std::process::exit(apply::run(init, &steps));
+        std::process::exit(apply::run(init, &plan.steps));
     };
     drop((theirs, console));
-    attend(options, pid.as_raw(), &mut ours).inspect_err(|_| {
+    attend(options, &state, pid.as_raw(), &mut ours).inspect_err(|_| {
         // It may wait for a word that will not come.
         process::pidfd_send_signal(&pidfd, nix::libc::SIGKILL).ok();
         process::wait(&pidfd).ok();
@@ -111,15 +124,28 @@ pub fn exec(options: &ExecOptions) -> Result<i32> {
     if options.detach { Ok(0) } else { wait_and_forward(&pidfd) }
 }
 
-fn attend(options: &ExecOptions, pid: i32, stream: &mut UnixStream) -> Result<()> {
+fn attend(options: &ExecOptions, state: &State, pid: i32, stream: &mut UnixStream) -> Result<()> {
     if let Some(path) = &options.pid_file {
         replace(path, pid.to_string().as_bytes())?;
     }
     sync::send_go(stream).map_err(file("write to", "the new process"))?;
-    match sync::listen(stream).map_err(file("read from", "the new process"))? {
-        Said::Failed(text) => Err(Error::Container(text)),
-        Said::Hooks | Said::Ready | Said::Executing => Ok(()),
+    loop {
+        match sync::listen(stream).map_err(file("read from", "the new process"))? {
+            Said::Failed(text) => return Err(Error::Container(text)),
+            Said::Listener(listener) => {
+                let json = hook_state(state).json(Status::Running.as_str(), state.pid);
+                listener::hand_over(stream, &listener, pid, &json)?;
+            }
+            Said::Hooks | Said::Ready | Said::Executing => return Ok(()),
+        }
     }
+}
+
+/// The first process's root. That is known to be its own still, since its pidfd was opened before.
+fn open_root(state: &State) -> Result<OwnedFd> {
+    let path = format!("/proc/{}/root", state.pid);
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    open(path.as_str(), flags, Mode::empty()).map_err(kernel(format!("open {path}")))
 }
 
 fn current_cgroup(state: &State) -> Result<OwnedFd> {
@@ -147,9 +173,7 @@ fn clone_beside(group: &OwnedFd, state: &State) -> Result<(Cloned, bool)> {
 fn process_of(command: &Command, spec: &Spec, state: &State) -> Result<Process> {
     let (args, env, cwd, user) = match command {
         Command::File(path) => {
-            let read = fs::read(path).map_err(ConfigError::from);
-            let process = read.and_then(|text| serde_json::from_slice(&text).map_err(ConfigError::from));
-            return process.map_err(|source| Error::Config { path: path.clone(), source });
+            return read_json(path);
         }
         Command::Args { args, env, cwd, user } => (args, env, cwd, user),
     };

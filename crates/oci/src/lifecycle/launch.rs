@@ -6,21 +6,23 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
+use nix::mount::{MntFlags, umount2};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 use oci_spec::runtime::{Hook, Spec};
 use podwright_sys::cgroup::{Cgroup, CgroupError, v2_mount};
+use podwright_sys::netlink::move_device;
 use podwright_sys::process::{self, Cloned};
 use podwright_sys::seccomp::Program as Filter;
 use podwright_sys::{device, mount};
 
-use super::{hold_signals, load_config, terminal, wait_and_forward};
+use super::{Passed, hold_signals, listener, load_config, rdt, terminal, user, wait_and_forward};
 use crate::apply::{self, Init};
 use crate::clock;
 use crate::error::{Error, Result, chain, file, kernel};
 use crate::hooks::{self, HookState};
-use crate::plan::{self, CgroupPlan, Context, Gate, Plan, Step};
+use crate::plan::{self, CgroupPlan, Context, Gate, NetDevices, Plan, Step};
 use crate::state::{STATE_VERSION, State, StateDir, replace};
 use crate::sync::{self, Said};
 
@@ -78,13 +80,14 @@ struct Launched {
 }
 
 fn launch(options: &CreateOptions, gate: Gate) -> Result<Launched> {
+    let passed = Passed::of_this_process(options.preserve_fds)?;
     let dir = StateDir::new(&options.root, &options.id)?;
     let bundle = std::path::absolute(&options.bundle).map_err(file("resolve", &options.bundle))?;
     let spec = load_config(&bundle)?;
-    let context =
-        Context { id: &options.id, bundle: &bundle, gate, keyring: options.keyring, pivot: options.pivot };
-    let plan =
-        plan::container(&spec, &context).map_err(|source| Error::Plan { path: bundle.join("config.json"), source })?;
+    let context = Context { id: &options.id, bundle: &bundle, gate, keyring: options.keyring, pivot: options.pivot };
+    let invalid = |source| Error::Plan { path: bundle.join("config.json"), source };
+    let plan = plan::container(&spec, &context).map_err(invalid)?;
+    listener::check(plan.listener.as_ref()).map_err(invalid)?;
     let filter = plan.seccomp.as_ref().map(|profile| profile.compile()).transpose()?;
     let console = terminal::connect(&plan.steps, options.console_socket.as_deref())?;
     let cgroup = Cgroup::at(v2_mount()?.join(&plan.cgroup.path));
@@ -93,9 +96,26 @@ fn launch(options: &CreateOptions, gate: Gate) -> Result<Launched> {
         dir.remove().ok();
         return Err(err);
     }
-    let launch =
-        Launch { options, gate, spec: &spec, plan: &plan, filter: filter.as_ref(), bundle: &bundle, dir: &dir };
+    let launch = Launch {
+        options,
+        gate,
+        spec: &spec,
+        plan: &plan,
+        filter: filter.as_ref(),
+        bundle: &bundle,
+        dir: &dir,
+        passed: &passed,
+    };
     launch.make(&cgroup, console).inspect_err(|_| {
+        if let Some(path) = &plan.host_mount {
+            unmount(path).unwrap_or_else(|err| warn(&err));
+        }
+        // Groups that are left would keep the id from being used again.
+        if plan.rdt.is_some()
+            && let Ok(Some(state)) = dir.load()
+        {
+            rdt::remove(&state.resctrl).unwrap_or_else(|err| warn(&err));
+        }
         // The state directory goes only when nothing is left that `delete --force` would need it for.
         if cgroup.remove().is_ok() {
             dir.remove().ok();
@@ -119,12 +139,17 @@ struct Launch<'a> {
     filter: Option<&'a Filter>,
     bundle: &'a Path,
     dir: &'a StateDir,
+    passed: &'a Passed,
 }
 
 impl Launch<'_> {
     fn make(&self, cgroup: &Cgroup, console: Option<UnixStream>) -> Result<Launched> {
         let group = cgroup.open()?;
         set_resources(cgroup, &group, &self.plan.cgroup)?;
+        if let Some(uid) = self.plan.cgroup_owner {
+            user::delegate(cgroup, uid)?;
+        }
+        let sources = user::open_sources(&self.plan.steps)?;
         let listener = match self.gate {
             Gate::Go => None,
             Gate::Start => Some(bind(self.dir)?),
@@ -135,25 +160,32 @@ impl Launch<'_> {
             setns(fd, CloneFlags::CLONE_NEWPID).map_err(kernel(what()))?;
         }
         let (mut ours, theirs) = UnixStream::pair().map_err(file("make", "socketpair"))?;
-        let (cloned, inside) = clone_into(self.plan.namespaces, &group)?;
+        let (cloned, inside) = if self.plan.on_the_way.is_empty() {
+            clone_into(self.plan.namespaces, &group)?
+        } else {
+            user::clone_on_the_way(self.plan, cgroup, &group)?
+        };
         let Cloned::Parent { pid, pidfd } = cloned else {
             drop(ours);
             let init = Init {
                 report: theirs,
                 listener,
                 filter: self.filter,
+                seccomp_listener: self.plan.listener.as_ref(),
                 cgroup: cgroup.path(),
                 enter_cgroup: !inside,
                 target: None,
-                preserve: self.options.preserve_fds,
+                target_root: None,
+                passed: self.passed,
                 console,
+                sources,
                 id: &self.options.id,
                 hooks: self.spec.hooks().as_ref(),
                 state: self.hook_state(),
             };
             std::process::exit(apply::run(init, &self.plan.steps));
         };
-        drop((theirs, listener, console));
+        drop((theirs, listener, console, sources));
         let state = self.attend(pid, cgroup, &mut ours).inspect_err(|_| {
             // It may wait for a word that will not come; the cgroup has it if the signal does not.
             process::pidfd_send_signal(&pidfd, nix::libc::SIGKILL).ok();
@@ -168,10 +200,20 @@ impl Launch<'_> {
 
     /// The runtime's side while the first process sets itself up.
     fn attend(&self, pid: Pid, cgroup: &Cgroup, stream: &mut UnixStream) -> Result<State> {
-        let state = self.state_of(pid, cgroup)?;
-        self.dir.save(&state)?;
+        let mut state = self.state_of(pid, cgroup)?;
+        if let Some(rdt) = &self.plan.rdt {
+            state.resctrl = rdt::enter(rdt, &rdt::mount_point()?, pid)?;
+        }
+        self.dir.save(&state).inspect_err(|_| drop(rdt::remove(&state.resctrl)))?;
         if let Some(path) = &self.options.pid_file {
             replace(path, pid.to_string().as_bytes())?;
+        }
+        if let Some(user) = &self.plan.user {
+            user::prepare(user, &self.plan.steps, pid)?;
+            sync::send_go(stream).map_err(file("write to", "the container's process"))?;
+        }
+        if let Some(devices) = &self.plan.net_devices {
+            move_devices(devices, pid)?;
         }
         let mut hooks_wait = self.plan.steps.contains(&Step::RuntimeHooks);
         if !hooks_wait && self.gate == Gate::Go {
@@ -185,6 +227,10 @@ impl Launch<'_> {
                     for _ in 0..if self.gate == Gate::Go { 2 } else { 1 } {
                         sync::send_go(stream).map_err(file("write to", "the container's process"))?;
                     }
+                }
+                Said::Listener(listener) => {
+                    let json = self.hook_state().json("creating", pid.as_raw());
+                    listener::hand_over(stream, &listener, pid.as_raw(), &json)?;
                 }
                 Said::Failed(text) => return Err(Error::Container(text)),
                 Said::Ready => return Ok(state),
@@ -211,6 +257,8 @@ impl Launch<'_> {
             created: clock::now(),
             annotations: self.spec.annotations().clone().unwrap_or_default(),
             cgroup: cgroup.path().to_owned(),
+            resctrl: Vec::new(),
+            host_mount: self.plan.host_mount.clone(),
             poststart: list(hooks.map(|hooks| hooks.poststart())),
             poststop: list(hooks.map(|hooks| hooks.poststop())),
         })
@@ -245,6 +293,17 @@ fn bind(dir: &StateDir) -> Result<UnixListener> {
     UnixListener::bind(Path::new(&mount::proc_path(&fd)).join(name)).map_err(file("bind", dir.start_socket()))
 }
 
+/// Moves devices into the container's network namespace, before any hook looks for them there.
+fn move_devices(devices: &NetDevices, pid: Pid) -> Result<()> {
+    let path = devices.namespace.clone().unwrap_or_else(|| format!("/proc/{pid}/ns/net").into());
+    let namespace = open(&path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
+    let namespace = namespace.map_err(kernel(format!("linux.namespaces: open {}", path.display())))?;
+    devices.devices.iter().try_for_each(|device| {
+        move_device(&device.from, &device.to, namespace.as_fd())
+            .map_err(|source| Error::NetDevice { name: device.from.clone(), source })
+    })
+}
+
 fn set_resources(cgroup: &Cgroup, group: &OwnedFd, plan: &CgroupPlan) -> Result<()> {
     let write = || plan.writes.iter().try_for_each(|(file, value)| cgroup.write(file, value));
     match write() {
@@ -262,6 +321,14 @@ fn set_resources(cgroup: &Cgroup, group: &OwnedFd, plan: &CgroupPlan) -> Result<
         return Ok(());
     }
     device::restrict(group, &plan.devices).map_err(kernel("linux.resources.devices: load a device program"))
+}
+
+/// Takes away the mounts that a container without a mount namespace has made in the runtime's. None are fine.
+pub(super) fn unmount(root: &Path) -> Result<()> {
+    match umount2(root, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+        Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
+        Err(errno) => Err(kernel(format!("unmount {}", root.display()))(errno)),
+    }
 }
 
 /// Tells of an error that changes nothing.

@@ -20,8 +20,12 @@ pub(super) fn connect(steps: &[Step], socket: Option<&Path>) -> Result<Option<Un
     match (wanted, socket) {
         (false, None) => Ok(None),
         (true, Some(path)) => connect_to(path).map(Some),
-        (true, None) => Err(Error::Usage("process.terminal is true: it needs --console-socket to send the terminal to".into())),
-        (false, Some(_)) => Err(Error::Usage("--console-socket: process.terminal is not true, so there is nothing to send".into())),
+        (true, None) => {
+            Err(Error::Usage("process.terminal is true: it needs --console-socket to send the terminal to".into()))
+        }
+        (false, Some(_)) => {
+            Err(Error::Usage("--console-socket: process.terminal is not true, so there is nothing to send".into()))
+        }
     }
 }
 

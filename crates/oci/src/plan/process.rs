@@ -2,33 +2,37 @@
 
 use std::collections::HashSet;
 
-use oci_spec::runtime::{Capability, PosixRlimitType, Process};
+use oci_spec::runtime::{Capability, Linux, PosixRlimitType, Process};
 use podwright_sys::caps::CapSet;
 
-use super::{PlanError, Program, Result, Step, TerminalSize};
+use super::step::SecurityModule;
+use super::{PlanError, Program, Result, Step, TerminalSize, schedule};
 
 /// The umask where the configuration names none.
 const DEFAULT_UMASK: u32 = 0o022;
 
+/// The field that all of this is below.
+const FIELD: &str = "process";
+
 /// The steps, privileges last.
-pub(super) fn steps(process: &Process, filtered: bool, field: &str) -> Result<Vec<Step>> {
-    refuse(process, field)?;
-    let program = program(process, field)?;
+pub(super) fn steps(process: &Process, linux: Option<&Linux>) -> Result<Vec<Step>> {
+    let filtered = linux.is_some_and(|linux| linux.seccomp().is_some());
+    let program = program(process)?;
     let user = process.user();
-    let caps = Sets::of(process, field)?;
+    let caps = Sets::of(process)?;
     let no_new_privileges = process.no_new_privileges() == Some(true);
-    let mut steps = vec![Step::NewSession];
-    if process.terminal() == Some(true) {
-        steps.push(Step::AttachTerminal);
+    let mut steps = Vec::new();
+    if process.terminal() != Some(true) {
+        steps.push(Step::NewSession);
     }
     steps.push(Step::OwnStdio(user.uid()));
-    for limit in process.rlimits().iter().flatten() {
-        steps.push(Step::Rlimit { resource: rlimit_number(limit.typ()), soft: limit.soft(), hard: limit.hard() });
-    }
+    steps.extend(schedule::steps(process, linux)?);
+    steps.extend(rlimits(process)?);
     steps.push(Step::CloseDescriptors);
     steps.push(Step::ResetSignals);
     steps.push(Step::Chdir(process.cwd().clone()));
     steps.push(Step::Umask(user.umask().unwrap_or(DEFAULT_UMASK)));
+    steps.extend(labels(process).map(|(module, _, label)| Step::Label { module, label }));
     steps.push(Step::LimitBounding(caps.bounding));
     steps.push(Step::SwitchUser {
         uid: user.uid(),
@@ -56,8 +60,57 @@ pub(super) fn steps(process: &Process, filtered: bool, field: &str) -> Result<Ve
     Ok(steps)
 }
 
+/// Stands for a process that the configuration does not have: root, who asks for nothing.
+pub(super) fn nobody() -> Result<Process> {
+    let value = serde_json::json!({"user": {"uid": 0, "gid": 0}, "cwd": "/"});
+    serde_json::from_value(value).map_err(|err| PlanError::new(FIELD, err.to_string()))
+}
+
+/// The labels that are asked for, with their fields.
+fn labels(process: &Process) -> impl Iterator<Item = (SecurityModule, &'static str, String)> {
+    let wanted = [
+        (SecurityModule::AppArmor, "process.apparmorProfile", process.apparmor_profile()),
+        (SecurityModule::SeLinux, "process.selinuxLabel", process.selinux_label()),
+    ];
+    wanted.into_iter().filter_map(|(module, field, label)| {
+        let label = label.clone().filter(|label| !label.is_empty())?;
+        Some((module, field, label))
+    })
+}
+
+/// Looks for the modules that labels need, while the host's `/proc` and `/sys` are there.
+pub(super) fn modules(process: &Process) -> impl Iterator<Item = Step> {
+    labels(process).map(|(module, field, _)| Step::FindModule { module, field })
+}
+
+/// Room for the limits, for a process that will not be allowed to make it.
+pub(super) fn raised_limits(process: &Process) -> Result<Vec<Step>> {
+    let raised = |step| match step {
+        Step::Rlimit { resource, hard, .. } => Some(Step::RaiseLimit { resource, hard }),
+        _ => None,
+    };
+    Ok(rlimits(process)?.into_iter().filter_map(raised).collect())
+}
+
+fn rlimits(process: &Process) -> Result<Vec<Step>> {
+    let mut steps = Vec::new();
+    let mut seen = HashSet::new();
+    for (index, limit) in process.rlimits().iter().flatten().enumerate() {
+        let problem = |text: String| Err(PlanError::new(format!("{FIELD}.rlimits[{index}]"), text));
+        let (soft, hard) = (limit.soft(), limit.hard());
+        if !seen.insert(limit.typ().to_string()) {
+            return problem(format!("type {} is listed twice", limit.typ()));
+        }
+        if soft > hard {
+            return problem(format!("soft {soft} is above hard {hard}"));
+        }
+        steps.push(Step::Rlimit { resource: rlimit_number(limit.typ()), soft, hard });
+    }
+    Ok(steps)
+}
+
 /// The terminal to make, if one is asked for; a size without one says nothing (runtime-spec, config.md, "Process").
-pub(super) fn terminal(process: &Process, console: bool, field: &str) -> Result<Option<Step>> {
+pub(super) fn terminal(process: &Process, console: bool) -> Result<Option<Step>> {
     if process.terminal() != Some(true) {
         return Ok(None);
     }
@@ -66,7 +119,7 @@ pub(super) fn terminal(process: &Process, console: bool, field: &str) -> Result<
     let side = |name: &str| {
         let value = size.as_ref().and_then(|size| size.get(name)?.as_u64()).unwrap_or_default();
         u16::try_from(value).map_err(|_| {
-            PlanError::new(format!("{field}.consoleSize.{name}"), format!("{value} found, at most 65535 accepted"))
+            PlanError::new(format!("{FIELD}.consoleSize.{name}"), format!("{value} found, at most 65535 accepted"))
         })
     };
     let size = match &size {
@@ -76,19 +129,26 @@ pub(super) fn terminal(process: &Process, console: bool, field: &str) -> Result<
     Ok(Some(Step::OpenTerminal { size, console }))
 }
 
-pub(super) fn program(process: &Process, field: &str) -> Result<Program> {
+/// The terminal takes the place of descriptors 0 to 2 before the gate: whoever waits for the end of what `create` writes would
+/// otherwise wait for the container's.
+pub(super) fn attach(process: &Process) -> impl Iterator<Item = Step> {
+    let steps = [Step::NewSession, Step::AttachTerminal];
+    steps.into_iter().filter(|_| process.terminal() == Some(true))
+}
+
+pub(super) fn program(process: &Process) -> Result<Program> {
     let args = process.args().clone().unwrap_or_default();
     if args.first().is_none_or(String::is_empty) {
-        return Err(PlanError::new(format!("{field}.args"), "is empty; it has to name a program"));
+        return Err(PlanError::new(format!("{FIELD}.args"), "is empty; it has to name a program"));
     }
     let env = process.env().clone().unwrap_or_default();
     for (name, list) in [("args", &args), ("env", &env)] {
         if list.iter().any(|text| text.contains('\0')) {
-            return Err(PlanError::new(format!("{field}.{name}"), "holds a NUL byte"));
+            return Err(PlanError::new(format!("{FIELD}.{name}"), "holds a NUL byte"));
         }
     }
     if !process.cwd().is_absolute() {
-        return Err(PlanError::new(format!("{field}.cwd"), format!("{} is not absolute", process.cwd().display())));
+        return Err(PlanError::new(format!("{FIELD}.cwd"), format!("{} is not absolute", process.cwd().display())));
     }
     Ok(Program { args, env })
 }
@@ -104,11 +164,11 @@ struct Sets {
 
 impl Sets {
     /// Without `process.capabilities` all sets are empty.
-    fn of(process: &Process, field: &str) -> Result<Self> {
+    fn of(process: &Process) -> Result<Self> {
         let Some(caps) = process.capabilities() else { return Ok(Self::default()) };
         let set = |name: &str, list: &Option<HashSet<Capability>>| {
             CapSet::from_names(list.iter().flatten().map(ToString::to_string)).map_err(|unknown| {
-                PlanError::new(format!("{field}.capabilities.{name}"), format!("{unknown} is no capability"))
+                PlanError::new(format!("{FIELD}.capabilities.{name}"), format!("{unknown} is no capability"))
             })
         };
         let permitted = set("permitted", caps.permitted())?;
@@ -143,19 +203,5 @@ fn rlimit_number(kind: PosixRlimitType) -> u32 {
         PosixRlimitType::RlimitNice => 13,
         PosixRlimitType::RlimitRtprio => 14,
         PosixRlimitType::RlimitRttime => 15,
-    }
-}
-
-fn refuse(process: &Process, field: &str) -> Result<()> {
-    let present: [(&str, bool); 5] = [
-        ("apparmorProfile", process.apparmor_profile().iter().any(|profile| !profile.is_empty())),
-        ("selinuxLabel", process.selinux_label().iter().any(|label| !label.is_empty())),
-        ("ioPriority", process.io_priority().is_some()),
-        ("scheduler", process.scheduler().is_some()),
-        ("execCPUAffinity", process.exec_cpu_affinity().is_some()),
-    ];
-    match present.iter().find(|(_, present)| *present) {
-        Some((name, _)) => Err(PlanError::unsupported(format!("{field}.{name}"))),
-        None => Ok(()),
     }
 }

@@ -7,6 +7,9 @@ use nix::sched::CloneFlags;
 use podwright_sys::caps::CapSet;
 use podwright_sys::device;
 use podwright_sys::mount::Change;
+use podwright_sys::sched::Attributes;
+
+use super::ids::Mappings;
 
 /// How the first process learns that it may execute the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +30,26 @@ pub enum Step {
         /// A file such as `/proc/1/ns/net`.
         path: PathBuf,
     },
-    /// Enter the namespaces of a container that runs, but for its PID namespace.
-    EnterContainer,
+    /// Enter these namespaces of a container that runs.
+    EnterContainer(CloneFlags),
+    /// Wait until the runtime has written the mappings of the user namespace.
+    AwaitMappings,
+    /// Check that a user namespace that was joined has these mappings.
+    CheckMappings(Mappings),
+    /// Give up all supplementary groups, while that is still allowed.
+    DropGroups,
+    /// Become this user and group of the user namespace, with all capabilities there: files that are made belong to them.
+    BecomeRoot {
+        /// User.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    },
+    /// Make a time namespace, set its clocks and enter it.
+    UnshareTime {
+        /// Lines of `/proc/self/timens_offsets`.
+        offsets: String,
+    },
     /// Make a cgroup namespace whose root is the container's cgroup.
     UnshareCgroup,
     /// Leave the caller's session keyring.
@@ -42,7 +63,12 @@ pub enum Step {
     /// Set the propagation of all mounts of the new mount namespace.
     Propagation(MsFlags),
     /// Bind the root file system to itself: it becomes a mount that can be pivoted to.
-    BindRoot(PathBuf),
+    BindRoot {
+        /// Where it is on the host.
+        path: PathBuf,
+        /// The runtime has opened it, see [`BindMount::early`].
+        early: bool,
+    },
     /// Mount a new file system.
     MountFs(FsMount),
     /// Mount an existing directory or file.
@@ -55,6 +81,28 @@ pub enum Step {
         flags: MsFlags,
         /// With an own cgroup namespace a cgroup2 mount shows the right part; without one the directory is bound.
         namespaced: bool,
+        /// Options of the file system.
+        data: String,
+        /// A propagation type and whether it is recursive.
+        propagation: Option<MsFlags>,
+    },
+    /// Change attributes and propagation of what is mounted already.
+    ChangeMount {
+        /// Where.
+        target: PathBuf,
+        /// For the mount itself.
+        change: Change,
+        /// For it and those below.
+        recursive_change: Change,
+    },
+    /// Change a file system that is mounted already.
+    Remount {
+        /// Where.
+        target: PathBuf,
+        /// All `MS_*` flags that it has from now on.
+        flags: MsFlags,
+        /// Options of the file system.
+        data: String,
     },
     /// Make device nodes.
     Devices(Vec<DeviceNode>),
@@ -94,6 +142,10 @@ pub enum Step {
     PivotRoot,
     /// Change the root where it cannot be pivoted (it is a ramfs): move the new one over the old one and chroot(2) to it.
     MoveRoot,
+    /// Change the root by chroot(2), in a mount namespace that is not the container's own.
+    Chroot,
+    /// Change the root to the one of a container that runs, likewise.
+    EnterRoot,
     /// Set the propagation of the container's root.
     RootPropagation(MsFlags),
     /// Look for the program, so that `create` can report that it is missing.
@@ -117,6 +169,47 @@ pub enum Step {
         soft: u64,
         /// Hard limit.
         hard: u64,
+    },
+    /// Raise a hard limit, while that is still allowed.
+    RaiseLimit {
+        /// Number in getrlimit(2).
+        resource: u32,
+        /// At least.
+        hard: u64,
+    },
+    /// Set the scheduling policy.
+    Scheduler(Attributes),
+    /// Set class and level of disk accesses (ioprio_set(2)).
+    IoPriority {
+        /// 1 real-time, 2 best effort, 3 idle.
+        class: u16,
+        /// 0 to 7.
+        level: u16,
+    },
+    /// Restrict the process to processors.
+    Affinity(Vec<u32>),
+    /// Set the policy by which memory is taken from nodes (set_mempolicy(2)).
+    MemoryPolicy {
+        /// Mode and flags.
+        mode: u32,
+        /// Nodes.
+        nodes: Vec<u32>,
+    },
+    /// Set the execution domain (personality(2)).
+    Personality(u32),
+    /// Check that the kernel has this security module, and keep a way to ask it for a label.
+    FindModule {
+        /// Which one.
+        module: SecurityModule,
+        /// The field that asks for it.
+        field: &'static str,
+    },
+    /// Take this label with the program.
+    Label {
+        /// The module that knows it.
+        module: SecurityModule,
+        /// The name of a profile, or a context.
+        label: String,
     },
     /// Mark all descriptors but the first ones (0 to 2 and those preserved) close-on-exec.
     CloseDescriptors,
@@ -158,6 +251,17 @@ pub enum Step {
     Umask(u32),
     /// Become the program.
     Exec(Program),
+    /// There is no program (runtime-spec, config.md: `process` is required when `start` is called).
+    NoProcess,
+}
+
+/// A security module of the kernel that knows labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecurityModule {
+    /// Labels are names of profiles.
+    AppArmor,
+    /// Labels are contexts.
+    SeLinux,
 }
 
 /// A terminal's size in characters.
@@ -186,6 +290,11 @@ pub struct FsMount {
     pub propagation: Option<MsFlags>,
     /// To be made read-only by [`Step::SealMounts`] instead of at once.
     pub seal: bool,
+    /// Filled with what it covers.
+    pub copy_up: bool,
+    /// What of the host to bind where this mount is not permitted: the kernel's views of namespaces that are not the
+    /// container's cannot be mounted anew from its user namespace.
+    pub or_bind: Option<PathBuf>,
 }
 
 /// An existing directory or file to mount.
@@ -201,6 +310,20 @@ pub struct BindMount {
     pub change: Change,
     /// Attributes and propagation for all of its mounts.
     pub recursive_change: Change,
+    /// Opened by the runtime before it makes the first process: what that is not allowed to reach from its user namespace, or
+    /// what has to stay connected with the host's mounts, or whose owners are mapped.
+    pub early: bool,
+    /// Owners are mapped: files of the first id of a mapping belong to the second.
+    pub mapping: Option<MountMapping>,
+}
+
+/// How the owners of a mount are mapped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountMapping {
+    /// From the ids in the file system to those that are seen.
+    pub mappings: Mappings,
+    /// For the mounts below as well.
+    pub recursive: bool,
 }
 
 /// A device node to make.

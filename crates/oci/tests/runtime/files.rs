@@ -89,7 +89,7 @@ fn proc_is_mounted_on_a_plain_directory_only() {
     fs::create_dir(container.rootfs().join("elsewhere")).unwrap();
     let error = container.refused();
     assert!(
-        error.contains("/proc: a symlink; a file system of type proc is mounted on plain directories only"),
+        error.contains("/proc: is a symlink; a file system of type proc must be mounted on ordinary directory"),
         "{error}"
     );
 }

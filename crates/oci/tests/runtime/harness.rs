@@ -207,6 +207,13 @@ impl Drop for Container {
     }
 }
 
+/// Gives a container more of busybox's programs.
+pub(crate) fn link_applets(container: &Container, names: &[&str]) {
+    for name in names {
+        symlink("busybox", container.rootfs().join("bin").join(name)).unwrap();
+    }
+}
+
 fn config(args: &[&str], id: &str) -> Value {
     json!({
         "ociVersion": "1.2.0",

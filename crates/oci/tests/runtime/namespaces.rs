@@ -106,3 +106,43 @@ fn a_parameter_of_the_host_is_never_written() {
     assert!(error.contains("kernel/msgmax: the container shares the host's ipc namespace"), "{error}");
     assert_eq!(std::fs::read_to_string("/proc/sys/kernel/msgmax").unwrap(), before);
 }
+
+#[test]
+fn a_mount_namespace_is_joined_and_its_root_stays() {
+    let holder = Holder::new("-m");
+    let mut container = Container::script("readlink /proc/self/ns/mnt; ls /; sleep 1000");
+    container.set("/linux/namespaces/1/path", json!(holder.path("mnt")));
+    container.detach();
+    assert_eq!(link(&format!("/proc/{}/ns/mnt", container.state()["pid"])), link(&holder.path("mnt")));
+    let output = container.exec("ls -d /bin/busybox /etc 2>/dev/null; readlink /proc/self/ns/mnt");
+    let expected = format!("/bin/busybox\n{}\n", link(&holder.path("mnt")));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "in the container's root: {output:?}");
+    assert_eq!(link(&format!("/proc/{}/root", holder.0.id())), "/");
+}
+
+#[test]
+fn without_a_mount_namespace_the_hosts_is_cleaned_up() {
+    let mut container = Container::script("readlink /proc/self/ns/mnt; ls -d /bin /etc 2>/dev/null; sleep 1000");
+    container.config["linux"]["namespaces"].as_array_mut().unwrap().remove(1);
+    container.detach();
+    assert_eq!(link(&format!("/proc/{}/ns/mnt", container.state()["pid"])), link("/proc/self/ns/mnt"));
+    let table = || std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let rootfs = container.rootfs().display().to_string();
+    assert!(table().contains(&rootfs));
+    let output = container.exec("ls -d /bin /etc 2>/dev/null; exit 0");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "/bin\n", "{output:?}");
+    container.ok(&["delete", "--force", &container.id]);
+    assert!(!table().contains(&rootfs), "{}", table());
+}
+
+#[test]
+fn a_process_is_needed_for_the_start_only() {
+    let mut container = Container::new(&["true"]);
+    container.config.as_object_mut().unwrap().remove("process");
+    assert!(container.refused().contains("process: is missing; there is nothing to start"));
+    container.create();
+    assert_eq!(container.status(), "created");
+    let error = container.fails(&["start", &container.id]);
+    assert!(error.contains("process: is missing; there is nothing to start"), "{error}");
+    eventually("stopped", || container.status() == "stopped");
+}

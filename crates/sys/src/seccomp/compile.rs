@@ -266,6 +266,7 @@ fn value_of(action: Action) -> u32 {
         Action::Trap => 0x0003_0000,
         Action::Errno(number) => 0x0005_0000 | u32::from(number),
         Action::Trace(data) => 0x7ff0_0000 | u32::from(data),
+        Action::Notify => 0x7fc0_0000,
         Action::Log => 0x7ffc_0000,
         Action::Allow => 0x7fff_0000,
     }

@@ -58,6 +58,7 @@ fn scmp(action: Action) -> ScmpAction {
         Action::Trap => ScmpAction::Trap,
         Action::Errno(number) => ScmpAction::Errno(number.into()),
         Action::Trace(data) => ScmpAction::Trace(data),
+        Action::Notify => ScmpAction::Notify,
         Action::Log => ScmpAction::Log,
         Action::Allow => ScmpAction::Allow,
     }
@@ -167,6 +168,7 @@ fn lists_and_architectures_give_the_verdicts_of_libseccomp() {
         rule(&["ptrace"], Action::KillProcess, &[]),
         rule(&["getppid"], Action::Trace(3), &[]),
         rule(&["getpid"], Action::Log, &[]),
+        rule(&["mount"], Action::Notify, &[equal(2, 1)]),
         rule(&["gettid"], Action::Errno(1), &[]),
     ];
     for architectures in [&[][..], &["SCMP_ARCH_X86"], &["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]] {
@@ -190,4 +192,37 @@ fn long_lists_need_far_jumps() {
     let rules = vec![Rule { names, action: Action::Allow, compare: compare.to_vec() }];
     let profile = Profile { default: Action::Errno(1), architectures: vec![], flags: 0, rules };
     check(&profile, &[4, 5]);
+}
+
+/// Prints how long both compilers take for a profile of 300 rules, and what a cache could save at best.
+#[test]
+#[ignore = "measures"]
+fn how_long_a_profile_takes() {
+    let names: Vec<String> =
+        (0..450).filter_map(|number| ScmpSyscall::from(number).get_name().ok()).take(300).collect();
+    assert_eq!(names.len(), 300);
+    let rules = names.iter().enumerate().map(|(index, name)| {
+        let compare = Compare { argument: 0, operator: Operator::Equal, value: index as u64 };
+        rule(&[name], Action::Allow, if index.is_multiple_of(15) { std::slice::from_ref(&compare) } else { &[] })
+    });
+    let architectures = ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"].map(str::to_owned).to_vec();
+    let profile = Profile { default: Action::Errno(1), architectures, flags: 0, rules: rules.collect() };
+    let time = |what: &str, work: &dyn Fn()| {
+        let mut times: Vec<_> = (0..50)
+            .map(|_| {
+                let start = std::time::Instant::now();
+                work();
+                start.elapsed()
+            })
+            .collect();
+        times.sort();
+        println!("{what}: {:?} (median of 50)", times[25]);
+    };
+    let program = compile(&profile).unwrap();
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut file, &vec![7; program.len() * 8]).unwrap();
+    println!("{} instructions", program.len());
+    time("our compiler", &|| drop(std::hint::black_box(compile(&profile).unwrap())));
+    time("libseccomp", &|| drop(std::hint::black_box(by_libseccomp(&profile))));
+    time("reading the program", &|| drop(std::hint::black_box(std::fs::read(file.path()).unwrap())));
 }

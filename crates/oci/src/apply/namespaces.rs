@@ -1,0 +1,74 @@
+//! The steps into namespaces, and those that set what belongs to one.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::stat::Mode;
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+use podwright_sys::{process as sys_process, timens};
+
+use super::{Progress, Result, StepError, errno_of, kernel, mounts};
+use crate::plan::Step;
+
+pub(super) fn apply(progress: &Progress<'_>, step: &Step) -> Result<()> {
+    match step {
+        Step::Join { kind, path } => join(*kind, path),
+        Step::EnterContainer(kinds) => match progress.init.target {
+            Some(target) => setns(target, *kinds).map_err(kernel("enter the container's namespaces")),
+            None => Ok(()),
+        },
+        Step::EnterRoot => match progress.init.target_root {
+            Some(root) => mounts::chroot_to(root).map_err(kernel("enter the container's root")),
+            None => Err(StepError::Misplaced),
+        },
+        Step::UnshareTime { offsets } => timens::enter_new(offsets)
+            .map_err(|err| kernel("linux.timeOffsets: make a time namespace and set its clocks")(errno_of(&err))),
+        Step::UnshareCgroup => unshare(CloneFlags::CLONE_NEWCGROUP).map_err(kernel("make a cgroup namespace")),
+        Step::SessionKeyring => session_keyring(progress.init.id),
+        Step::OomScoreAdj(value) => write_proc(Path::new("/proc/self/oom_score_adj"), &value.to_string()),
+        Step::Hostname(name) => nix::unistd::sethostname(name).map_err(kernel("hostname")),
+        Step::Domainname(name) => sys_process::set_domainname(name).map_err(kernel("domainname")),
+        Step::Sysctl { path, value, shared_namespace } => sysctl(path, value, *shared_namespace),
+        _ => Err(StepError::Misplaced),
+    }
+}
+
+fn join(kind: CloneFlags, path: &Path) -> Result<()> {
+    let what = || format!("linux.namespaces: enter {}", path.display());
+    let file = open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(kernel(what()))?;
+    setns(file, kind).map_err(kernel(what()))
+}
+
+fn session_keyring(id: &str) -> Result<()> {
+    let name = std::ffi::CString::new(format!("_ses.{id}")).map_err(|_| kernel("session keyring")(Errno::EINVAL))?;
+    match sys_process::join_session_keyring(&name) {
+        // The quota of keys is per user and host; a container is not refused for it.
+        Ok(()) | Err(Errno::EDQUOT) => Ok(()),
+        Err(errno) => Err(kernel("session keyring")(errno)),
+    }
+}
+
+/// Writes a file of procfs, having made sure that it is one: what answers under the name `/proc` may be something else.
+fn write_proc(path: &Path, value: &str) -> Result<()> {
+    let what = || format!("write {value:?} to {}", path.display());
+    let mut file = OpenOptions::new().write(true).open(path).map_err(|err| kernel(what())(errno_of(&err)))?;
+    if fstatfs(&file).map_err(kernel(what()))?.filesystem_type() != PROC_SUPER_MAGIC {
+        return Err(StepError::NotProc(path.display().to_string()));
+    }
+    file.write_all(value.as_bytes()).map_err(|err| kernel(what())(errno_of(&err)))
+}
+
+fn sysctl(path: &Path, value: &str, shared_namespace: Option<&'static str>) -> Result<()> {
+    if let Some(kind) = shared_namespace {
+        let of = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/{kind}"));
+        let differs = matches!((of("self"), of("1")), (Ok(own), Ok(host)) if own != host);
+        if !differs {
+            return Err(StepError::HostSysctl(path.display().to_string(), kind));
+        }
+    }
+    write_proc(&Path::new("/proc/sys").join(path), value)
+}

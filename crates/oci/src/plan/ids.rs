@@ -1,0 +1,156 @@
+//! Mappings of user and group ids: `linux.uidMappings`, `linux.gidMappings`, and those of mounts.
+
+use std::fmt;
+
+use oci_spec::runtime::{Linux, LinuxIdMapping, Process};
+
+use super::{Namespaces, PlanError, Result};
+
+/// A range of ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdRange {
+    /// The first one inside.
+    pub inside: u32,
+    /// The first one outside.
+    pub outside: u32,
+    /// How many.
+    pub count: u32,
+}
+
+/// A mapping of ids; shown as the lines that `/proc/PID/uid_map` takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdMap(Vec<IdRange>);
+
+impl IdMap {
+    fn of(list: &[LinuxIdMapping], field: &str) -> Result<Self> {
+        let mut ranges: Vec<IdRange> = Vec::with_capacity(list.len());
+        for (index, mapping) in list.iter().enumerate() {
+            let problem = |text: String| Err(PlanError::new(format!("{field}[{index}]"), text));
+            let range = IdRange { inside: mapping.container_id(), outside: mapping.host_id(), count: mapping.size() };
+            if range.count == 0 {
+                return problem("size is 0; at least 1 is accepted".into());
+            }
+            for (name, first) in [("containerID", range.inside), ("hostID", range.outside)] {
+                // The last number, 2^32 - 1, stands for "no id".
+                if first.checked_add(range.count).is_none() {
+                    return problem(format!("{name} {first} and size {} go beyond the last id", range.count));
+                }
+            }
+            let clash = ranges.iter().position(|other| {
+                overlap(range.inside, other.inside, range.count, other.count)
+                    || overlap(range.outside, other.outside, range.count, other.count)
+            });
+            if let Some(other) = clash {
+                return problem(format!("has ids in common with [{other}]"));
+            }
+            ranges.push(range);
+        }
+        Ok(Self(ranges))
+    }
+
+    /// What an id inside is outside.
+    #[must_use]
+    pub fn outside(&self, id: u32) -> Option<u32> {
+        self.0.iter().find_map(|range| {
+            let offset = id.checked_sub(range.inside).filter(|offset| *offset < range.count)?;
+            Some(range.outside + offset)
+        })
+    }
+}
+
+fn overlap(a: u32, b: u32, a_count: u32, b_count: u32) -> bool {
+    a < b + b_count && b < a + a_count
+}
+
+impl fmt::Display for IdMap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|range| writeln!(f, "{} {} {}", range.inside, range.outside, range.count))
+    }
+}
+
+/// Mappings of user and of group ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mappings {
+    /// Users.
+    pub uids: IdMap,
+    /// Groups.
+    pub gids: IdMap,
+}
+
+impl Mappings {
+    /// Those of two fields below `parent`: both or none.
+    pub(super) fn of(
+        uids: Option<&Vec<LinuxIdMapping>>,
+        gids: Option<&Vec<LinuxIdMapping>>,
+        parent: &str,
+    ) -> Result<Option<Self>> {
+        let list = |list: Option<&Vec<LinuxIdMapping>>| list.cloned().unwrap_or_default();
+        let (uids, gids) = (list(uids), list(gids));
+        let missing = |field: &str, other: &str| {
+            Err(PlanError::new(format!("{parent}.{field}"), format!("is missing; it goes with {other}")))
+        };
+        match (uids.is_empty(), gids.is_empty()) {
+            (true, true) => Ok(None),
+            (true, false) => missing("uidMappings", "gidMappings"),
+            (false, true) => missing("gidMappings", "uidMappings"),
+            (false, false) => Ok(Some(Self {
+                uids: IdMap::of(&uids, &format!("{parent}.uidMappings"))?,
+                gids: IdMap::of(&gids, &format!("{parent}.gidMappings"))?,
+            })),
+        }
+    }
+}
+
+/// The container's user namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserNamespace {
+    /// What the runtime writes, or, of a namespace that is joined, what it has to have; `None`: whatever it has.
+    pub mappings: Option<Mappings>,
+    /// Whether the container makes it.
+    pub new: bool,
+    /// Set by the runtime, since lowering it takes a capability over the host.
+    pub oom_score_adj: Option<i32>,
+    /// Who sets the container up, inside: root, or where root is not mapped the process's own user.
+    pub uid: u32,
+    /// Likewise, the group.
+    pub gid: u32,
+}
+
+impl UserNamespace {
+    /// The one that is asked for, if any.
+    pub(super) fn of(linux: &Linux, process: &Process, namespaces: &Namespaces) -> Result<Option<Self>> {
+        let mappings = Mappings::of(linux.uid_mappings().as_ref(), linux.gid_mappings().as_ref(), "linux")?;
+        if !namespaces.user {
+            return match mappings {
+                None => Ok(None),
+                Some(_) => {
+                    let problem = "needs an entry of type user in linux.namespaces";
+                    Err(PlanError::new("linux.uidMappings", problem))
+                }
+            };
+        }
+        let new = namespaces.new.contains(nix::sched::CloneFlags::CLONE_NEWUSER);
+        if new && mappings.is_none() {
+            let problem = "is missing; a new user namespace needs it, or nobody in it would be anybody";
+            return Err(PlanError::new("linux.uidMappings", problem));
+        }
+        let (mut uid, mut gid) = (0, 0);
+        if let Some(mappings) = &mappings {
+            let user = process.user();
+            let groups = user.additional_gids().iter().flatten().copied();
+            check(&mappings.uids, [user.uid()], "process.user.uid", "linux.uidMappings")?;
+            check(&mappings.gids, [user.gid()], "process.user.gid", "linux.gidMappings")?;
+            check(&mappings.gids, groups, "process.user.additionalGids", "linux.gidMappings")?;
+            uid = mappings.uids.outside(0).map_or(user.uid(), |_| 0);
+            gid = mappings.gids.outside(0).map_or(user.gid(), |_| 0);
+        }
+        Ok(Some(Self { mappings, new, oom_score_adj: process.oom_score_adj(), uid, gid }))
+    }
+}
+
+fn check(map: &IdMap, ids: impl IntoIterator<Item = u32>, field: &str, mappings: &str) -> Result<()> {
+    match ids.into_iter().find(|id| map.outside(*id).is_none()) {
+        Some(id) => Err(PlanError::new(field, format!("{id} is not among the ids of {mappings}"))),
+        None => Ok(()),
+    }
+}

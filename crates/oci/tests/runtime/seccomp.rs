@@ -1,0 +1,157 @@
+//! Filters: errnos, alternatives, and the listener.
+
+use std::fs;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use podwright_sys::fdpass;
+use serde_json::{Value, json};
+
+use crate::harness::Container;
+
+/// Receives one listener, keeps it for a while and closes it: what waits for an answer then fails with ENOSYS.
+struct Agent {
+    _dir: tempfile::TempDir,
+    path: PathBuf,
+    thread: JoinHandle<(Value, String)>,
+}
+
+impl Agent {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.sock");
+        let socket = UnixListener::bind(&path).unwrap();
+        let thread = std::thread::spawn(move || {
+            let (stream, _) = socket.accept().unwrap();
+            let (text, fds) = fdpass::receive(&stream, 64 << 10).unwrap();
+            assert_eq!(fds.len(), 1);
+            let name = fs::read_link(podwright_sys::mount::proc_path(&fds[0])).unwrap();
+            let (rest, _) = fdpass::receive(&stream, 1).unwrap();
+            assert_eq!(rest, b"", "one message, then the connection is closed");
+            std::thread::sleep(Duration::from_millis(100));
+            drop(fds);
+            (serde_json::from_slice(&text).unwrap(), name.display().to_string())
+        });
+        Self { _dir: dir, path, thread }
+    }
+
+    fn received(self) -> Value {
+        let (message, name) = self.thread.join().unwrap();
+        assert_eq!(name, "anon_inode:seccomp notify");
+        message
+    }
+}
+
+fn profile(path: &PathBuf) -> Value {
+    json!({
+        "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": path, "listenerMetadata": "told",
+        "flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"],
+        // Those that a process could send its listener with are among them.
+        "syscalls": [{"names": ["mkdir", "mkdirat", "sendmsg", "futex", "munmap"], "action": "SCMP_ACT_NOTIFY"}]
+    })
+}
+
+#[test]
+fn the_agent_gets_the_listener_of_every_process() {
+    for no_new_privileges in [true, false] {
+        let agent = Agent::new();
+        let container = Container::script("mkdir /d; sleep 1000")
+            .with("/process/noNewPrivileges", json!(no_new_privileges))
+            .with("/linux/seccomp", profile(&agent.path))
+            .with("/annotations", json!({"k": "v"}));
+        container.detach();
+        let pid = container.state()["pid"].clone();
+        let message = agent.received();
+        assert_eq!((&message["fds"], &message["metadata"]), (&json!(["seccompFd"]), &json!("told")));
+        assert_eq!((&message["pid"], &message["state"]["pid"]), (&pid, &pid));
+        let state = &message["state"];
+        assert_eq!((&state["id"], &state["annotations"]["k"]), (&json!(container.id), &json!("v")));
+        assert_eq!(state["status"], "creating");
+    }
+}
+
+#[test]
+fn start_and_exec_hand_listeners_over_as_well() {
+    let agent = Agent::new();
+    let mut container = Container::new(&["sleep", "1000"]).with("/linux/seccomp", profile(&agent.path));
+    container.create();
+    container.ok(&["start", &container.id]);
+    assert_eq!(agent.received()["state"]["status"], "created");
+    let agent = Agent::new();
+    container.set("/linux/seccomp", profile(&agent.path));
+    let output = container.exec("mkdir /d");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("Function not implemented"), "{output:?}");
+    let message = agent.received();
+    assert_eq!(message["state"]["status"], "running");
+    assert_ne!(message["pid"], message["state"]["pid"]);
+}
+
+#[test]
+fn no_listener_is_left_to_the_program() {
+    let agent = Agent::new();
+    let container = Container::new(&["ls", "-l", "/proc/self/fd"]).with("/linux/seccomp", profile(&agent.path));
+    let text = container.stdout();
+    assert!(!text.contains("seccomp"), "{text}");
+    agent.received();
+}
+
+#[test]
+fn an_agent_that_is_not_there_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent.sock");
+    let error = Container::new(&["true"]).with("/linux/seccomp", profile(&path)).refused();
+    assert!(
+        error.contains("linux.seccomp.listenerPath: ") && error.contains("agent.sock: No such file or directory"),
+        "{error}"
+    );
+    fs::write(&path, "").unwrap();
+    let error = Container::new(&["true"]).with("/linux/seccomp", profile(&path)).refused();
+    assert!(error.contains("agent.sock: is no socket"), "{error}");
+    fs::remove_file(&path).unwrap();
+    drop(UnixListener::bind(&path).unwrap());
+    let error = Container::new(&["true"]).with("/linux/seccomp", profile(&path)).refused();
+    assert!(error.contains("Connection refused"), "{error}");
+    let mut metadata = profile(&path);
+    metadata.as_object_mut().unwrap().remove("listenerPath");
+    let error = Container::new(&["true"]).with("/linux/seccomp", metadata).refused();
+    assert!(error.contains("linux.seccomp.listenerMetadata: goes with listenerPath"), "{error}");
+}
+
+#[test]
+fn every_action_is_taken() {
+    let run = |action: &str, more: Value| {
+        let mut rule = json!({"names": ["mkdir"], "action": action});
+        rule.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let seccomp = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]});
+        let output = Container::script("mkdir /d; echo $?").with("/linux/seccomp", seccomp).run();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    // 159: SIGSYS.
+    for (action, status) in [
+        ("SCMP_ACT_KILL", "159"),
+        ("SCMP_ACT_KILL_THREAD", "159"),
+        ("SCMP_ACT_KILL_PROCESS", "159"),
+        ("SCMP_ACT_TRAP", "159"),
+        ("SCMP_ACT_LOG", "0"),
+        ("SCMP_ACT_ALLOW", "0"),
+        ("SCMP_ACT_TRACE", "1"),
+        ("SCMP_ACT_ERRNO", "1"),
+    ] {
+        assert_eq!(run(action, json!({})), status, "{action}");
+    }
+    assert_eq!(run("SCMP_ACT_ERRNO", json!({"errnoRet": 0})), "0", "no error: the call is left out");
+}
+
+#[test]
+fn conditions_on_one_argument_are_alternatives() {
+    // The signal is the second argument.
+    let arg = |value: u32| json!({"index": 1, "value": value, "op": "SCMP_CMP_EQ"});
+    let rule = json!({"names": ["kill"], "action": "SCMP_ACT_ERRNO", "args": [arg(10), arg(12)]});
+    let container = Container::script(
+        "trap '' USR1 USR2; kill -USR1 $$ || echo one; kill -USR2 $$ || echo two; kill -0 $$ && echo free",
+    )
+    .with("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}));
+    assert_eq!(container.stdout(), "one\ntwo\nfree\n");
+}
