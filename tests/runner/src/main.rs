@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use lexopt::prelude::*;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use podwright_cases::agent::has_program;
 use podwright_cases::case::{Case, read};
@@ -35,6 +35,7 @@ cases [OPTION...] DIR|FILE...
   --stage STAGE     only cases of this stage: spine or lifecycle
   --have NEED,...   what the host has whatever is found: cgroup, oom, netns, api, image
   --set KEY=VALUE   configuration for every agent; may be repeated
+  --runtime NAME=PATH  another OCI runtime for all containers, such as crun=/usr/bin/crun
   --self-test       judge contradictions too: each has to fail where its expectation holds
   --save DIR        keep the recording of each case as DIR/ID.json
   --keep            leave the cases' directories there
@@ -104,6 +105,13 @@ fn parse() -> Result<Options> {
                 let word = parser.value()?.string()?;
                 let (key, value) = word.split_once('=').with_context(|| format!("--set {word}: expected KEY=VALUE"))?;
                 options.set.insert(key.to_owned(), value.into());
+            }
+            Long("runtime") => {
+                let word = parser.value()?.string()?;
+                let (name, path) =
+                    word.split_once('=').with_context(|| format!("--runtime {word}: expected NAME=PATH"))?;
+                options.set.insert("runtimes".to_owned(), json!({ name: path }));
+                options.set.insert("defaultRuntime".to_owned(), name.into());
             }
             Long("self-test") => options.self_test = true,
             Long("save") => options.save = Some(parser.value()?.into()),
