@@ -134,7 +134,7 @@ pub(crate) fn run(init: Init<'_>, steps: &[Step]) -> i32 {
     umask(Mode::empty());
     let result = prepare(&mut progress).and_then(|()| steps.iter().try_for_each(|step| apply(&mut progress, step)));
     let error = result.err().unwrap_or(StepError::NoProgram);
-    sync::send_error(&mut progress.init.report, &chain(&error));
+    sync::send_error(&mut progress.init.report, &chain(&error), matches!(error, StepError::Hook(_)));
     FAILED
 }
 
@@ -220,7 +220,7 @@ fn run_hooks(progress: &Progress<'_>, kind: &'static str) -> Result<()> {
         _ => (hooks.start_container(), "created"),
     };
     let state = progress.init.state.json(status, nix::unistd::getpid().as_raw());
-    hooks::run_all(kind, list.as_deref().unwrap_or_default(), &state).map_err(StepError::Hook)
+    hooks::run_all(kind, list.as_deref().unwrap_or_default(), &state, hooks::Place::Container).map_err(StepError::Hook)
 }
 
 fn load_filter(init: &Init<'_>) -> Result<()> {

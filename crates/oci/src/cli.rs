@@ -1,152 +1,166 @@
-//! The command line, as callers of runc and crun know it.
+//! The command line, as callers of runc and crun know it: docs/runtime.md has the list.
+
+mod args;
+mod container;
+mod help;
+mod resources;
+mod show;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lexopt::prelude::{Long, Short, Value};
 use lexopt::{Parser, ValueExt as _};
 use nix::sys::signal::Signal;
 
 use crate::error::{Error, Result, chain};
-use crate::lifecycle::{self, Command as Exec, CreateOptions, ExecOptions};
-use crate::log::{Format, Log};
-use crate::{OCI_VERSION, features, protect};
+use crate::log::{self, Format, Level, Log};
+use crate::{OCI_VERSION, example, features, lifecycle};
+use args::{flag, only_id, path, require_id, text, usage};
 
 const DEFAULT_ROOT: &str = "/run/podwright-oci";
 
-const HELP: &str = "\
-podwright-oci, an OCI runtime for Linux with cgroup v2
+/// Exit status of an `exec` that did not come to execute its program, as runc's: others may be the program's.
+const EXEC_FAILED: u8 = 255;
 
-podwright-oci [--root DIR] [--log FILE] [--log-format text|json] COMMAND
+/// What the options before the command say.
+#[derive(Debug, Clone)]
+struct Global {
+    root: PathBuf,
+    /// Let systemd make cgroups.
+    systemd: bool,
+}
 
-  create [-b BUNDLE] [--pid-file FILE] [--console-socket SOCKET] [--preserve-fds N] [--no-new-keyring] [--no-pivot] ID
-  start ID
-  run    as create, and [-d|--detach]
-  state ID
-  kill [-a|--all] ID [SIGNAL]
-  delete [-f|--force] ID
-  exec [-p|--process FILE] [-d|--detach] [--pid-file FILE] [-e|--env K=V]... [--cwd DIR] [-u|--user UID[:GID]]
-       [--console-socket SOCKET] [--preserve-fds N] ID [COMMAND [ARG]...]
-  list [-f|--format table|json] [-q|--quiet]
-  features
-
-  --root     where the states of containers are kept [/run/podwright-oci]
-  --version  this program's version and the one of runtime-spec
-";
-
-/// Runs the program; gives its exit status: 0, 1 for an error, or the container's own for `run` and `exec`.
+/// Runs the program; gives its exit status: 0, 1 for an error (255 for `exec`), or the container's own for `run` and `exec`.
 #[must_use]
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
-    let mut log = Log::default();
-    let result = command(Parser::from_iter(args), &mut log);
-    match result {
+    match command(Parser::from_iter(args)) {
         Ok(code) => u8::try_from(code).unwrap_or(u8::MAX),
-        Err(err) => {
-            log.error(&chain(&err));
-            1
+        Err((err, status)) => {
+            log::error(&chain(&err));
+            status
         }
     }
 }
 
-fn usage(err: lexopt::Error) -> Error {
-    Error::Usage(err.to_string())
+/// An error and the exit status that it gives.
+type Outcome = std::result::Result<i32, (Error, u8)>;
+
+fn command(mut args: Parser) -> Outcome {
+    let mut log = Log::default();
+    let parsed = global(&mut args, &mut log);
+    log::init(log);
+    let (global, name) = match parsed.map_err(|err| (err, 1))? {
+        Some(found) => found,
+        None => return Ok(0),
+    };
+    log::debug(|| format!("{name}: podwright-oci {}, --root {}", env!("CARGO_PKG_VERSION"), global.root.display()));
+    let failed = if name == "exec" { EXEC_FAILED } else { 1 };
+    dispatch(&name, &global, args).map_err(|err| (err, failed))
 }
 
-fn command(mut args: Parser, log: &mut Log) -> Result<i32> {
-    let mut root = PathBuf::from(DEFAULT_ROOT);
+/// Reads the options before the command, and its name; `None` when they have been all.
+fn global(args: &mut Parser, log: &mut Log) -> Result<Option<(Global, String)>> {
+    let mut global = Global { root: PathBuf::from(DEFAULT_ROOT), systemd: false };
     while let Some(arg) = args.next().map_err(usage)? {
         match arg {
-            Long("root") => root = path(&mut args)?,
-            Long("log") => log.file = Some(path(&mut args)?),
+            Long("root") => {
+                global.root = std::path::absolute(path(args)?).map_err(|err| Error::Usage(err.to_string()))?
+            }
+            Long("log") => log.file = Some(path(args)?).filter(|path| path != Path::new("")),
             Long("log-format") => {
-                log.format = match text(&mut args)?.as_str() {
-                    "text" => Format::Text,
+                log.format = match text(args)?.as_str() {
+                    "text" | "" => Format::Text,
                     "json" => Format::Json,
                     other => return Err(Error::Usage(format!("--log-format {other:?}: text or json is accepted"))),
                 }
             }
-            // There is nothing to add: errors carry their causes.
-            Long("debug") => {}
-            Long("systemd-cgroup") => {
-                return Err(Error::Usage("--systemd-cgroup: only the file system driver is supported".into()));
+            Long("log-level") => {
+                let name = text(args)?;
+                log.level = Level::parse(&name).ok_or_else(|| {
+                    Error::Usage(format!("--log-level {name:?}: debug, info, warning or error is accepted"))
+                })?;
             }
+            Long("debug") => {
+                if flag(args, "debug")? {
+                    log.level = Level::Debug;
+                }
+            }
+            Long("systemd-cgroup") => global.systemd = flag(args, "systemd-cgroup")?,
+            // crun's names for the two drivers.
+            Long("cgroup-manager") => {
+                global.systemd = match text(args)?.as_str() {
+                    "systemd" => true,
+                    "cgroupfs" => false,
+                    other => {
+                        return Err(Error::Usage(format!(
+                            "--cgroup-manager {other:?}: cgroupfs or systemd is accepted"
+                        )));
+                    }
+                }
+            }
+            Long("rootless") => rootless(args)?,
             Long("version") | Short('v') => {
-                println!("podwright-oci {}\nspec: {OCI_VERSION}", env!("CARGO_PKG_VERSION"));
-                return Ok(0);
+                show::line(&format!("podwright-oci version {}\nspec: {OCI_VERSION}", env!("CARGO_PKG_VERSION")))?;
+                return Ok(None);
             }
             Long("help") | Short('h') => {
-                print!("{HELP}");
-                return Ok(0);
+                show::text(help::HELP)?;
+                return Ok(None);
             }
-            Value(name) => {
-                let name = name.string().map_err(usage)?;
-                return dispatch(&name, root, args);
-            }
+            Value(name) => return Ok(Some((global, name.string().map_err(usage)?))),
             other => return Err(usage(other.unexpected())),
         }
     }
     Err(Error::Usage("no command given".into()))
 }
 
-fn dispatch(name: &str, root: PathBuf, args: Parser) -> Result<i32> {
-    match name {
-        "create" | "run" => create_or_run(name == "run", root, args),
-        "start" => lifecycle::start(&root, &only_id(args)?).map(|()| 0),
-        "state" => {
-            println!("{}", lifecycle::state(&root, &only_id(args)?)?);
-            Ok(0)
-        }
-        "kill" => kill(root, args),
-        "delete" => delete(root, args),
-        "exec" => exec(root, args),
-        "list" => list(root, args),
-        "features" => {
-            println!("{:#}", features::features());
-            Ok(0)
-        }
-        "help" => {
-            print!("{HELP}");
-            Ok(0)
-        }
-        other => Err(Error::Usage(format!("unknown command {other:?}"))),
-    }
-}
-
-fn create_or_run(run: bool, root: PathBuf, mut args: Parser) -> Result<i32> {
-    protect::own_binary()?;
-    let mut options = CreateOptions {
-        root,
-        id: String::new(),
-        bundle: ".".into(),
-        pid_file: None,
-        preserve_fds: 0,
-        keyring: true,
-        console_socket: None,
-        pivot: true,
+/// `--rootless auto|true|false` is about ignored errors of cgroups: this runtime ignores none.
+fn rootless(args: &mut Parser) -> Result<()> {
+    let value = match args.optional_value() {
+        Some(value) => value.string().map_err(usage)?,
+        None => text(args)?,
     };
-    let mut detach = false;
-    while let Some(arg) = args.next().map_err(usage)? {
-        match arg {
-            Long("bundle") | Short('b') => options.bundle = path(&mut args)?,
-            Long("pid-file") => options.pid_file = Some(path(&mut args)?),
-            Long("preserve-fds") => options.preserve_fds = number(&mut args)?,
-            Long("no-new-keyring") => options.keyring = false,
-            Long("detach") | Short('d') if run => detach = true,
-            Long("console-socket") => options.console_socket = Some(path(&mut args)?),
-            Long("no-pivot") => options.pivot = false,
-            Value(id) if options.id.is_empty() => options.id = id.string().map_err(usage)?,
-            other => return Err(usage(other.unexpected())),
-        }
+    match value.to_ascii_lowercase().as_str() {
+        "auto" | "false" | "0" | "" => Ok(()),
+        _ => Err(Error::Usage(format!("--rootless {value:?}: this runtime needs root; auto or false is accepted"))),
     }
-    require_id(&options.id)?;
-    if run { lifecycle::run(&options, detach) } else { lifecycle::create(&options).map(|()| 0) }
 }
 
-fn kill(root: PathBuf, mut args: Parser) -> Result<i32> {
+fn dispatch(name: &str, global: &Global, args: Parser) -> Result<i32> {
+    let root = &global.root;
+    match name {
+        "create" | "run" => return container::create_or_run(name == "run", global, args),
+        "exec" => return container::exec(global, args),
+        "start" => lifecycle::start(root, &only_id(args)?)?,
+        "state" => show::state(&lifecycle::state(root, &only_id(args)?)?)?,
+        "kill" => kill(root, args)?,
+        "delete" => delete(root, args)?,
+        "pause" => lifecycle::pause(root, &only_id(args)?)?,
+        "resume" => lifecycle::resume(root, &only_id(args)?)?,
+        "list" => show::list(root, args)?,
+        "ps" => show::ps(root, args)?,
+        "events" => show::events(root, args)?,
+        "update" => resources::update(root, args)?,
+        "spec" => spec(args)?,
+        "features" => {
+            args::nothing(args)?;
+            show::line(&format!("{:#}", features::features()))?;
+        }
+        "help" => show::text(help::HELP)?,
+        "checkpoint" | "restore" => {
+            return Err(Error::Usage(format!("{name}: checkpoints are not supported; use crun or runc with CRIU")));
+        }
+        other => return Err(Error::Usage(format!("unknown command {other:?}"))),
+    }
+    Ok(0)
+}
+
+fn kill(root: &Path, mut args: Parser) -> Result<()> {
     let (mut all, mut words) = (false, Vec::new());
     while let Some(arg) = args.next().map_err(usage)? {
         match arg {
-            Long("all") | Short('a') => all = true,
+            Long("all") | Short('a') => all = flag(&mut args, "all")?,
             Value(word) if words.len() < 2 => words.push(word.string().map_err(usage)?),
             other => return Err(usage(other.unexpected())),
         }
@@ -154,148 +168,58 @@ fn kill(root: PathBuf, mut args: Parser) -> Result<i32> {
     let id = words.first().map_or("", String::as_str);
     require_id(id)?;
     let signal = words.get(1).map_or(Ok(Signal::SIGTERM as i32), |name| signal_number(name))?;
-    lifecycle::kill(&root, id, signal, all).map(|()| 0)
+    lifecycle::kill(root, id, signal, all)
 }
 
-/// A signal by number or name, with or without `SIG`.
+/// A signal by number or name, with or without `SIG`. 0 only asks whether there is a process.
 fn signal_number(text: &str) -> Result<i32> {
     if let Ok(number) = text.parse::<i32>() {
-        return if (1..=64).contains(&number) { Ok(number) } else { Err(Error::Signal(text.into())) };
+        return if (0..=64).contains(&number) { Ok(number) } else { Err(Error::Signal(text.into())) };
     }
     let upper = text.to_ascii_uppercase();
-    let name = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
-    name.parse::<Signal>().map(|signal| signal as i32).map_err(|_| Error::Signal(text.into()))
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    if let Some(number) = real_time_signal(name) {
+        return Ok(number);
+    }
+    format!("SIG{name}").parse::<Signal>().map(|signal| signal as i32).map_err(|_| Error::Signal(text.into()))
 }
 
-fn delete(root: PathBuf, mut args: Parser) -> Result<i32> {
+/// `RTMIN`, `RTMIN+n`, `RTMAX`, `RTMAX-n`, as the stop signals of images have them.
+fn real_time_signal(name: &str) -> Option<i32> {
+    let (min, max) = (nix::libc::SIGRTMIN(), nix::libc::SIGRTMAX());
+    let number = match (name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX")) {
+        (Some(""), _) => min,
+        (_, Some("")) => max,
+        (Some(offset), _) => min.checked_add(offset.strip_prefix('+')?.parse().ok()?)?,
+        (_, Some(offset)) => max.checked_sub(offset.strip_prefix('-')?.parse().ok()?)?,
+        _ => return None,
+    };
+    (min..=max).contains(&number).then_some(number)
+}
+
+fn delete(root: &Path, mut args: Parser) -> Result<()> {
     let (mut force, mut id) = (false, String::new());
     while let Some(arg) = args.next().map_err(usage)? {
         match arg {
-            Long("force") | Short('f') => force = true,
+            Long("force") | Short('f') => force = flag(&mut args, "force")?,
             Value(word) if id.is_empty() => id = word.string().map_err(usage)?,
             other => return Err(usage(other.unexpected())),
         }
     }
     require_id(&id)?;
-    lifecycle::delete(&root, &id, force).map(|()| 0)
+    lifecycle::delete(root, &id, force)
 }
 
-fn exec(root: PathBuf, mut args: Parser) -> Result<i32> {
-    protect::own_binary()?;
-    let (mut file, mut env, mut cwd, mut user) = (None, Vec::new(), None, None);
-    let mut options = ExecOptions {
-        root,
-        id: String::new(),
-        command: Exec::File(PathBuf::new()),
-        detach: false,
-        pid_file: None,
-        preserve_fds: 0,
-        console_socket: None,
-    };
-    let mut command = Vec::new();
+fn spec(mut args: Parser) -> Result<()> {
+    let (mut bundle, mut rootless) = (PathBuf::from("."), false);
     while let Some(arg) = args.next().map_err(usage)? {
         match arg {
-            Long("process") | Short('p') => file = Some(path(&mut args)?),
-            Long("detach") | Short('d') => options.detach = true,
-            Long("pid-file") => options.pid_file = Some(path(&mut args)?),
-            Long("env") | Short('e') => env.push(text(&mut args)?),
-            Long("cwd") => cwd = Some(path(&mut args)?),
-            Long("user") | Short('u') => user = Some(parse_user(&text(&mut args)?)?),
-            Long("preserve-fds") => options.preserve_fds = number(&mut args)?,
-            Long("console-socket") => options.console_socket = Some(path(&mut args)?),
-            Long("tty") | Short('t') => return Err(no_terminal("--tty")),
-            Value(id) => {
-                options.id = id.string().map_err(usage)?;
-                // What follows belongs to the command, dashes or not.
-                for word in args.raw_args().map_err(usage)? {
-                    command.push(word.string().map_err(usage)?);
-                }
-                break;
-            }
+            Long("bundle") | Short('b') => bundle = path(&mut args)?,
+            Long("rootless") => rootless = flag(&mut args, "rootless")?,
             other => return Err(usage(other.unexpected())),
         }
     }
-    require_id(&options.id)?;
-    if command.first().is_some_and(|word| word == "--") {
-        command.remove(0);
-    }
-    options.command = match (file, command.is_empty()) {
-        (Some(file), true) => Exec::File(file),
-        (None, false) => Exec::Args { args: command, env, cwd, user },
-        (Some(_), false) => return Err(Error::Usage("both --process and a command given".into())),
-        (None, true) => return Err(Error::Usage("neither --process nor a command given".into())),
-    };
-    lifecycle::exec(&options)
-}
-
-fn parse_user(text: &str) -> Result<(u32, Option<u32>)> {
-    let (uid, gid) = text.split_once(':').map_or((text, None), |(uid, gid)| (uid, Some(gid)));
-    let number = |part: &str| {
-        part.parse().map_err(|_| Error::Usage(format!("--user {text:?}: numbers UID or UID:GID are accepted")))
-    };
-    Ok((number(uid)?, gid.map(number).transpose()?))
-}
-
-fn list(root: PathBuf, mut args: Parser) -> Result<i32> {
-    let (mut json, mut quiet) = (false, false);
-    while let Some(arg) = args.next().map_err(usage)? {
-        match arg {
-            Long("format") | Short('f') => {
-                json = match text(&mut args)?.as_str() {
-                    "json" => true,
-                    "table" => false,
-                    other => return Err(Error::Usage(format!("--format {other:?}: table or json is accepted"))),
-                }
-            }
-            Long("quiet") | Short('q') => quiet = true,
-            other => return Err(usage(other.unexpected())),
-        }
-    }
-    let found = lifecycle::list(&root)?;
-    if quiet {
-        found.iter().for_each(|container| println!("{}", container.id));
-    } else if json {
-        println!("{}", serde_json::to_string(&found).unwrap_or_default());
-    } else {
-        let width = found.iter().map(|container| container.id.len()).max().unwrap_or(0).max(2);
-        println!("{:width$}  {:>7}  {:8}  {:30}  BUNDLE", "ID", "PID", "STATUS", "CREATED");
-        for c in &found {
-            println!("{:width$}  {:>7}  {:8}  {:30}  {}", c.id, c.pid, c.status, c.created, c.bundle);
-        }
-    }
-    Ok(0)
-}
-
-fn only_id(mut args: Parser) -> Result<String> {
-    let mut id = String::new();
-    while let Some(arg) = args.next().map_err(usage)? {
-        match arg {
-            Value(word) if id.is_empty() => id = word.string().map_err(usage)?,
-            other => return Err(usage(other.unexpected())),
-        }
-    }
-    require_id(&id)?;
-    Ok(id)
-}
-
-fn require_id(id: &str) -> Result<()> {
-    if id.is_empty() { Err(Error::Usage("no container id given".into())) } else { Ok(()) }
-}
-
-fn no_terminal(option: &str) -> Error {
-    Error::Usage(format!("{option}: is not supported yet; set terminal in the file given with --process"))
-}
-
-fn path(args: &mut Parser) -> Result<PathBuf> {
-    args.value().map(PathBuf::from).map_err(usage)
-}
-
-fn text(args: &mut Parser) -> Result<String> {
-    args.value().and_then(|value| value.string()).map_err(usage)
-}
-
-fn number(args: &mut Parser) -> Result<u32> {
-    args.value().and_then(|value| value.parse()).map_err(usage)
+    example::write(&bundle, rootless)
 }
 
 #[cfg(test)]
@@ -304,31 +228,68 @@ mod tests {
 
     #[test]
     fn signals_have_names_and_numbers() {
-        for (text, number) in [("9", 9), ("KILL", 9), ("SIGTERM", 15), ("usr1", 10), ("64", 64)] {
+        let max = nix::libc::SIGRTMAX();
+        for (text, number) in [
+            ("9", 9),
+            ("0", 0),
+            ("KILL", 9),
+            ("SIGTERM", 15),
+            ("usr1", 10),
+            ("64", 64),
+            ("SIGRTMIN+3", nix::libc::SIGRTMIN() + 3),
+            ("rtmax-1", max - 1),
+            ("RTMAX", max),
+        ] {
             assert_eq!(signal_number(text).unwrap(), number, "{text}");
         }
-        for text in ["0", "65", "-9", "SIGNONE", ""] {
+        for text in ["65", "-9", "SIGNONE", "", "RTMIN-1", "RTMIN+99", "RTMAX+1", "RTMIN+"] {
             assert!(signal_number(text).is_err(), "{text}");
         }
     }
 
+    fn code(line: &str) -> Outcome {
+        command(Parser::from_iter(line.split(' ').map(OsString::from)))
+    }
+
     #[test]
     fn wrong_lines_are_refused() {
-        let code = |line: &str| command(Parser::from_iter(line.split(' ').map(OsString::from)), &mut Log::default());
         for line in [
             "oci",
             "oci frobnicate",
             "oci --log-format xml list",
-            "oci --systemd-cgroup list",
+            "oci --log-level loud list",
+            "oci --rootless=true list",
+            "oci --debug=maybe list",
             "oci state",
             "oci state a b",
             "oci start --force a",
             "oci kill a 99",
             "oci list --format yaml",
+            "oci ps --format yaml a",
+            "oci events --interval soon a",
+            "oci events --interval 0s a",
+            "oci update --memory much a",
+            "oci update a b",
+            "oci features a",
+            "oci checkpoint a",
         ] {
-            assert!(matches!(code(line), Err(Error::Usage(_) | Error::Signal(_))), "{line}");
+            assert!(matches!(code(line), Err((Error::Usage(_) | Error::Signal(_), 1))), "{line}");
         }
-        assert!(matches!(code("oci --root /nonexistent state a"), Err(Error::NotFound(_))));
-        assert_eq!(code("oci --root /nonexistent delete --force a").unwrap(), 0);
+    }
+
+    #[test]
+    fn options_take_their_values_as_runc_does() {
+        for line in [
+            "oci --root /nonexistent state a",
+            "oci --root=/nonexistent --debug=false --systemd-cgroup=false --rootless auto state a",
+            "oci --root=/nonexistent --rootless=false --log-level error kill -a=true a 9",
+            "oci --root=/nonexistent kill a --all TERM",
+            "oci --root=/nonexistent delete a",
+            "oci --root=/nonexistent pause a",
+        ] {
+            assert!(matches!(code(line), Err((Error::NotFound(_), 1))), "{line}");
+        }
+        assert!(matches!(code("oci --root /nonexistent delete a --force"), Ok(0)));
+        assert!(matches!(code("oci --root /nonexistent list --format=json"), Ok(0)));
     }
 }

@@ -2,6 +2,9 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// The text of no time in particular.
+pub(crate) const EPOCH: &str = "1970-01-01T00:00:00Z";
+
 const SECONDS_PER_DAY: u64 = 86_400;
 
 /// Now, in UTC.

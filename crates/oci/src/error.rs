@@ -10,6 +10,8 @@ use podwright_sys::netlink::MoveError;
 use podwright_sys::seccomp::CompileError;
 
 use crate::plan::PlanError;
+use crate::state::{STATE_VERSION, Status};
+use crate::systemd::BusError;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +60,9 @@ pub enum Error {
         /// Why.
         problem: String,
     },
+    /// systemd did not make the cgroup, or not change it.
+    #[error("--systemd-cgroup")]
+    Systemd(#[source] BusError),
     /// The seccomp profile cannot be compiled.
     #[error("linux.seccomp")]
     Seccomp(#[from] CompileError),
@@ -86,23 +91,64 @@ pub enum Error {
     #[error("container id {0:?}: only letters, digits and _ + - . are accepted")]
     InvalidId(String),
     /// There is a container with this id.
-    #[error("container {0} exists already; delete it first")]
+    #[error("container with given ID already exists: {0} exists already; delete it first")]
     Exists(String),
     /// There is none.
-    #[error("container {0} does not exist")]
+    #[error("container does not exist: {0}")]
     NotFound(String),
     /// The container's state does not allow the command.
-    #[error("container {id} is {found}; {command} needs it to be {needed}")]
+    #[error("{}: container {id} is {}", refusal(command, *found), found.as_str())]
     WrongStatus {
         /// Which container.
         id: String,
         /// Its status.
-        found: &'static str,
+        found: Status,
         /// What was asked for.
         command: &'static str,
-        /// The status that this needs.
-        needed: &'static str,
     },
+    /// Another command works on the container.
+    #[error("container {id} is busy: another command has been working on it for {seconds} s")]
+    Busy {
+        /// Which container.
+        id: String,
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// A newer version of this program has written the state.
+    #[error(
+        "{}: version {found} found, up to {} known: it was written by a newer podwright-oci; use that one",
+        path.display(), STATE_VERSION
+    )]
+    StateVersion {
+        /// The file.
+        path: PathBuf,
+        /// The version it names.
+        found: u32,
+    },
+    /// The container's processes did not stop or go on.
+    #[error("container {id} was not {wanted} within {seconds} s")]
+    Freezer {
+        /// Which container.
+        id: String,
+        /// `paused` or `resumed`.
+        wanted: &'static str,
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// A new limit is below what is used, and the resources ask for a check.
+    #[error("linux.resources.memory.limit: {limit} is below the {used} bytes in use (checkBeforeUpdate)")]
+    MemoryInUse {
+        /// The new limit in bytes.
+        limit: u64,
+        /// What the container uses.
+        used: u64,
+    },
+    /// There is a configuration already.
+    #[error("{}: exists; remove it first", .0.display())]
+    SpecExists(PathBuf),
+    /// The host's ps(1) is of no use.
+    #[error("ps: {0}")]
+    Ps(String),
     /// The cgroup has processes of somebody else.
     #[error("linux.cgroupsPath: cgroup {} has processes already", .0.display())]
     CgroupInUse(PathBuf),
@@ -130,6 +176,20 @@ pub enum ConfigError {
     /// Its content.
     #[error("is not a valid runtime configuration")]
     Parse(#[from] serde_json::Error),
+}
+
+/// Why a status refuses a command, in runc's words: callers look for them.
+fn refusal(command: &str, found: Status) -> String {
+    match (command, found) {
+        ("start", Status::Running) => "cannot start an already running container".into(),
+        ("start", Status::Stopped) => "cannot start a container that has stopped".into(),
+        ("delete", _) => "cannot delete a container that is not stopped (use --force)".into(),
+        ("exec", Status::Paused) => "cannot exec in a paused container (use --ignore-paused to override)".into(),
+        ("exec", Status::Stopped) => "cannot exec in a stopped container".into(),
+        ("resume", Status::Created | Status::Running) => "container not paused".into(),
+        ("kill" | "pause" | "resume" | "update" | "events", Status::Stopped) => "container not running".into(),
+        _ => format!("cannot {command} a container in this state"),
+    }
 }
 
 pub(crate) type Result<T> = std::result::Result<T, Error>;

@@ -1,18 +1,27 @@
 //! Hooks of the configuration (runtime-spec, config.md, "POSIX-platform Hooks"): programs that get the state on stdin.
 
 use std::collections::HashMap;
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use oci_spec::runtime::Hook;
-use podwright_sys::process::{pidfd_open, wait_end};
+use oci_spec::runtime::{Hook, Hooks};
+use podwright_sys::process::{Descendants, pidfd_open, wait_end};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::log::warn;
+use crate::plan::PlanError;
+
+/// Most of a failed hook's output that is told, in bytes.
+const MAX_WORDS: u64 = 4096;
 
 /// What hooks and the command `state` are told of a container, but for its status and pid.
 #[derive(Debug, Clone, Copy)]
@@ -49,35 +58,154 @@ impl HookState<'_> {
     }
 }
 
+/// Where a hook runs, which decides what can be done about one that hangs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In the runtime's namespaces: all that the hook has started is looked for and killed.
+    Runtime,
+    /// In the container's: the container is destroyed in consequence, and its cgroup takes them along.
+    Container,
+}
+
+/// Refuses hooks that the specification does not allow.
+///
+/// # Errors
+/// [`PlanError`] names the hook.
+pub(crate) fn check(hooks: &Hooks) -> std::result::Result<(), PlanError> {
+    for (kind, list) in [
+        ("prestart", hooks.prestart()),
+        ("createRuntime", hooks.create_runtime()),
+        ("createContainer", hooks.create_container()),
+        ("startContainer", hooks.start_container()),
+        ("poststart", hooks.poststart()),
+        ("poststop", hooks.poststop()),
+    ] {
+        for (index, hook) in list.iter().flatten().enumerate() {
+            let problem =
+                |field: &str, text: String| Err(PlanError::new(format!("hooks.{kind}[{index}].{field}"), text));
+            if !hook.path().is_absolute() {
+                return problem("path", format!("{} is not absolute", hook.path().display()));
+            }
+            if let Some(seconds) = hook.timeout().filter(|seconds| *seconds <= 0) {
+                return problem("timeout", format!("{seconds} found, a number of seconds above 0 accepted"));
+            }
+            if let Some(entry) = hook.env().iter().flatten().find(|entry| !entry.contains('=')) {
+                return problem("env", format!("{entry:?} found, KEY=VALUE accepted"));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Runs hooks one after the other; the first that fails ends it.
-pub(crate) fn run_all(kind: &'static str, hooks: &[Hook], state: &str) -> Result<()> {
+///
+/// # Errors
+/// [`Error::Hook`].
+pub(crate) fn run_all(kind: &'static str, hooks: &[Hook], state: &str, place: Place) -> Result<()> {
     hooks.iter().try_for_each(|hook| {
-        run(hook, state).map_err(|problem| Error::Hook { kind, path: hook.path().clone(), problem })
+        run(hook, state, place).map_err(|problem| Error::Hook { kind, path: hook.path().clone(), problem })
     })
 }
 
-fn run(hook: &Hook, state: &str) -> std::result::Result<(), String> {
+/// As [`run_all`] for hooks whose failure changes nothing: each is told of, and the next one runs.
+pub(crate) fn run_each(kind: &'static str, hooks: &[Hook], state: &str) {
+    for hook in hooks {
+        run_all(kind, std::slice::from_ref(hook), state, Place::Runtime).unwrap_or_else(|err| warn(&err));
+    }
+}
+
+fn run(hook: &Hook, state: &str, place: Place) -> std::result::Result<(), String> {
+    let text = |err: std::io::Error| err.to_string();
+    // Files in memory instead of pipes: nothing waits for a hook that does not read, or for what it leaves running.
+    let stdin = memory_file(state.as_bytes()).map_err(text)?;
+    let mut said = memory_file(b"").map_err(text)?;
     let mut command = Command::new(hook.path());
-    command.env_clear().stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::inherit());
+    command.env_clear().stdin(stdin).stdout(said.try_clone().map_err(text)?).stderr(said.try_clone().map_err(text)?);
     if let Some((name, args)) = hook.args().as_deref().and_then(<[String]>::split_first) {
         command.arg0(name).args(args);
     }
-    for entry in hook.env().iter().flatten() {
-        let (key, value) = entry.split_once('=').ok_or_else(|| format!("env {entry:?} has no ="))?;
-        command.env(key, value);
+    command.envs(hook.env().iter().flatten().filter_map(|entry| entry.split_once('=')));
+    let timeout = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
+    let Some(timeout) = timeout else {
+        let status = command.status().map_err(text)?;
+        return ended(status, &mut said);
+    };
+    command.process_group(0);
+    let others = if place == Place::Runtime {
+        Descendants::adopt().map_err(|errno| errno.to_string())?
+    } else {
+        Descendants::none()
+    };
+    let mut child = command.spawn().map_err(text)?;
+    let pid = Pid::from_raw(child.id().cast_signed());
+    let in_time = pidfd_open(pid).and_then(|pidfd| wait_end(&pidfd, timeout)).map_err(|errno| errno.to_string())?;
+    if in_time {
+        let status = child.wait().map_err(text)?;
+        return ended(status, &mut said);
     }
-    let mut child = command.spawn().map_err(|err| err.to_string())?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A hook need not read its state.
-        stdin.write_all(state.as_bytes()).ok();
+    // The group may have more members than descendants can be found.
+    killpg(pid, Signal::SIGKILL).or_else(gone_is_fine).map_err(|errno| errno.to_string())?;
+    child.wait().map_err(text)?;
+    others.kill_new().map_err(|errno| errno.to_string())?;
+    Err(format!("did not end within its timeout of {} s{}", timeout.as_secs(), last_words(&mut said)))
+}
+
+fn gone_is_fine(errno: Errno) -> nix::Result<()> {
+    if errno == Errno::ESRCH { Ok(()) } else { Err(errno) }
+}
+
+fn ended(status: ExitStatus, said: &mut File) -> std::result::Result<(), String> {
+    if status.success() { Ok(()) } else { Err(format!("{status}{}", last_words(said))) }
+}
+
+fn memory_file(content: &[u8]) -> std::io::Result<File> {
+    let mut file = File::from(memfd_create("podwright-hook", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(content)?;
+    file.rewind()?;
+    Ok(file)
+}
+
+/// The end of what a hook has written, for its error; empty where it has written nothing.
+fn last_words(said: &mut File) -> String {
+    let mut text = Vec::new();
+    let length = said.metadata().map_or(0, |found| found.len());
+    let begin = SeekFrom::Start(length.saturating_sub(MAX_WORDS));
+    let read = said.seek(begin).and_then(|_| said.take(MAX_WORDS).read_to_end(&mut text));
+    let text = String::from_utf8_lossy(&text);
+    match (read, text.trim()) {
+        (Ok(_), words) if !words.is_empty() => format!(": {words}"),
+        _ => String::new(),
     }
-    if let Some(seconds) = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()) {
-        let pidfd = pidfd_open(Pid::from_raw(child.id().cast_signed())).map_err(|errno| errno.to_string())?;
-        if !wait_end(&pidfd, Duration::from_secs(seconds)).map_err(|errno| errno.to_string())? {
-            child.kill().and_then(|()| child.wait()).map_err(|err| err.to_string())?;
-            return Err(format!("did not end within its timeout of {seconds} s"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn hooks(json: serde_json::Value) -> Hooks {
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn hooks_are_checked_by_field() {
+        for (given, field) in [
+            (json!({"prestart": [{"path": "/h"}, {"path": "h"}]}), "hooks.prestart[1].path"),
+            (json!({"poststop": [{"path": "/h", "timeout": 0}]}), "hooks.poststop[0].timeout"),
+            (json!({"createContainer": [{"path": "/h", "env": ["A=b", "C"]}]}), "hooks.createContainer[0].env"),
+        ] {
+            assert_eq!(check(&hooks(given)).unwrap_err().field, field);
         }
+        check(&hooks(json!({"startContainer": [{"path": "/h", "timeout": 1, "env": ["A="]}]}))).unwrap();
     }
-    let status = child.wait().map_err(|err| err.to_string())?;
-    if status.success() { Ok(()) } else { Err(status.to_string()) }
+
+    #[test]
+    fn what_a_hook_says_is_in_its_error() {
+        let list = hooks(
+            json!({"prestart": [{"path": "/bin/sh", "args": ["sh", "-c", "cat; echo out; echo err >&2; exit 3"]}]}),
+        );
+        let list = list.prestart().clone().unwrap();
+        let error = run_all("prestart", &list, "state ", Place::Container).unwrap_err();
+        assert_eq!(error.to_string(), "prestart hook /bin/sh: exit status: 3: state out\nerr");
+    }
 }

@@ -7,6 +7,7 @@ mod apply;
 pub mod cli;
 mod clock;
 mod error;
+mod example;
 mod features;
 mod hooks;
 pub mod lifecycle;
@@ -15,8 +16,10 @@ pub mod plan;
 mod protect;
 pub mod state;
 mod sync;
+mod systemd;
 
 pub use error::{ConfigError, Error, chain};
+pub use systemd::BusError;
 
 /// The version of runtime-spec that this runtime follows.
 pub const OCI_VERSION: &str = "1.3.0";

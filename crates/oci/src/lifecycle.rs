@@ -2,14 +2,22 @@
 
 mod control;
 mod descriptors;
+mod events;
 mod exec;
+mod foreground;
+mod freeze;
 mod launch;
 mod listener;
+mod processes;
 mod rdt;
+mod resources;
+mod stats;
 mod terminal;
 mod user;
 
 use std::fs;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
@@ -19,12 +27,30 @@ use podwright_sys::process;
 use serde::de::DeserializeOwned;
 
 use crate::error::{ConfigError, Error, Result, kernel};
+use crate::state::{LOCK_TIMEOUT, Lock, State, StateDir, Status};
 
 pub(crate) use descriptors::Passed;
 
 pub use control::{Listed, delete, kill, list, start, state};
-pub use exec::{Command, ExecOptions, exec};
+pub use events::{events, stats};
+pub use exec::{Changes, Command, ExecOptions, exec};
+pub use freeze::{pause, resume};
 pub use launch::{CreateOptions, create, run};
+pub use processes::{host_table, pids, table};
+pub use resources::{parse as parse_resources, update};
+
+/// Holds a container that is to be changed, and tells what it is then.
+fn change(root: &Path, id: &str) -> Result<(Lock, Option<State>, Status)> {
+    let dir = StateDir::new(root, id)?;
+    let lock = dir.lock(LOCK_TIMEOUT)?;
+    let state = dir.load()?;
+    let status = dir.status(state.as_ref())?;
+    Ok((lock, state, status))
+}
+
+fn wrong_status(id: &str, found: Status, command: &'static str) -> Error {
+    Error::WrongStatus { id: id.into(), found, command }
+}
 
 /// Reads the configuration of a bundle.
 ///
@@ -66,17 +92,32 @@ fn hold_signals() -> Result<()> {
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None).map_err(kernel("block signals"))
 }
 
+/// The exit status of a child that has ended, 128 + n for signal n.
+fn exit_status(pidfd: &impl AsFd) -> Result<Option<i32>> {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
+    match waitid(Id::PIDFd(pidfd.as_fd()), flags).map_err(kernel("wait for the process"))? {
+        WaitStatus::Exited(_, code) => Ok(Some(code)),
+        WaitStatus::Signaled(_, signal, _) => Ok(Some(128 + signal as i32)),
+        _ => Ok(None),
+    }
+}
+
+/// Waits for the end of a child with its terminal, if this process has that, or by its signals alone.
+fn attend_to_end(pidfd: &impl AsFd, console: Option<&UnixStream>) -> Result<i32> {
+    match console {
+        Some(console) => foreground::proxy(pidfd, console),
+        None => wait_and_forward(pidfd),
+    }
+}
+
 /// Waits for the end of a process, passing on the signals that this one gets; gives its exit status, 128 + n for signal n.
-fn wait_and_forward(pidfd: &impl std::os::fd::AsFd) -> Result<i32> {
+fn wait_and_forward(pidfd: &impl AsFd) -> Result<i32> {
     let all = SigSet::all();
     loop {
         match all.wait().map_err(kernel("wait for signals"))? {
             Signal::SIGCHLD => {
-                let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
-                match waitid(Id::PIDFd(pidfd.as_fd()), flags).map_err(kernel("wait for the process"))? {
-                    WaitStatus::Exited(_, code) => return Ok(code),
-                    WaitStatus::Signaled(_, signal, _) => return Ok(128 + signal as i32),
-                    _ => {}
+                if let Some(status) = exit_status(pidfd)? {
+                    return Ok(status);
                 }
             }
             // Its own pipes break for it, too.

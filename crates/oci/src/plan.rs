@@ -8,6 +8,7 @@ mod ids;
 mod mounts;
 mod namespaces;
 mod net;
+mod place;
 mod process;
 mod rdt;
 mod resources;
@@ -20,13 +21,15 @@ use std::path::{Path, PathBuf};
 use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
 use oci_spec::runtime::{Linux, Process, Spec};
+use podwright_sys::seccomp as filter;
 use podwright_sys::timens::CLONE_NEWTIME;
-use podwright_sys::{device, seccomp as filter};
 
 pub use ids::{IdMap, IdRange, Mappings, UserNamespace};
-use namespaces::{Mounts, Namespaces, is_plain, names, sysctls, time_offsets};
+use namespaces::{Mounts, Namespaces, names, sysctls, time_offsets};
 pub use net::{NetDevice, NetDevices};
+pub use place::{Place, Unit};
 pub use rdt::Rdt;
+pub use resources::{Absent, CgroupPlan, Current, Write, update};
 pub use seccomp::Listener;
 pub use step::{BindMount, DeviceNode, FsMount, Gate, MountMapping, Program, SecurityModule, Step, TerminalSize};
 
@@ -43,10 +46,6 @@ pub struct PlanError {
 impl PlanError {
     pub(crate) fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { field: field.into(), problem: problem.into() }
-    }
-
-    fn unsupported(field: impl Into<String>) -> Self {
-        Self::new(field, "is not supported by podwright-oci yet; remove it or use another runtime (crun, runc)")
     }
 }
 
@@ -94,19 +93,6 @@ pub struct ExecPlan {
     pub first_affinity: Option<Vec<u32>>,
 }
 
-/// The container's cgroup and what is written there before the first process enters it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct CgroupPlan {
-    /// Below the cgroup v2 mount, relative.
-    pub path: PathBuf,
-    /// Controllers that the writes need, without repetition.
-    pub controllers: Vec<String>,
-    /// Files and values, in order.
-    pub writes: Vec<(String, String)>,
-    /// Device rules; empty: no program is attached.
-    pub devices: Vec<device::Rule>,
-}
-
 /// What comes from the command line and not from config.json.
 #[derive(Debug, Clone)]
 pub struct Context<'a> {
@@ -120,6 +106,8 @@ pub struct Context<'a> {
     pub keyring: bool,
     /// Change the root with pivot_root(2), which the initial ramfs does not allow.
     pub pivot: bool,
+    /// Let systemd make the cgroup.
+    pub systemd: bool,
 }
 
 /// Plans a container.
@@ -129,6 +117,7 @@ pub struct Context<'a> {
 pub fn container(spec: &Spec, context: &Context<'_>) -> Result<Plan> {
     let linux = spec.linux().as_ref().ok_or_else(|| PlanError::new("linux", "is missing; this runtime needs it"))?;
     refuse(spec)?;
+    spec.hooks().as_ref().map_or(Ok(()), crate::hooks::check)?;
     let nobody;
     let process = match (spec.process(), context.gate) {
         (Some(process), _) => process,
@@ -160,7 +149,7 @@ pub fn container(spec: &Spec, context: &Context<'_>) -> Result<Plan> {
     });
     Ok(Plan {
         namespaces: namespaces.new,
-        cgroup: resources::plan(linux.resources().as_ref(), cgroup_path(linux, context.id)?)?,
+        cgroup: resources::plan(linux.resources().as_ref(), place::of(spec, linux, context)?)?,
         cgroup_owner: cgroup_owner(user.as_ref(), &namespaces, &steps),
         host_mount,
         net_devices: net::plan(linux, &namespaces)?,
@@ -378,22 +367,6 @@ fn hooks_and_gate(spec: &Spec, process: &Process, gate: Gate) -> Result<Vec<Step
         steps.push(Step::StartContainerHooks);
     }
     Ok(steps)
-}
-
-/// Where the cgroup goes below the v2 mount; relative paths of the configuration start there too.
-fn cgroup_path(linux: &Linux, id: &str) -> Result<PathBuf> {
-    let Some(path) = linux.cgroups_path().as_ref().filter(|path| !path.as_os_str().is_empty()) else {
-        return Ok(id.into());
-    };
-    let problem = |text: &str| Err(PlanError::new("linux.cgroupsPath", format!("{}: {text}", path.display())));
-    if path.to_string_lossy().matches(':').count() == 2 {
-        return problem("looks like slice:prefix:name; the systemd cgroup driver is not supported, give a path");
-    }
-    let relative = path.strip_prefix("/").unwrap_or(path);
-    if relative.as_os_str().is_empty() || !is_plain(relative) {
-        return problem("has to name a cgroup below the cgroup v2 mount, without . or ..");
-    }
-    Ok(relative.to_owned())
 }
 
 /// The mount options that are understood.

@@ -4,18 +4,24 @@
 //! |---|---|
 //! | `cgroup` | symlink to the cgroup's directory, made before anything else: with it a container that was never finished can be deleted |
 //! | `state.json` | [`State`], replaced atomically |
+//! | `creating.sock` | there while `create` works; it becomes the next one |
 //! | `start.sock` | there while the container is created and not started |
 //!
 //! A process is (pid, start time); a pid that was given to another process is not the container's.
+//!
+//! Commands that change a container hold a [`Lock`] on the directory. `kill`, `state`, `ps`, `exec` and `events` do not: they
+//! must not wait behind a slow `create`.
 
 use std::collections::HashMap;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, symlink};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 use oci_spec::runtime::Hook;
+use podwright_sys::cgroup::Cgroup;
 use podwright_sys::process;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +29,12 @@ use crate::error::{Error, Result, file};
 
 /// Version of `state.json`.
 pub const STATE_VERSION: u32 = 1;
+
+/// How long a command waits for another one that changes the same container.
+pub const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Pause between two looks at a lock that somebody holds: there is no wait with a limit for flock(2).
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// `state.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +58,9 @@ pub struct State {
     pub annotations: HashMap<String, String>,
     /// The cgroup's directory.
     pub cgroup: PathBuf,
+    /// The unit of systemd that the cgroup belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
     /// The root file system, mounted in the runtime's own mount namespace: to be unmounted with the container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_mount: Option<PathBuf>,
@@ -60,6 +75,12 @@ pub struct State {
     pub poststop: Vec<Hook>,
 }
 
+/// What every version of `state.json` has.
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
 /// runtime-spec, runtime.md, "State".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
@@ -69,6 +90,8 @@ pub enum Status {
     Created,
     /// Runs.
     Running,
+    /// All of its processes are stopped by `pause`, whether it was started or only created.
+    Paused,
     /// Has ended.
     Stopped,
 }
@@ -81,10 +104,16 @@ impl Status {
             Self::Creating => "creating",
             Self::Created => "created",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Stopped => "stopped",
         }
     }
 }
+
+/// The right to change a container: flock(2) on its directory. It ends with the value, or with the process. A copy of the
+/// process holds it too, and has to drop its copy.
+#[derive(Debug)]
+pub struct Lock(File);
 
 /// A container's directory.
 #[derive(Debug, Clone)]
@@ -112,11 +141,11 @@ impl StateDir {
         &self.path
     }
 
-    /// Makes it, and keeps where the cgroup will be.
+    /// Makes it, held by the caller, and keeps where the cgroup will be.
     ///
     /// # Errors
     /// [`Error::Exists`]; mkdir(2)'s and symlink(2)'s.
-    pub fn create(&self, cgroup: &Path) -> Result<()> {
+    pub fn create(&self, cgroup: &Path) -> Result<Lock> {
         let mut builder = DirBuilder::new();
         builder.mode(0o700);
         let made = match builder.create(&self.path) {
@@ -131,7 +160,55 @@ impl StateDir {
             Err(err) if err.kind() == io::ErrorKind::AlreadyExists => return Err(Error::Exists(self.id.clone())),
             other => other.map_err(file("make", &self.path))?,
         }
-        symlink(cgroup, self.path.join("cgroup")).map_err(file("make", self.path.join("cgroup")))
+        // Somebody may be deleting it already: the symlink cannot be made then.
+        let lock = self.lock(LOCK_TIMEOUT)?;
+        symlink(cgroup, self.path.join("cgroup")).map_err(file("make", self.path.join("cgroup")))?;
+        Ok(lock)
+    }
+
+    /// Holds the container, waiting at most `timeout` for a command that does.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Busy`].
+    pub fn lock(&self, timeout: Duration) -> Result<Lock> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let dir = self.open()?;
+            match dir.try_lock() {
+                // What was waited for may have been to delete it.
+                Ok(()) if self.is(&dir) => return Ok(Lock(dir)),
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
+                    return Err(Error::Busy { id: self.id.clone(), seconds: timeout.as_secs() });
+                }
+                Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+                Err(TryLockError::Error(err)) => return Err(file("lock", &self.path)(err)),
+            }
+        }
+    }
+
+    /// As [`StateDir::lock`], and then takes it from a command that would not let go, for `delete --force`.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn seize(&self, timeout: Duration) -> Result<Lock> {
+        match self.lock(timeout) {
+            Err(Error::Busy { .. }) => self.open().map(Lock),
+            other => other,
+        }
+    }
+
+    fn open(&self) -> Result<File> {
+        match File::open(&self.path) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => Err(Error::NotFound(self.id.clone())),
+            other => other.map_err(file("open", &self.path)),
+        }
+    }
+
+    /// Whether its name still stands for the directory that was opened.
+    fn is(&self, opened: &File) -> bool {
+        let identity = |found: io::Result<fs::Metadata>| found.map(|found| (found.dev(), found.ino())).ok();
+        identity(fs::metadata(&self.path)) == identity(opened.metadata())
     }
 
     /// Writes `state.json`.
@@ -146,7 +223,7 @@ impl StateDir {
     /// Reads `state.json`; `None` while there is none.
     ///
     /// # Errors
-    /// [`Error::NotFound`] without the directory; read(2)'s; `InvalidData`.
+    /// [`Error::NotFound`] without the directory; [`Error::StateVersion`]; read(2)'s; `InvalidData`.
     pub fn load(&self) -> Result<Option<State>> {
         let text = match fs::read(self.state_file()) {
             Ok(text) => text,
@@ -155,7 +232,25 @@ impl StateDir {
             }
             Err(err) => return Err(file("read", self.state_file())(err)),
         };
-        serde_json::from_slice(&text).map(Some).map_err(io::Error::from).map_err(file("read", self.state_file()))
+        let newer = |found: u32| Error::StateVersion { path: self.state_file(), found };
+        match serde_json::from_slice::<State>(&text) {
+            Ok(state) if state.version <= STATE_VERSION => Ok(Some(state)),
+            Ok(state) => Err(newer(state.version)),
+            // One that a newer version wrote need not look like ours.
+            Err(err) => match serde_json::from_slice(&text) {
+                Ok(Version { version }) if version > STATE_VERSION => Err(newer(version)),
+                _ => Err(file("read", self.state_file())(err.into())),
+            },
+        }
+    }
+
+    /// Corrects where the cgroup is.
+    ///
+    /// # Errors
+    /// symlink(2)'s and rename(2)'s.
+    pub fn set_cgroup(&self, cgroup: &Path) -> Result<()> {
+        let (link, new) = (self.path.join("cgroup"), self.path.join("cgroup.new"));
+        symlink(cgroup, &new).and_then(|()| fs::rename(&new, &link)).map_err(file("make", &link))
     }
 
     /// Where the cgroup is, also of a container without `state.json`.
@@ -170,6 +265,20 @@ impl StateDir {
         self.path.join("start.sock")
     }
 
+    /// The same socket while `create` works.
+    #[must_use]
+    pub fn creating_socket(&self) -> PathBuf {
+        self.path.join("creating.sock")
+    }
+
+    /// From here on the container is created.
+    ///
+    /// # Errors
+    /// rename(2)'s.
+    pub fn set_created(&self) -> Result<()> {
+        fs::rename(self.creating_socket(), self.start_socket()).map_err(file("rename", self.creating_socket()))
+    }
+
     /// The status now.
     ///
     /// # Errors
@@ -179,18 +288,29 @@ impl StateDir {
         let found =
             process::stat(Pid::from_raw(state.pid)).map_err(file("read", format!("/proc/{}/stat", state.pid)))?;
         match found {
-            Some(stat) if stat.start == state.pid_start && !stat.zombie => {
-                Ok(if self.start_socket().exists() { Status::Created } else { Status::Running })
-            }
-            _ => Ok(Status::Stopped),
+            Some(stat) if stat.start == state.pid_start && !stat.zombie => {}
+            _ => return Ok(Status::Stopped),
         }
+        if Cgroup::at(&state.cgroup).is_frozen()? {
+            return Ok(Status::Paused);
+        }
+        Ok(if self.start_socket().exists() {
+            Status::Created
+        } else if self.creating_socket().exists() {
+            Status::Creating
+        } else {
+            Status::Running
+        })
     }
 
-    /// Removes it. One that is gone is fine.
+    /// Removes it. One that is gone is fine, and one that somebody else has made in its place stays.
     ///
     /// # Errors
     /// unlink(2)'s and rmdir(2)'s.
-    pub fn remove(&self) -> Result<()> {
+    pub fn remove(&self, lock: &Lock) -> Result<()> {
+        if !self.is(&lock.0) {
+            return Ok(());
+        }
         match fs::remove_dir_all(&self.path) {
             Err(err) if err.kind() != io::ErrorKind::NotFound => Err(file("remove", &self.path)(err)),
             _ => Ok(()),
@@ -229,6 +349,7 @@ mod tests {
             created: "2024-01-01T00:00:00Z".into(),
             annotations: HashMap::from([("k".into(), "v".into())]),
             cgroup: "/sys/fs/cgroup/c".into(),
+            unit: None,
             host_mount: None,
             resctrl: vec![],
             poststart: vec![],
@@ -249,7 +370,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let dir = StateDir::new(&root.path().join("deep/root"), "c").unwrap();
         assert!(matches!(dir.load(), Err(Error::NotFound(_))));
-        dir.create(Path::new("/sys/fs/cgroup/c")).unwrap();
+        let lock = dir.create(Path::new("/sys/fs/cgroup/c")).unwrap();
         assert!(matches!(dir.create(Path::new("/x")), Err(Error::Exists(_))));
         assert_eq!(dir.load().unwrap(), None);
         assert_eq!(dir.status(None).unwrap(), Status::Creating);
@@ -264,8 +385,57 @@ mod tests {
         fs::write(dir.start_socket(), "").unwrap();
         assert_eq!(dir.status(Some(&loaded)).unwrap(), Status::Created);
         assert_eq!(dir.status(Some(&state(pid, start + 1))).unwrap(), Status::Stopped, "the pid is somebody else's");
-        dir.remove().unwrap();
-        dir.remove().unwrap();
+        dir.remove(&lock).unwrap();
+        dir.remove(&lock).unwrap();
+    }
+
+    #[test]
+    fn one_at_a_time_holds_a_container() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = StateDir::new(root.path(), "c").unwrap();
+        assert!(matches!(dir.lock(Duration::ZERO), Err(Error::NotFound(_))));
+        let lock = dir.create(Path::new("/c")).unwrap();
+        let busy = dir.lock(Duration::from_millis(20)).unwrap_err();
+        assert!(matches!(busy, Error::Busy { .. }), "{busy}");
+        drop(lock);
+        let first = dir.lock(Duration::ZERO).unwrap();
+        let waiting = std::thread::spawn({
+            let dir = dir.clone();
+            move || dir.lock(Duration::from_secs(20))
+        });
+        std::thread::sleep(Duration::from_millis(20));
+        drop(first);
+        waiting.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_successor_by_the_same_name_is_left_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = StateDir::new(root.path(), "c").unwrap();
+        let old = dir.create(Path::new("/c")).unwrap();
+        let seized = dir.seize(Duration::from_millis(10)).unwrap();
+        dir.remove(&seized).unwrap();
+        let new = dir.create(Path::new("/c")).unwrap();
+        dir.remove(&old).unwrap();
+        assert!(dir.path().exists(), "the old holder removed the new container");
+        dir.remove(&new).unwrap();
+        assert!(!dir.path().exists());
+    }
+
+    #[test]
+    fn a_newer_state_is_told_from_a_broken_one() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = StateDir::new(root.path(), "c").unwrap();
+        fs::create_dir(dir.path()).unwrap();
+        for newer in [r#"{"version": 2, "process": {"pid": 7}}"#.to_owned(), {
+            let state = State { version: 9, ..state(1, 1) };
+            serde_json::to_string(&state).unwrap()
+        }] {
+            fs::write(dir.state_file(), newer).unwrap();
+            assert!(matches!(dir.load(), Err(Error::StateVersion { .. })));
+        }
+        fs::write(dir.state_file(), "{torn").unwrap();
+        assert!(matches!(dir.load(), Err(Error::File { .. })));
     }
 
     #[test]

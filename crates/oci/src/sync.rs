@@ -1,7 +1,8 @@
 //! What the runtime and a container's first process say to each other, over a stream socket that closes on execve(2).
 //!
 //! To the process: `g` go. From it: `h` run the hooks now (answered by `g`), `r` ready and waiting for `start`, `e` and a text:
-//! failed, `l` here is a filter's listener, for those who are named (answered by `g`). The end of the stream without an `e` means that it has become the program. `start` speaks the same language over
+//! failed, `k` and a text: a hook failed, `l` here is a filter's listener, for those who are named (answered by `g`). The end of
+//! the stream without an `e` or `k` means that it has become the program. `start` speaks the same language over
 //! the socket it connects to.
 
 use std::ffi::OsString;
@@ -21,6 +22,7 @@ const READY: u8 = b'r';
 const ERROR: u8 = b'e';
 const PID: u8 = b'p';
 const LISTENER: u8 = b'l';
+const HOOK_ERROR: u8 = b'k';
 
 /// Longest error text that is read, in bytes.
 const MAX_TEXT: u64 = 64 * 1024;
@@ -36,6 +38,8 @@ pub(crate) enum Said {
     Listener(Listener),
     /// It could not become the program.
     Failed(String),
+    /// A hook in the container failed, and with it the container.
+    HookFailed(String),
     /// It has become the program.
     Executing,
 }
@@ -65,7 +69,10 @@ pub(crate) fn listen(stream: &mut UnixStream) -> io::Result<Said> {
             let mut text = Vec::new();
             match stream.take(MAX_TEXT).read_to_end(&mut text) {
                 Err(err) if err.kind() != io::ErrorKind::ConnectionReset => Err(err),
-                _ => Ok(Said::Failed(String::from_utf8_lossy(&text).into_owned())),
+                _ => {
+                    let text = String::from_utf8_lossy(&text).into_owned();
+                    Ok(if word == [HOOK_ERROR] { Said::HookFailed(text) } else { Said::Failed(text) })
+                }
             }
         }
     }
@@ -147,8 +154,8 @@ pub(crate) fn receive_pid(stream: &mut UnixStream) -> io::Result<Result<i32, Str
 }
 
 /// Tells why the first process gives up. Nobody to tell it to is no further error: the process ends either way.
-pub(crate) fn send_error(stream: &mut UnixStream, text: &str) {
-    let mut message = vec![ERROR];
+pub(crate) fn send_error(stream: &mut UnixStream, text: &str, by_hook: bool) {
+    let mut message = vec![if by_hook { HOOK_ERROR } else { ERROR }];
     message.extend_from_slice(text.as_bytes());
     stream.write_all(&message).ok();
 }
@@ -163,7 +170,7 @@ mod tests {
         send_go(&mut runtime).unwrap();
         ask_for_hooks(&mut init).unwrap();
         send_ready(&mut init).unwrap();
-        send_error(&mut init, "exec: \"x\": No such file or directory");
+        send_error(&mut init, "exec: \"x\": No such file or directory", false);
         drop(init);
         assert_eq!(listen(&mut runtime).unwrap(), Said::Hooks);
         assert_eq!(listen(&mut runtime).unwrap(), Said::Ready);
@@ -188,7 +195,7 @@ mod tests {
     fn a_process_in_between_tells_a_pid_or_an_error() {
         let (mut runtime, mut between) = UnixStream::pair().unwrap();
         send_pid(&mut between, 4711).unwrap();
-        send_error(&mut between, "no");
+        send_error(&mut between, "no", false);
         drop(between);
         assert_eq!(receive_pid(&mut runtime).unwrap(), Ok(4711));
         assert_eq!(receive_pid(&mut runtime).unwrap(), Err("no".into()));

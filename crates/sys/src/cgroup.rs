@@ -166,6 +166,12 @@ pub fn cpu_weight(shares: u64) -> Option<u64> {
     }
 }
 
+/// The cgroup v2 `io.weight` (1 to 10000) for a cgroup v1 block IO weight (10 to 1000), linearly, as runc and crun convert it.
+#[must_use]
+pub fn io_weight(weight: u16) -> u64 {
+    1 + u64::from(weight.saturating_sub(10)) * 9999 / 990
+}
+
 /// A cgroup, by its directory below the v2 mount. It need not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cgroup {
@@ -333,6 +339,36 @@ impl Cgroup {
         Ok(self.read("cgroup.procs")?.lines().filter_map(|line| line.parse().ok()).collect())
     }
 
+    /// Processes in this cgroup and in those below it, in no order. What moves meanwhile may be missed or be there twice.
+    ///
+    /// # Errors
+    /// As [`Cgroup::read`] and [`Cgroup::children`]; a cgroup below that goes meanwhile is fine.
+    pub fn all_procs(&self) -> Result<Vec<i32>> {
+        let mut found = self.procs()?;
+        for child in self.children()? {
+            match child.all_procs() {
+                Ok(procs) => found.extend(procs),
+                Err(err) => absent_is_fine(Err(err))?,
+            }
+        }
+        Ok(found)
+    }
+
+    /// The names of its files.
+    ///
+    /// # Errors
+    /// readdir(3)'s.
+    pub fn files(&self) -> Result<Vec<String>> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.path).map_err(io_error("list cgroup", &self.path))? {
+            let entry = entry.map_err(io_error("list cgroup", &self.path))?;
+            if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                files.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        Ok(files)
+    }
+
     /// The cgroups directly below this one.
     ///
     /// # Errors
@@ -395,17 +431,44 @@ impl Cgroup {
         }
     }
 
+    /// Whether [`Cgroup::freeze`] was the last word about this cgroup; one that does not exist is not frozen.
+    ///
+    /// # Errors
+    /// As [`Cgroup::read`].
+    pub fn is_frozen(&self) -> Result<bool> {
+        match self.read("cgroup.freeze") {
+            Ok(text) => Ok(text.trim_end() == "1"),
+            Err(err) => absent_is_fine(Err(err)).map(|()| false),
+        }
+    }
+
+    /// Waits until every process in this cgroup and below has stopped or goes on, as [`Cgroup::freeze`] told them. Returns
+    /// whether that came true in time.
+    ///
+    /// # Errors
+    /// As [`Cgroup::read`], ENOENT for a cgroup that does not exist, and poll(2)'s.
+    pub fn wait_frozen(&self, frozen: bool, timeout: Duration) -> Result<bool> {
+        let gone = || io_error("open", &self.path.join("cgroup.events"))(io::ErrorKind::NotFound.into());
+        self.wait_event("frozen", u64::from(frozen), timeout)?.ok_or_else(gone)
+    }
+
     /// Waits until no process is left in this cgroup and below, by events. Returns whether that came true in time; a
     /// cgroup that does not exist is empty.
     ///
     /// # Errors
     /// As [`Cgroup::read`], and poll(2)'s.
     pub fn wait_empty(&self, timeout: Duration) -> Result<bool> {
+        Ok(self.wait_event("populated", 0, timeout)?.unwrap_or(true))
+    }
+
+    /// Waits until `key` in `cgroup.events` is `wanted`. Returns whether that came true in time; `None` for a cgroup that does
+    /// not exist (any more).
+    fn wait_event(&self, key: &str, wanted: u64, timeout: Duration) -> Result<Option<bool>> {
         let deadline = Instant::now() + timeout;
         let path = self.path.join("cgroup.events");
         let mut file = match self.events() {
             Ok(file) => file,
-            Err(CgroupError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(true),
+            Err(CgroupError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(err) => return Err(err),
         };
         loop {
@@ -413,17 +476,17 @@ impl Cgroup {
             let read = file.rewind().and_then(|()| file.read_to_string(&mut text));
             match read {
                 Ok(_) => {}
-                Err(err) if err.raw_os_error() == Some(libc::ENODEV) => return Ok(true),
+                Err(err) if err.raw_os_error() == Some(libc::ENODEV) => return Ok(None),
                 Err(err) => return Err(io_error("read", &path)(err)),
             }
-            match key_value(&text, "populated") {
-                Some(0) => return Ok(true),
+            match key_value(&text, key) {
+                Some(value) if value == wanted => return Ok(Some(true)),
                 Some(_) => {}
                 None => return Err(self.malformed_events(text)),
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Ok(false);
+                return Ok(Some(false));
             }
             // Rounded up, so that the last turn does not spin through the final millisecond.
             let millis = i32::try_from(left.as_millis() + 1).unwrap_or(i32::MAX);
@@ -454,7 +517,11 @@ impl Cgroup {
     }
 
     fn malformed_events(&self, text: String) -> CgroupError {
-        CgroupError::Malformed { path: self.path.join("cgroup.events"), text, expected: "a line `populated 0|1`" }
+        CgroupError::Malformed {
+            path: self.path.join("cgroup.events"),
+            text,
+            expected: "lines `populated 0|1` and `frozen 0|1`",
+        }
     }
 }
 
@@ -539,6 +606,36 @@ mod tests {
         assert_eq!(find_v2_mount(hybrid), Some("/sys/fs/cgroup/uni fied".into()));
         assert_eq!(find_v2_mount(&hybrid[..hybrid.find("41 31").unwrap()]), Some("/mnt/part".into()));
         assert_eq!(find_v2_mount("1 1 0:1 / / rw - ext4 /dev/vda rw\n"), None);
+    }
+
+    #[test]
+    fn io_weights_are_stretched() {
+        assert_eq!([10, 100, 500, 1000].map(io_weight), [1, 910, 4950, 10000]);
+    }
+
+    #[test]
+    fn frozen_cgroups_are_known() {
+        let group = scratch("freeze");
+        let inner = group.child("a");
+        inner.create().unwrap();
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        inner.add(pid).unwrap();
+        assert_eq!(group.all_procs().unwrap(), [pid]);
+        assert!(!group.is_frozen().unwrap());
+        assert!(!group.wait_frozen(true, Duration::from_millis(10)).unwrap());
+        group.freeze(true).unwrap();
+        assert!(group.wait_frozen(true, Duration::from_secs(10)).unwrap());
+        assert!(
+            group.is_frozen().unwrap() && !inner.is_frozen().unwrap(),
+            "what was written, not what follows from above"
+        );
+        group.freeze(false).unwrap();
+        assert!(group.wait_frozen(false, Duration::from_secs(10)).unwrap());
+        group.remove().unwrap();
+        child.wait().unwrap();
+        assert!(!group.is_frozen().unwrap());
+        assert!(group.wait_frozen(true, Duration::ZERO).is_err());
     }
 
     #[test]

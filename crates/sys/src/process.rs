@@ -122,6 +122,76 @@ pub fn wait(pidfd: impl AsFd) -> nix::Result<WaitStatus> {
     }
 }
 
+/// Those that a program started by this process starts in turn, however they detach themselves: orphans among them become
+/// this process's children, as long as this value lives (`PR_SET_CHILD_SUBREAPER`).
+#[derive(Debug)]
+pub struct Descendants {
+    /// Children that were there before; `None`: nothing is adopted.
+    known: Option<Vec<Pid>>,
+}
+
+/// How long killed processes get to be gone.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Pause between two looks for processes that were orphaned by the last one.
+const KILL_PAUSE: Duration = Duration::from_millis(2);
+
+impl Descendants {
+    /// Adopts from here on.
+    ///
+    /// # Errors
+    /// prctl(2)'s.
+    pub fn adopt() -> nix::Result<Self> {
+        nix::sys::prctl::set_child_subreaper(true)?;
+        Ok(Self { known: Some(children()) })
+    }
+
+    /// Adopts nothing.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { known: None }
+    }
+
+    /// Kills all children that have come since, waits for them, and does the same to those that they leave behind.
+    ///
+    /// # Errors
+    /// waitid(2)'s; ETIMEDOUT when some are still there after five seconds.
+    pub fn kill_new(&self) -> nix::Result<()> {
+        let Some(known) = &self.known else { return Ok(()) };
+        let deadline = Instant::now() + KILL_TIMEOUT;
+        loop {
+            let new: Vec<Pid> = children().into_iter().filter(|pid| !known.contains(pid)).collect();
+            if new.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(Errno::ETIMEDOUT);
+            }
+            for pid in new {
+                // Children that nobody has waited for: their pids are their own.
+                nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL)?;
+                waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG)?;
+            }
+            std::thread::sleep(KILL_PAUSE);
+        }
+    }
+}
+
+impl Drop for Descendants {
+    fn drop(&mut self) {
+        if self.known.is_some() {
+            // It was set the same way before, so this cannot fail.
+            nix::sys::prctl::set_child_subreaper(false).unwrap_or(());
+        }
+    }
+}
+
+/// The children of this thread, ended ones too (`/proc/thread-self/children`); none where the kernel does not tell.
+fn children() -> Vec<Pid> {
+    let text = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok().map(Pid::from_raw)).collect()
+}
+
 /// What tells two processes with the same pid apart, and whether one still runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {

@@ -32,6 +32,17 @@ pub fn number(master: impl AsFd) -> nix::Result<u32> {
     Ok(number)
 }
 
+/// A terminal's size in characters: rows and columns.
+///
+/// # Errors
+/// ENOTTY for a descriptor that is no terminal.
+pub fn size(terminal: impl AsFd) -> nix::Result<(u16, u16)> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCGWINSZ writes one winsize through the pointer, which outlives the call.
+    Errno::result(unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) })?;
+    Ok((size.ws_row, size.ws_col))
+}
+
 /// Sets a terminal's size in characters.
 ///
 /// # Errors
@@ -62,6 +73,7 @@ mod tests {
         let master = master.unwrap();
         let terminal = peer(&master).unwrap();
         set_size(&terminal, 11, 22).unwrap();
+        assert_eq!(size(&master).unwrap(), (11, 22));
         let name = nix::unistd::ttyname(&terminal).unwrap();
         assert_eq!(name.file_name().unwrap().to_str(), Some(number(&master).unwrap().to_string().as_str()));
         let mut master = std::fs::File::from(master);

@@ -1,8 +1,10 @@
 //! `start`, `state`, `kill`, `delete` and `list`: commands on a container that exists.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -14,24 +16,24 @@ use podwright_sys::cgroup::Cgroup;
 use podwright_sys::{mount, process};
 use serde::Serialize;
 
-use super::launch::{unmount, warn};
-use super::{listener, rdt};
+use super::launch::unmount;
+use super::{change, listener, rdt, wrong_status};
+use crate::clock;
 use crate::error::{Error, Result, file, kernel};
 use crate::hooks::{self, HookState};
-use crate::state::{State, StateDir, Status};
+use crate::log::warn;
+use crate::state::{LOCK_TIMEOUT, Lock, State, StateDir, Status};
 use crate::sync::{self, Said};
+use crate::systemd;
 
 /// Lets a created container execute its program.
 ///
 /// # Errors
 /// [`Error::NotFound`], [`Error::WrongStatus`]; [`Error::Container`] when the program cannot be executed.
 pub fn start(root: &Path, id: &str) -> Result<()> {
+    let (lock, state, status) = change(root, id)?;
+    let (Status::Created, Some(state)) = (status, state) else { return Err(wrong_status(id, status, "start")) };
     let dir = StateDir::new(root, id)?;
-    let state = dir.load()?;
-    let status = dir.status(state.as_ref())?;
-    let (Status::Created, Some(state)) = (status, state) else {
-        return Err(Error::WrongStatus { id: id.into(), found: status.as_str(), command: "start", needed: "created" });
-    };
     let socket = dir.start_socket();
     let fd = open(dir.path(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
     let fd = fd.map_err(kernel(format!("open {}", dir.path().display())))?;
@@ -43,6 +45,10 @@ pub fn start(root: &Path, id: &str) -> Result<()> {
     loop {
         match sync::listen(&mut stream).map_err(file("read from", &socket))? {
             Said::Failed(text) => return Err(Error::Container(text)),
+            Said::HookFailed(text) => {
+                destroy(&dir, &lock, Some(&state))?;
+                return Err(Error::Container(text));
+            }
             Said::Listener(listener) => {
                 let json = hook_state(&state).json(Status::Created.as_str(), state.pid);
                 listener::hand_over(&mut stream, &listener, state.pid, &json)?;
@@ -50,24 +56,21 @@ pub fn start(root: &Path, id: &str) -> Result<()> {
             Said::Hooks | Said::Ready | Said::Executing => break,
         }
     }
+    // Hooks may call this runtime.
+    drop(lock);
     run_poststart(&state);
     Ok(())
 }
 
-/// The container's state as the specification's JSON.
+/// The container's state: the specification's fields, and those that runc adds.
 ///
 /// # Errors
 /// [`Error::NotFound`].
-pub fn state(root: &Path, id: &str) -> Result<String> {
+pub fn state(root: &Path, id: &str) -> Result<Listed> {
     let dir = StateDir::new(root, id)?;
     let state = dir.load()?;
     let status = dir.status(state.as_ref())?;
-    let Some(state) = state else {
-        let none = HookState { id, bundle: Path::new(""), annotations: None };
-        return Ok(none.json(status.as_str(), 0));
-    };
-    let pid = if status == Status::Stopped { 0 } else { state.pid };
-    Ok(hook_state(&state).json(status.as_str(), pid))
+    Ok(listed(id, &dir, state, status))
 }
 
 /// Sends a signal to the first process, or with `all` to every process in the container's cgroup.
@@ -82,10 +85,8 @@ pub fn kill(root: &Path, id: &str, signal: i32, all: bool) -> Result<()> {
         return kill_all(&cgroup, signal);
     }
     let status = dir.status(state.as_ref())?;
-    let wrong =
-        || Error::WrongStatus { id: id.into(), found: status.as_str(), command: "kill", needed: "running or created" };
-    let state = state.ok_or_else(wrong)?;
-    let pidfd = first_process(&state)?.ok_or_else(wrong)?;
+    let state = state.ok_or_else(|| wrong_status(id, status, "kill"))?;
+    let pidfd = first_process(&state)?.ok_or_else(|| wrong_status(id, Status::Stopped, "kill"))?;
     process::pidfd_send_signal(&pidfd, signal).map_err(kernel(format!("send signal {signal} to {id}")))
 }
 
@@ -93,23 +94,26 @@ fn kill_all(cgroup: &Cgroup, signal: i32) -> Result<()> {
     if signal == nix::libc::SIGKILL {
         return Ok(cgroup.kill()?);
     }
-    // Frozen, so that no process forks past the signal.
+    if !cgroup.exists() {
+        return Ok(());
+    }
+    // Frozen, so that no process forks past the signal; a paused container stays so.
+    let paused = cgroup.is_frozen()?;
     cgroup.freeze(true)?;
     let sent = signal_tree(cgroup, signal);
-    cgroup.freeze(false)?;
+    if !paused {
+        cgroup.freeze(false)?;
+    }
     sent
 }
 
 fn signal_tree(cgroup: &Cgroup, signal: i32) -> Result<()> {
-    for pid in cgroup.procs()? {
+    for pid in cgroup.all_procs()? {
         let sent = process::pidfd_open(Pid::from_raw(pid)).and_then(|fd| process::pidfd_send_signal(fd, signal));
         match sent {
             Ok(()) | Err(Errno::ESRCH) => {}
             Err(errno) => return Err(kernel(format!("send signal {signal} to process {pid}"))(errno)),
         }
-    }
-    for child in cgroup.children()? {
-        signal_tree(&child, signal)?;
     }
     Ok(())
 }
@@ -126,35 +130,45 @@ pub(super) fn first_process(state: &State) -> Result<Option<OwnedFd>> {
     Ok(stat.filter(|stat| stat.start == state.pid_start && !stat.zombie).map(|_| pidfd))
 }
 
-/// Removes what is left of a container that has ended; with `force` ends it first, and one that does not exist is fine.
+/// Removes what is left of a container that has ended, or that was never started; with `force` ends it first, and one that
+/// does not exist is fine.
 ///
 /// # Errors
 /// [`Error::NotFound`], [`Error::WrongStatus`]; those of removing the cgroup.
 pub fn delete(root: &Path, id: &str, force: bool) -> Result<()> {
+    if force {
+        return delete_by_force(root, id);
+    }
+    let (lock, state, status) = change(root, id)?;
+    if !matches!(status, Status::Created | Status::Stopped) {
+        return Err(wrong_status(id, status, "delete"));
+    }
     let dir = StateDir::new(root, id)?;
+    destroy(&dir, &lock, state.as_ref())
+}
+
+fn delete_by_force(root: &Path, id: &str) -> Result<()> {
+    let dir = StateDir::new(root, id)?;
+    // Whoever is still making it gives up when its first process is gone, and may even clean up.
+    if let Some(cgroup) = dir.cgroup() {
+        Cgroup::at(cgroup).kill()?;
+    }
+    let lock = match dir.seize(LOCK_TIMEOUT) {
+        Err(Error::NotFound(_)) => return Ok(()),
+        other => other?,
+    };
     let state = match dir.load() {
         Ok(state) => state,
-        Err(Error::NotFound(_)) if force => return Ok(()),
+        Err(Error::NotFound(_)) => return Ok(()),
         // A state that cannot be read must not make a container undeletable.
-        Err(Error::File { .. }) if force => None,
+        Err(Error::File { .. } | Error::StateVersion { .. }) => None,
         Err(err) => return Err(err),
     };
-    let status = dir.status(state.as_ref())?;
-    let cgroup = dir.cgroup();
-    if !force && matches!(status, Status::Running | Status::Creating) {
-        return Err(Error::WrongStatus {
-            id: id.into(),
-            found: status.as_str(),
-            command: "delete",
-            needed: "stopped (or use --force)",
-        });
-    }
-    let Some(cgroup) = cgroup else { return dir.remove() };
-    destroy(&dir, state.as_ref(), &cgroup)
+    destroy(&dir, &lock, state.as_ref())
 }
 
 /// Ends what runs, removes the cgroup and the state, and runs the poststop hooks.
-pub(super) fn destroy(dir: &StateDir, state: Option<&State>, cgroup: &Path) -> Result<()> {
+pub(super) fn destroy(dir: &StateDir, lock: &Lock, state: Option<&State>) -> Result<()> {
     if let Some(state) = state
         && let Some(pidfd) = first_process(state)?
     {
@@ -164,18 +178,23 @@ pub(super) fn destroy(dir: &StateDir, state: Option<&State>, cgroup: &Path) -> R
             Err(errno) => return Err(kernel("send SIGKILL")(errno)),
         }
     }
-    Cgroup::at(cgroup).remove()?;
+    if let Some(cgroup) = dir.cgroup().map(Cgroup::at) {
+        if let Some(unit) = state.and_then(|state| state.unit.as_deref()) {
+            // With a dead systemd the container goes all the same.
+            cgroup.kill()?;
+            systemd::stop(unit).unwrap_or_else(|err| warn(&err));
+        }
+        cgroup.remove()?;
+    }
     if let Some(state) = state {
         rdt::remove(&state.resctrl)?;
         state.host_mount.as_deref().map_or(Ok(()), unmount)?;
     }
-    dir.remove()?;
+    dir.remove(lock)?;
     if let Some(state) = state {
         let json = hook_state(state).json(Status::Stopped.as_str(), 0);
         // The container is gone either way; the specification wants a failure told and the rest to go on.
-        for hook in &state.poststop {
-            hooks::run_all("poststop", std::slice::from_ref(hook), &json).unwrap_or_else(|err| warn(&err));
-        }
+        hooks::run_each("poststop", &state.poststop, &json);
     }
     Ok(())
 }
@@ -184,10 +203,8 @@ pub(super) fn run_poststart(state: &State) {
     if state.poststart.is_empty() {
         return;
     }
-    let json = hook_state(state).json(Status::Running.as_str(), state.pid);
-    for hook in &state.poststart {
-        hooks::run_all("poststart", std::slice::from_ref(hook), &json).unwrap_or_else(|err| warn(&err));
-    }
+    // As runtime-spec 1.2 has it; 1.3 lets a failure end the container.
+    hooks::run_each("poststart", &state.poststart, &hook_state(state).json(Status::Running.as_str(), state.pid));
 }
 
 pub(super) fn hook_state(state: &State) -> HookState<'_> {
@@ -198,7 +215,7 @@ pub(super) fn hook_state(state: &State) -> HookState<'_> {
     }
 }
 
-/// A line of `list`.
+/// What `state` and `list` tell of a container.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Listed {
@@ -216,12 +233,35 @@ pub struct Listed {
     pub rootfs: String,
     /// When it was created, RFC 3339.
     pub created: String,
+    /// From the configuration.
+    #[serde(skip_serializing_if = "HashMap::is_empty")]
+    pub annotations: HashMap<String, String>,
+    /// Who made it: a user's name, or # and the number.
+    pub owner: String,
 }
 
-/// All containers below `root`, by id.
+fn listed(id: &str, dir: &StateDir, state: Option<State>, status: Status) -> Listed {
+    let owner = fs::metadata(dir.path()).map_or(0, |found| found.uid());
+    let show = |path: Option<&Path>| path.map(|path| path.display().to_string()).unwrap_or_default();
+    Listed {
+        oci_version: crate::OCI_VERSION,
+        id: id.to_owned(),
+        pid: state.as_ref().filter(|_| status != Status::Stopped).map_or(0, |state| state.pid),
+        status: status.as_str(),
+        bundle: show(state.as_ref().map(|state| state.bundle.as_path())),
+        rootfs: show(state.as_ref().map(|state| state.rootfs.as_path())),
+        // Callers parse it as a time, also of a container that is being made.
+        created: state.as_ref().map_or_else(|| clock::EPOCH.to_owned(), |state| state.created.clone()),
+        annotations: state.map(|state| state.annotations).unwrap_or_default(),
+        // The only user whose name is known without the host's name service, which static programs cannot ask.
+        owner: if owner == 0 { "root".into() } else { format!("#{owner}") },
+    }
+}
+
+/// All containers below `root`, by id. One whose state cannot be read is told of and left out.
 ///
 /// # Errors
-/// read(2)'s on the directory and the states.
+/// read(2)'s on the directory.
 pub fn list(root: &Path) -> Result<Vec<Listed>> {
     let entries = match fs::read_dir(root) {
         Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -230,23 +270,15 @@ pub fn list(root: &Path) -> Result<Vec<Listed>> {
     let mut found = Vec::new();
     for entry in entries {
         let name = entry.map_err(file("list", root))?.file_name();
-        let Ok(dir) = StateDir::new(root, &name.to_string_lossy()) else { continue };
-        let state = match dir.load() {
+        let name = name.to_string_lossy();
+        let Ok(dir) = StateDir::new(root, &name) else { continue };
+        let loaded = dir.load().and_then(|state| Ok((dir.status(state.as_ref())?, state)));
+        match loaded {
+            Ok((status, state)) => found.push(listed(&name, &dir, state, status)),
             // It was deleted meanwhile.
-            Err(Error::NotFound(_)) => continue,
-            other => other?,
-        };
-        let status = dir.status(state.as_ref())?;
-        let show = |path: Option<&Path>| path.map(|path| path.display().to_string()).unwrap_or_default();
-        found.push(Listed {
-            oci_version: crate::OCI_VERSION,
-            id: name.to_string_lossy().into_owned(),
-            pid: state.as_ref().filter(|_| status != Status::Stopped).map_or(0, |state| state.pid),
-            status: status.as_str(),
-            bundle: show(state.as_ref().map(|state| state.bundle.as_path())),
-            rootfs: show(state.as_ref().map(|state| state.rootfs.as_path())),
-            created: state.map(|state| state.created).unwrap_or_default(),
-        });
+            Err(Error::NotFound(_)) => {}
+            Err(err) => warn(&err),
+        }
     }
     found.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(found)

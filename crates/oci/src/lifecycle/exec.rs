@@ -1,22 +1,24 @@
 //! `exec`: another process in a container that runs.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
-use oci_spec::runtime::{Process, Spec, User};
+use oci_spec::runtime::{Capability, Process, Spec, User};
 use podwright_sys::cgroup::{Cgroup, v2_mount};
 use podwright_sys::process::{self, Cloned};
 use podwright_sys::sched;
 
 use super::control::{first_process, hook_state};
-use super::{Passed, hold_signals, listener, load_config, read_json, terminal, wait_and_forward};
+use super::launch::clone_into;
+use super::terminal::Console;
+use super::{Passed, attend_to_end, hold_signals, listener, load_config, read_json, terminal, wrong_status};
 use crate::apply::{self, Init};
 use crate::error::{Error, Result, file, kernel};
 use crate::hooks::HookState;
@@ -30,16 +32,32 @@ pub enum Command {
     /// A file with the specification's `process` object.
     File(PathBuf),
     /// The container's own `process` with these changes.
-    Args {
-        /// Program and arguments.
-        args: Vec<String>,
-        /// `KEY=VALUE`, instead of the container's or besides them.
-        env: Vec<String>,
-        /// Working directory.
-        cwd: Option<PathBuf>,
-        /// User and group.
-        user: Option<(u32, Option<u32>)>,
-    },
+    Changed(Changes),
+}
+
+/// What differs from the container's own `process`.
+#[derive(Debug, Clone, Default)]
+pub struct Changes {
+    /// Program and arguments.
+    pub args: Vec<String>,
+    /// `KEY=VALUE`, instead of the container's or besides them.
+    pub env: Vec<String>,
+    /// Working directory.
+    pub cwd: Option<PathBuf>,
+    /// User and group.
+    pub user: Option<(u32, Option<u32>)>,
+    /// Groups besides the container's.
+    pub groups: Vec<u32>,
+    /// Capabilities besides the container's.
+    pub capabilities: Vec<String>,
+    /// Whether it may gain privileges by execve(2).
+    pub no_new_privileges: Option<bool>,
+    /// AppArmor profile.
+    pub apparmor: Option<String>,
+    /// Whether it gets a terminal.
+    pub terminal: bool,
+    /// SELinux label.
+    pub selinux: Option<String>,
 }
 
 /// What `exec` is given.
@@ -59,6 +77,12 @@ pub struct ExecOptions {
     pub preserve_fds: u32,
     /// The Unix socket that gets the master of its terminal, if it has one.
     pub console_socket: Option<PathBuf>,
+    /// The Unix socket that gets its pidfd.
+    pub pidfd_socket: Option<PathBuf>,
+    /// A cgroup below the container's own, which exists, for it to run in.
+    pub cgroup: Option<PathBuf>,
+    /// Whether it may be started in a paused container, where it waits for `resume` like the rest.
+    pub ignore_paused: bool,
 }
 
 /// Runs a process in a container. Without `detach`, waits for its end and gives its exit status.
@@ -70,20 +94,20 @@ pub fn exec(options: &ExecOptions) -> Result<i32> {
     let dir = StateDir::new(&options.root, &options.id)?;
     let state = dir.load()?;
     let status = dir.status(state.as_ref())?;
-    let wrong = || Error::WrongStatus {
-        id: options.id.clone(),
-        found: status.as_str(),
-        command: "exec",
-        needed: "running or created",
+    let allowed = match status {
+        Status::Running | Status::Created => true,
+        Status::Paused => options.ignore_paused,
+        Status::Creating | Status::Stopped => false,
     };
-    let state = state.filter(|_| matches!(status, Status::Running | Status::Created)).ok_or_else(wrong)?;
-    let target = first_process(&state)?.ok_or_else(wrong)?;
+    let state = state.filter(|_| allowed).ok_or_else(|| wrong_status(&options.id, status, "exec"))?;
+    let target = first_process(&state)?.ok_or_else(|| wrong_status(&options.id, Status::Stopped, "exec"))?;
     let spec = load_config(&state.bundle)?;
     let process = process_of(&options.command, &spec, &state)?;
     let plan = plan::exec(&spec, &process).map_err(|source| plan_error(options, &state, source))?;
     listener::check(plan.listener.as_ref()).map_err(|source| plan_error(options, &state, source))?;
     let filter = plan.seccomp.as_ref().map(|profile| profile.compile()).transpose()?;
-    let console = terminal::connect(&plan.steps, options.console_socket.as_deref())?;
+    let Console { theirs: console, ours: own_console } =
+        terminal::connect(&plan.steps, options.console_socket.as_deref(), !options.detach)?;
     if !options.detach {
         hold_signals()?;
     }
@@ -91,18 +115,22 @@ pub fn exec(options: &ExecOptions) -> Result<i32> {
     if let Some(list) = &plan.first_affinity {
         sched::set_affinity(list).map_err(kernel("process.execCPUAffinity.initial"))?;
     }
-    let group = current_cgroup(&state)?;
+    let cgroup = cgroup_of(options, &state)?;
+    let group = cgroup.open()?;
     setns(&target, CloneFlags::CLONE_NEWPID).map_err(kernel("enter the container's PID namespace"))?;
     let (mut ours, theirs) = UnixStream::pair().map_err(file("make", "socketpair"))?;
-    let (cloned, inside) = clone_beside(&group, &state)?;
+    let (cloned, inside) = match options.cgroup {
+        Some(_) => clone_into(CloneFlags::empty(), &group)?,
+        None => clone_beside(&group, &state)?,
+    };
     let Cloned::Parent { pid, pidfd } = cloned else {
-        drop(ours);
+        drop((ours, own_console));
         let init = Init {
             report: theirs,
             listener: None,
             filter: filter.as_ref(),
             seccomp_listener: plan.listener.as_ref(),
-            cgroup: &state.cgroup,
+            cgroup: cgroup.path(),
             enter_cgroup: !inside,
             target: Some(&target),
             target_root: root.as_ref(),
@@ -116,12 +144,13 @@ pub fn exec(options: &ExecOptions) -> Result<i32> {
         std::process::exit(apply::run(init, &plan.steps));
     };
     drop((theirs, console));
-    attend(options, &state, pid.as_raw(), &mut ours).inspect_err(|_| {
+    let sent = terminal::send_pidfd(options.pidfd_socket.as_deref(), &pidfd);
+    sent.and_then(|()| attend(options, &state, pid.as_raw(), &mut ours)).inspect_err(|_| {
         // It may wait for a word that will not come.
         process::pidfd_send_signal(&pidfd, nix::libc::SIGKILL).ok();
         process::wait(&pidfd).ok();
     })?;
-    if options.detach { Ok(0) } else { wait_and_forward(&pidfd) }
+    if options.detach { Ok(0) } else { attend_to_end(&pidfd, own_console.as_ref()) }
 }
 
 fn attend(options: &ExecOptions, state: &State, pid: i32, stream: &mut UnixStream) -> Result<()> {
@@ -131,7 +160,7 @@ fn attend(options: &ExecOptions, state: &State, pid: i32, stream: &mut UnixStrea
     sync::send_go(stream).map_err(file("write to", "the new process"))?;
     loop {
         match sync::listen(stream).map_err(file("read from", "the new process"))? {
-            Said::Failed(text) => return Err(Error::Container(text)),
+            Said::Failed(text) | Said::HookFailed(text) => return Err(Error::Container(text)),
             Said::Listener(listener) => {
                 let json = hook_state(state).json(Status::Running.as_str(), state.pid);
                 listener::hand_over(stream, &listener, pid, &json)?;
@@ -148,8 +177,15 @@ fn open_root(state: &State) -> Result<OwnedFd> {
     open(path.as_str(), flags, Mode::empty()).map_err(kernel(format!("open {path}")))
 }
 
-fn current_cgroup(state: &State) -> Result<OwnedFd> {
-    Ok(Cgroup::at(&state.cgroup).open()?)
+fn cgroup_of(options: &ExecOptions, state: &State) -> Result<Cgroup> {
+    let Some(below) = &options.cgroup else { return Ok(Cgroup::at(&state.cgroup)) };
+    let below = below.strip_prefix("/").unwrap_or(below);
+    if !below.components().all(|component| matches!(component, Component::Normal(_))) {
+        let problem =
+            format!("--cgroup {}: a path below the container's cgroup is accepted, without . or ..", below.display());
+        return Err(Error::Usage(problem));
+    }
+    Ok(Cgroup::at(state.cgroup.join(below)))
 }
 
 /// Clones into the container's cgroup. A container that manages cgroups of its own may have made that one an inner node, which
@@ -161,38 +197,81 @@ fn clone_beside(group: &OwnedFd, state: &State) -> Result<(Cloned, bool)> {
         Err(Errno::EBUSY) => {}
         // A container whose first process has just ended takes no new processes.
         Err(Errno::ENOMEM) => return Err(Error::Container("the container has ended".into())),
-        Err(_) => return super::launch::clone_into(CloneFlags::empty(), group),
+        Err(_) => return clone_into(CloneFlags::empty(), group),
     }
     let path = format!("/proc/{}/cgroup", state.pid);
     let text = fs::read_to_string(&path).map_err(file("read", &path))?;
     let own = text.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
     let inner = Cgroup::at(v2_mount()?.join(own)).open()?;
-    super::launch::clone_into(CloneFlags::empty(), &inner)
+    clone_into(CloneFlags::empty(), &inner)
 }
 
 fn process_of(command: &Command, spec: &Spec, state: &State) -> Result<Process> {
-    let (args, env, cwd, user) = match command {
+    let changes = match command {
         Command::File(path) => {
             return read_json(path);
         }
-        Command::Args { args, env, cwd, user } => (args, env, cwd, user),
+        Command::Changed(changes) => changes,
     };
-    let mut process = spec.process().clone().ok_or_else(|| Error::Plan {
+    let process = spec.process().clone().ok_or_else(|| Error::Plan {
         path: state.bundle.join("config.json"),
         source: PlanError::new("process", "is missing, and --process is not given"),
     })?;
-    process.set_args(Some(args.clone()));
-    process.set_env(Some(merged(process.env().clone().unwrap_or_default(), env)));
-    process.set_terminal(Some(false));
-    if let Some(cwd) = cwd {
+    changed(process, changes)
+}
+
+fn changed(mut process: Process, changes: &Changes) -> Result<Process> {
+    process.set_args(Some(changes.args.clone()));
+    process.set_env(Some(merged(process.env().clone().unwrap_or_default(), &changes.env)));
+    process.set_terminal(Some(changes.terminal));
+    if let Some(cwd) = &changes.cwd {
         process.set_cwd(cwd.clone());
     }
-    if let Some((uid, gid)) = user {
+    if let Some((uid, gid)) = changes.user {
         let mut chosen = User::default();
-        chosen.set_uid(*uid).set_gid(gid.unwrap_or(0)).set_umask(process.user().umask());
+        chosen.set_uid(uid).set_gid(gid.unwrap_or(0)).set_umask(process.user().umask());
         process.set_user(chosen);
     }
+    if !changes.groups.is_empty() {
+        let mut user = process.user().clone();
+        let groups = user.additional_gids().iter().flatten().chain(&changes.groups).copied().collect();
+        user.set_additional_gids(Some(groups));
+        process.set_user(user);
+    }
+    if changes.no_new_privileges.is_some() {
+        process.set_no_new_privileges(changes.no_new_privileges);
+    }
+    if changes.apparmor.is_some() {
+        process.set_apparmor_profile(changes.apparmor.clone());
+    }
+    if changes.selinux.is_some() {
+        process.set_selinux_label(changes.selinux.clone());
+    }
+    add_capabilities(&mut process, &changes.capabilities)?;
     Ok(process)
+}
+
+/// Adds to the sets that matter at once; to the ambient one only where the container has inheritable ones, as runc does.
+fn add_capabilities(process: &mut Process, names: &[String]) -> Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let parse = |name: &String| {
+        let full = if name.starts_with("CAP_") { name.clone() } else { format!("CAP_{name}") };
+        let parsed = serde_json::from_value::<Capability>(full.into());
+        parsed.map_err(|_| Error::Usage(format!("--cap {name:?}: a name such as CAP_NET_ADMIN is accepted")))
+    };
+    let added = names.iter().map(parse).collect::<Result<HashSet<_>>>()?;
+    let mut sets = process.capabilities().clone().unwrap_or_default();
+    let with = |set: &Option<HashSet<Capability>>| Some(set.iter().flatten().chain(&added).copied().collect());
+    let (bounding, effective, permitted) = (with(sets.bounding()), with(sets.effective()), with(sets.permitted()));
+    if sets.inheritable().as_ref().is_some_and(|set| !set.is_empty()) {
+        let ambient = with(sets.ambient());
+        sets.set_ambient(ambient);
+    }
+    sets.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
+    process.set_capabilities(Some(sets));
+    Ok(())
 }
 
 /// The environment with some variables replaced or added.
@@ -206,7 +285,7 @@ fn merged(mut env: Vec<String>, changes: &[String]) -> Vec<String> {
 fn plan_error(options: &ExecOptions, state: &State, source: PlanError) -> Error {
     let path = match &options.command {
         Command::File(path) => path.clone(),
-        Command::Args { .. } => Path::new(&state.bundle).join("config.json"),
+        Command::Changed(_) => Path::new(&state.bundle).join("config.json"),
     };
     Error::Plan { path, source }
 }

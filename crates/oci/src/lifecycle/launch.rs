@@ -11,20 +11,23 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 use oci_spec::runtime::{Hook, Spec};
-use podwright_sys::cgroup::{Cgroup, CgroupError, v2_mount};
+use podwright_sys::cgroup::{Cgroup, v2_mount};
+use podwright_sys::mount;
 use podwright_sys::netlink::move_device;
 use podwright_sys::process::{self, Cloned};
 use podwright_sys::seccomp::Program as Filter;
-use podwright_sys::{device, mount};
 
-use super::{Passed, hold_signals, listener, load_config, rdt, terminal, user, wait_and_forward};
+use super::terminal::Console;
+use super::{Passed, attend_to_end, hold_signals, listener, load_config, rdt, resources, terminal, user};
 use crate::apply::{self, Init};
 use crate::clock;
-use crate::error::{Error, Result, chain, file, kernel};
-use crate::hooks::{self, HookState};
+use crate::error::{Error, Result, file, kernel};
+use crate::hooks::{self, HookState, Place};
+use crate::log::{self, warn};
 use crate::plan::{self, CgroupPlan, Context, Gate, NetDevices, Plan, Step};
-use crate::state::{STATE_VERSION, State, StateDir, replace};
+use crate::state::{LOCK_TIMEOUT, Lock, STATE_VERSION, State, StateDir, replace};
 use crate::sync::{self, Said};
+use crate::systemd::Scope;
 
 /// What `create` and `run` are given.
 #[derive(Debug, Clone)]
@@ -43,8 +46,14 @@ pub struct CreateOptions {
     pub keyring: bool,
     /// The Unix socket that gets the master of the container's terminal.
     pub console_socket: Option<PathBuf>,
+    /// The Unix socket that gets a pidfd of the first process.
+    pub pidfd_socket: Option<PathBuf>,
     /// Whether the root is changed with pivot_root(2), which the initial ramfs does not allow.
     pub pivot: bool,
+    /// Whether systemd makes the cgroup.
+    pub systemd: bool,
+    /// Whether `run` leaves the container's state when it has ended.
+    pub keep: bool,
 }
 
 /// Makes a container; its first process waits for `start`.
@@ -52,7 +61,7 @@ pub struct CreateOptions {
 /// # Errors
 /// Whatever is wrong with the configuration or the host; nothing is left behind then.
 pub fn create(options: &CreateOptions) -> Result<()> {
-    launch(options, Gate::Start).map(drop)
+    launch(options, Gate::Start, false).map(drop)
 }
 
 /// Makes a container and starts it. Without `detach`, waits for its end, deletes it and gives its exit status.
@@ -63,13 +72,15 @@ pub fn run(options: &CreateOptions, detach: bool) -> Result<i32> {
     if !detach {
         hold_signals()?;
     }
-    let launched = launch(options, Gate::Go)?;
+    let launched = launch(options, Gate::Go, !detach)?;
     super::control::run_poststart(&launched.state);
     if detach {
         return Ok(0);
     }
-    let code = wait_and_forward(&launched.pidfd)?;
-    super::control::destroy(&launched.dir, Some(&launched.state), Path::new(&launched.state.cgroup))?;
+    let code = attend_to_end(&launched.pidfd, launched.terminal.as_ref())?;
+    if !options.keep {
+        launched.destroy()?;
+    }
     Ok(code)
 }
 
@@ -77,25 +88,54 @@ struct Launched {
     dir: StateDir,
     state: State,
     pidfd: OwnedFd,
+    /// Where the container's terminal comes from, if this process gets it.
+    terminal: Option<UnixStream>,
 }
 
-fn launch(options: &CreateOptions, gate: Gate) -> Result<Launched> {
+impl Launched {
+    /// Removes what is left, unless somebody has done so and maybe made another container by this id.
+    fn destroy(&self) -> Result<()> {
+        let lock = match self.dir.lock(LOCK_TIMEOUT) {
+            Err(Error::NotFound(_)) => return Ok(()),
+            other => other?,
+        };
+        match self.dir.load() {
+            Ok(Some(state)) if state == self.state => super::control::destroy(&self.dir, &lock, Some(&state)),
+            Ok(_) | Err(Error::NotFound(_)) => Ok(()),
+            Err(err) => Err(err),
+        }
+    }
+}
+
+fn launch(options: &CreateOptions, gate: Gate, foreground: bool) -> Result<Launched> {
     let passed = Passed::of_this_process(options.preserve_fds)?;
     let dir = StateDir::new(&options.root, &options.id)?;
     let bundle = std::path::absolute(&options.bundle).map_err(file("resolve", &options.bundle))?;
     let spec = load_config(&bundle)?;
-    let context = Context { id: &options.id, bundle: &bundle, gate, keyring: options.keyring, pivot: options.pivot };
+    let context = Context {
+        id: &options.id,
+        bundle: &bundle,
+        gate,
+        keyring: options.keyring,
+        pivot: options.pivot,
+        systemd: options.systemd,
+    };
     let invalid = |source| Error::Plan { path: bundle.join("config.json"), source };
     let plan = plan::container(&spec, &context).map_err(invalid)?;
     listener::check(plan.listener.as_ref()).map_err(invalid)?;
     let filter = plan.seccomp.as_ref().map(|profile| profile.compile()).transpose()?;
-    let console = terminal::connect(&plan.steps, options.console_socket.as_deref())?;
-    let cgroup = Cgroup::at(v2_mount()?.join(&plan.cgroup.path));
-    dir.create(cgroup.path())?;
-    if let Err(err) = claim(&cgroup) {
-        dir.remove().ok();
-        return Err(err);
-    }
+    let console = terminal::connect(&plan.steps, options.console_socket.as_deref(), foreground)?;
+    let mount = v2_mount()?;
+    let mut cgroup = Cgroup::at(mount.join(&plan.cgroup.place.path));
+    let lock = dir.create(cgroup.path())?;
+    // Lives until the container's first process is in the scope.
+    let scope = match claim(&dir, &mount, &mut cgroup, &plan.cgroup) {
+        Ok(scope) => scope,
+        Err(err) => {
+            dir.remove(&lock).ok();
+            return Err(err);
+        }
+    };
     let launch = Launch {
         options,
         gate,
@@ -106,29 +146,36 @@ fn launch(options: &CreateOptions, gate: Gate) -> Result<Launched> {
         dir: &dir,
         passed: &passed,
     };
-    launch.make(&cgroup, console).inspect_err(|_| {
+    let mut lock = Some(lock);
+    let launched = launch.make(&cgroup, console, &mut lock);
+    drop(scope);
+    launched.inspect_err(|_| {
+        let Some(lock) = &lock else { return };
         if let Some(path) = &plan.host_mount {
             unmount(path).unwrap_or_else(|err| warn(&err));
         }
-        // Groups that are left would keep the id from being used again.
-        if plan.rdt.is_some()
-            && let Ok(Some(state)) = dir.load()
-        {
-            rdt::remove(&state.resctrl).unwrap_or_else(|err| warn(&err));
-        }
-        // The state directory goes only when nothing is left that `delete --force` would need it for.
-        if cgroup.remove().is_ok() {
-            dir.remove().ok();
-        }
+        // With a state, hooks may have run, and those for the end have their turn. The directory goes only when nothing is
+        // left that `delete --force` would need it for.
+        let state = dir.load().ok().flatten();
+        super::control::destroy(&dir, lock, state.as_ref()).unwrap_or_else(|err| warn(&err));
     })
 }
 
-/// Makes the cgroup, or takes one that is there and empty.
-fn claim(cgroup: &Cgroup) -> Result<()> {
-    if !cgroup.create().map_err(Error::Resources)? && cgroup.populated()? {
-        return Err(Error::CgroupInUse(cgroup.path().to_owned()));
+/// Makes the cgroup, or takes one that is there and empty. With systemd, it is where systemd puts it.
+fn claim(dir: &StateDir, mount: &Path, cgroup: &mut Cgroup, plan: &CgroupPlan) -> Result<Option<Scope>> {
+    let Some(unit) = &plan.place.unit else {
+        if !cgroup.create().map_err(Error::Resources)? && cgroup.populated()? {
+            return Err(Error::CgroupInUse(cgroup.path().to_owned()));
+        }
+        return Ok(None);
+    };
+    let scope = Scope::start(unit, plan)?;
+    let found = Cgroup::at(mount.join(&scope.cgroup));
+    if found != *cgroup {
+        dir.set_cgroup(found.path())?;
+        *cgroup = found;
     }
-    Ok(())
+    Ok(Some(scope))
 }
 
 struct Launch<'a> {
@@ -143,9 +190,10 @@ struct Launch<'a> {
 }
 
 impl Launch<'_> {
-    fn make(&self, cgroup: &Cgroup, console: Option<UnixStream>) -> Result<Launched> {
+    fn make(&self, cgroup: &Cgroup, console: Console, lock: &mut Option<Lock>) -> Result<Launched> {
         let group = cgroup.open()?;
-        set_resources(cgroup, &group, &self.plan.cgroup)?;
+        log::debug(|| format!("cgroup {}, {} steps", cgroup.path().display(), self.plan.steps.len()));
+        resources::set(cgroup, &group, &self.plan.cgroup)?;
         if let Some(uid) = self.plan.cgroup_owner {
             user::delegate(cgroup, uid)?;
         }
@@ -166,7 +214,8 @@ impl Launch<'_> {
             user::clone_on_the_way(self.plan, cgroup, &group)?
         };
         let Cloned::Parent { pid, pidfd } = cloned else {
-            drop(ours);
+            // The container's process must not hold the lock while it waits for `start`, which wants it.
+            drop((ours, lock.take(), console.ours));
             let init = Init {
                 report: theirs,
                 listener,
@@ -177,7 +226,7 @@ impl Launch<'_> {
                 target: None,
                 target_root: None,
                 passed: self.passed,
-                console,
+                console: console.theirs,
                 sources,
                 id: &self.options.id,
                 hooks: self.spec.hooks().as_ref(),
@@ -185,13 +234,14 @@ impl Launch<'_> {
             };
             std::process::exit(apply::run(init, &self.plan.steps));
         };
-        drop((theirs, listener, console, sources));
-        let state = self.attend(pid, cgroup, &mut ours).inspect_err(|_| {
+        drop((theirs, listener, console.theirs, sources));
+        let sent = terminal::send_pidfd(self.options.pidfd_socket.as_deref(), &pidfd);
+        let state = sent.and_then(|()| self.attend(pid, cgroup, &mut ours)).inspect_err(|_| {
             // It may wait for a word that will not come; the cgroup has it if the signal does not.
             process::pidfd_send_signal(&pidfd, nix::libc::SIGKILL).ok();
             process::wait(&pidfd).ok();
         })?;
-        Ok(Launched { dir: self.dir.clone(), state, pidfd })
+        Ok(Launched { dir: self.dir.clone(), state, pidfd, terminal: console.ours })
     }
 
     fn hook_state(&self) -> HookState<'_> {
@@ -232,8 +282,11 @@ impl Launch<'_> {
                     let json = self.hook_state().json("creating", pid.as_raw());
                     listener::hand_over(stream, &listener, pid.as_raw(), &json)?;
                 }
-                Said::Failed(text) => return Err(Error::Container(text)),
-                Said::Ready => return Ok(state),
+                Said::Failed(text) | Said::HookFailed(text) => return Err(Error::Container(text)),
+                Said::Ready => {
+                    self.dir.set_created()?;
+                    return Ok(state);
+                }
                 Said::Executing if self.gate == Gate::Go && !hooks_wait => return Ok(state),
                 Said::Executing => {
                     return Err(Error::Container("the container's first process ended before it was ready".into()));
@@ -259,6 +312,7 @@ impl Launch<'_> {
             cgroup: cgroup.path().to_owned(),
             resctrl: Vec::new(),
             host_mount: self.plan.host_mount.clone(),
+            unit: self.plan.cgroup.place.unit.as_ref().map(|unit| unit.name.clone()),
             poststart: list(hooks.map(|hooks| hooks.poststart())),
             poststop: list(hooks.map(|hooks| hooks.poststop())),
         })
@@ -267,8 +321,11 @@ impl Launch<'_> {
     fn run_runtime_hooks(&self, pid: Pid) -> Result<()> {
         let Some(hooks) = self.spec.hooks() else { return Ok(()) };
         let state = self.hook_state().json("creating", pid.as_raw());
-        hooks::run_all("prestart", hooks.prestart().as_deref().unwrap_or_default(), &state)?;
-        hooks::run_all("createRuntime", hooks.create_runtime().as_deref().unwrap_or_default(), &state)
+        let run = |kind, list: &Option<Vec<Hook>>| {
+            hooks::run_all(kind, list.as_deref().unwrap_or_default(), &state, Place::Runtime)
+        };
+        run("prestart", hooks.prestart())?;
+        run("createRuntime", hooks.create_runtime())
     }
 }
 
@@ -288,9 +345,9 @@ pub(super) fn clone_into(namespaces: CloneFlags, group: &OwnedFd) -> Result<(Clo
 fn bind(dir: &StateDir) -> Result<UnixListener> {
     let fd = open(dir.path(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
     let fd = fd.map_err(kernel(format!("open {}", dir.path().display())))?;
-    let name = dir.start_socket();
-    let name = name.file_name().unwrap_or_default();
-    UnixListener::bind(Path::new(&mount::proc_path(&fd)).join(name)).map_err(file("bind", dir.start_socket()))
+    let socket = dir.creating_socket();
+    let name = socket.file_name().unwrap_or_default();
+    UnixListener::bind(Path::new(&mount::proc_path(&fd)).join(name)).map_err(file("bind", &socket))
 }
 
 /// Moves devices into the container's network namespace, before any hook looks for them there.
@@ -304,34 +361,10 @@ fn move_devices(devices: &NetDevices, pid: Pid) -> Result<()> {
     })
 }
 
-fn set_resources(cgroup: &Cgroup, group: &OwnedFd, plan: &CgroupPlan) -> Result<()> {
-    let write = || plan.writes.iter().try_for_each(|(file, value)| cgroup.write(file, value));
-    match write() {
-        Ok(()) => {}
-        // The usual case costs no look at what is enabled; this one finds out what is missing.
-        Err(CgroupError::Io { source, .. })
-            if matches!(source.raw_os_error(), Some(nix::libc::ENOENT | nix::libc::EACCES)) =>
-        {
-            let wanted: Vec<&str> = plan.controllers.iter().map(String::as_str).collect();
-            cgroup.require_controllers(&wanted).and_then(|()| write()).map_err(Error::Resources)?;
-        }
-        Err(err) => return Err(Error::Resources(err)),
-    }
-    if plan.devices.is_empty() {
-        return Ok(());
-    }
-    device::restrict(group, &plan.devices).map_err(kernel("linux.resources.devices: load a device program"))
-}
-
 /// Takes away the mounts that a container without a mount namespace has made in the runtime's. None are fine.
 pub(super) fn unmount(root: &Path) -> Result<()> {
     match umount2(root, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
         Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
         Err(errno) => Err(kernel(format!("unmount {}", root.display()))(errno)),
     }
-}
-
-/// Tells of an error that changes nothing.
-pub(super) fn warn(error: &Error) {
-    eprintln!("podwright-oci: {}", chain(error));
 }

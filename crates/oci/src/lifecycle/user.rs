@@ -84,7 +84,7 @@ pub(super) fn clone_on_the_way(plan: &Plan, cgroup: &Cgroup, group: &OwnedFd) ->
             Ok(Cloned::Child) => return Ok((Cloned::Child, true)),
             Ok(Cloned::Parent { pid, .. }) => i32::from(sync::send_pid(&mut theirs, pid.as_raw()).is_err()),
             Err(err) => {
-                sync::send_error(&mut theirs, &chain(&err));
+                sync::send_error(&mut theirs, &chain(&err), false);
                 1
             }
         };

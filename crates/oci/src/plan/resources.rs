@@ -1,35 +1,106 @@
 //! `linux.resources` in the files of cgroup v2 (runtime-spec, config-linux.md; cgroup-v2.rst).
 
-use std::path::PathBuf;
+mod access;
+mod io;
 
-use oci_spec::runtime::{LinuxCpu, LinuxDeviceCgroup, LinuxDeviceType, LinuxMemory, LinuxResources};
+use std::collections::HashMap;
+
+use oci_spec::runtime::{LinuxCpu, LinuxHugepageLimit, LinuxMemory, LinuxRdma, LinuxResources};
 use podwright_sys::cgroup::{Limit, cpu_weight};
-use podwright_sys::device::{Kind, MKNOD, READ, Rule, WRITE};
+use podwright_sys::device;
 
-use super::{CgroupPlan, PlanError, Result};
+use super::{Place, PlanError, Result};
 
 /// The period of `cpu.max` where the configuration names none, in microseconds.
 const DEFAULT_PERIOD: u64 = 100_000;
 
-/// Major numbers of the devices that every container may use: memory devices, terminals, Unix98 terminals.
-const MEM: u32 = 1;
-const TTY: u32 = 5;
-const PTS: u32 = 136;
+/// The container's cgroup and what is written there before the first process enters it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CgroupPlan {
+    /// Which one it is.
+    pub place: Place,
+    /// Controllers that the writes need, without repetition.
+    pub controllers: Vec<String>,
+    /// What to write, in order.
+    pub writes: Vec<Write>,
+    /// Nothing is written when the processes use more memory than this many bytes (`checkBeforeUpdate`).
+    pub memory_check: Option<u64>,
+    /// Device rules; empty: no program is attached.
+    pub devices: Vec<device::Rule>,
+}
 
-pub(super) fn plan(resources: Option<&LinuxResources>, path: PathBuf) -> Result<CgroupPlan> {
-    let mut plan = CgroupPlan { path, ..CgroupPlan::default() };
-    let Some(resources) = resources else { return Ok(plan) };
-    refuse(resources)?;
+/// A file of the cgroup and its new content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// Its name.
+    pub file: String,
+    /// What is written.
+    pub value: String,
+    /// Where the kernel does not have the file although its controller is there.
+    pub absent: Absent,
+}
+
+/// What to do without a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Absent {
+    /// Fail: the limit would not hold.
+    Fail,
+    /// Go on: without the file, what was asked for is so.
+    Skip,
+    /// Write another file.
+    Instead {
+        /// Its name.
+        file: String,
+        /// What is written.
+        value: String,
+    },
+}
+
+/// What a container that exists has, where an update names a part only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Current {
+    /// `memory.max`.
+    pub memory: Option<Limit>,
+    /// The words of `cpu.max`: the quota, and the period in microseconds.
+    pub bandwidth: Option<(Limit, u64)>,
+}
+
+/// Plans the cgroup of a new container.
+pub(super) fn plan(resources: Option<&LinuxResources>, place: Place) -> Result<CgroupPlan> {
+    let mut plan = CgroupPlan { place, ..CgroupPlan::default() };
+    if let Some(resources) = resources {
+        fill(resources, None, &mut plan)?;
+    }
+    Ok(plan)
+}
+
+/// Plans new resources for a container that exists. What they do not name stays as it is.
+///
+/// # Errors
+/// [`PlanError`] for the first field that is invalid or that cgroup v2 does not have.
+pub fn update(resources: &LinuxResources, current: Current) -> Result<CgroupPlan> {
+    let mut plan = CgroupPlan::default();
+    fill(resources, Some(current), &mut plan)?;
+    Ok(plan)
+}
+
+fn fill(resources: &LinuxResources, current: Option<Current>, plan: &mut CgroupPlan) -> Result<()> {
+    refuse_network(resources)?;
     if let Some(memory) = resources.memory() {
-        plan_memory(memory, &mut plan)?;
+        plan_memory(memory, current, plan)?;
     }
     if let Some(cpu) = resources.cpu() {
-        plan_cpu(cpu, &mut plan)?;
+        plan_cpu(cpu, current, plan)?;
     }
     if let Some(pids) = resources.pids() {
         let limit = u64::try_from(pids.limit()).ok().filter(|limit| *limit > 0).map_or(Limit::Max, Limit::Value);
         plan.set("pids.max", limit);
     }
+    if let Some(block_io) = resources.block_io() {
+        io::plan(block_io, plan)?;
+    }
+    plan_hugetlb(resources.hugepage_limits().as_deref().unwrap_or_default(), plan)?;
+    plan_rdma(resources.rdma().as_ref(), plan)?;
     // Last, so that a user of cgroup v2's own names has the last word.
     let mut unified: Vec<_> = resources.unified().iter().flatten().collect();
     unified.sort();
@@ -40,37 +111,58 @@ pub(super) fn plan(resources: Option<&LinuxResources>, path: PathBuf) -> Result<
         }
         plan.set(file, value);
     }
-    plan.devices = device_rules(resources.devices().as_deref().unwrap_or_default())?;
-    Ok(plan)
+    plan.devices = access::device_rules(resources.devices().as_deref().unwrap_or_default())?;
+    Ok(())
 }
 
 impl CgroupPlan {
     fn set(&mut self, file: &str, value: impl ToString) {
+        self.set_or(file, value, Absent::Fail);
+    }
+
+    fn set_or(&mut self, file: &str, value: impl ToString, absent: Absent) {
         let controller = file.split('.').next().unwrap_or(file);
         if controller != "cgroup" && !self.controllers.iter().any(|known| known == controller) {
             self.controllers.push(controller.to_owned());
         }
-        self.writes.push((file.to_owned(), value.to_string()));
+        self.writes.push(Write { file: file.to_owned(), value: value.to_string(), absent });
     }
 }
 
-fn plan_memory(memory: &LinuxMemory, plan: &mut CgroupPlan) -> Result<()> {
+fn not_on_v2(field: &str) -> PlanError {
+    PlanError::new(format!("linux.resources.{field}"), "does not exist on cgroup v2; remove it")
+}
+
+fn plan_memory(memory: &LinuxMemory, current: Option<Current>, plan: &mut CgroupPlan) -> Result<()> {
     for (field, wanted) in [
         ("swappiness", memory.swappiness().is_some()),
         ("disableOOMKiller", memory.disable_oom_killer() == Some(true)),
         ("kernelTCP", memory.kernel_tcp().is_some_and(|limit| limit > 0)),
     ] {
         if wanted {
-            let problem = "does not exist on cgroup v2; remove it";
-            return Err(PlanError::new(format!("linux.resources.memory.{field}"), problem));
+            return Err(not_on_v2(&format!("memory.{field}")));
         }
     }
     let limit = |value: i64| u64::try_from(value).map_or(Limit::Max, Limit::Value);
-    if let Some(swap) = memory.swap().filter(|swap| *swap != 0) {
-        plan.set("memory.swap.max", swap_limit(swap, memory.limit())?);
+    let max = memory.limit().filter(|value| *value != 0).map(limit);
+    if memory.check_before_update() == Some(true)
+        && let Some(Limit::Value(bytes)) = max
+    {
+        plan.memory_check = Some(bytes);
     }
-    if let Some(value) = memory.limit().filter(|value| *value != 0) {
-        plan.set("memory.max", limit(value));
+    let swap = match memory.swap().filter(|swap| *swap != 0) {
+        Some(both) => Some(swap_limit(both, max.or(current.and_then(|current| current.memory)))?),
+        // cgroup v1's one limit for both is gone when the limit for memory is.
+        None if max == Some(Limit::Max) => Some(Limit::Max),
+        None => None,
+    };
+    if let Some(swap) = swap {
+        // A kernel without swap accounting has no file, and where there is no swap these two hold anyway.
+        let absent = if matches!(swap, Limit::Max | Limit::Value(0)) { Absent::Skip } else { Absent::Fail };
+        plan.set_or("memory.swap.max", swap, absent);
+    }
+    if let Some(max) = max {
+        plan.set("memory.max", max);
     }
     if let Some(value) = memory.reservation().filter(|value| *value != 0) {
         plan.set("memory.low", limit(value));
@@ -79,45 +171,39 @@ fn plan_memory(memory: &LinuxMemory, plan: &mut CgroupPlan) -> Result<()> {
 }
 
 /// The configuration counts memory and swap together, cgroup v2 counts swap alone.
-fn swap_limit(both: i64, memory: Option<i64>) -> Result<Limit> {
+fn swap_limit(both: i64, memory: Option<Limit>) -> Result<Limit> {
     let problem = |text: String| Err(PlanError::new("linux.resources.memory.swap", text));
-    match (u64::try_from(both), memory.map(u64::try_from)) {
+    match (u64::try_from(both), memory) {
         (Err(_), _) => Ok(Limit::Max),
-        (Ok(_), None | Some(Ok(0))) => {
-            problem(format!("{both} found; it is the sum with memory.limit, which is missing"))
-        }
-        (Ok(_), Some(Err(_))) => problem(format!("{both} found while memory.limit is unlimited; -1 accepted")),
-        (Ok(both), Some(Ok(memory))) => match both.checked_sub(memory) {
+        (Ok(_), None) => problem(format!("{both} found; it is the sum with memory.limit, which is missing")),
+        // Without a limit for memory there is nothing to subtract; runc does the same.
+        (Ok(both), Some(Limit::Max)) => Ok(Limit::Value(both)),
+        (Ok(both), Some(Limit::Value(memory))) => match both.checked_sub(memory) {
             Some(swap) => Ok(Limit::Value(swap)),
             None => problem(format!("{both} found; it includes memory.limit, so at least {memory} is accepted")),
         },
     }
 }
 
-fn plan_cpu(cpu: &LinuxCpu, plan: &mut CgroupPlan) -> Result<()> {
+fn plan_cpu(cpu: &LinuxCpu, current: Option<Current>, plan: &mut CgroupPlan) -> Result<()> {
     for (field, present) in [
         ("realtimeRuntime", cpu.realtime_runtime().is_some_and(|value| value != 0)),
         ("realtimePeriod", cpu.realtime_period().is_some_and(|value| value != 0)),
     ] {
         if present {
-            let problem = "does not exist on cgroup v2; remove it";
-            return Err(PlanError::new(format!("linux.resources.cpu.{field}"), problem));
+            return Err(not_on_v2(&format!("cpu.{field}")));
         }
     }
-    if let Some(weight) = cpu.shares().and_then(cpu_weight) {
-        plan.set("cpu.weight", weight);
+    let weight = cpu.shares().and_then(cpu_weight);
+    match cpu.idle() {
+        // An idle cgroup has no weight: the kernel refuses to set one.
+        Some(idle) => {
+            plan.set("cpu.idle", idle);
+            weight.filter(|_| idle == 0).into_iter().for_each(|weight| plan.set("cpu.weight", weight));
+        }
+        None => weight.into_iter().for_each(|weight| plan.set("cpu.weight", weight)),
     }
-    if cpu.quota().is_some() || cpu.period().is_some_and(|period| period != 0) {
-        let quota = cpu.quota().and_then(|quota| u64::try_from(quota).ok()).filter(|quota| *quota > 0);
-        let period = cpu.period().filter(|period| *period != 0).unwrap_or(DEFAULT_PERIOD);
-        plan.set("cpu.max", format!("{} {period}", quota.map_or(Limit::Max, Limit::Value)));
-    }
-    if let Some(burst) = cpu.burst() {
-        plan.set("cpu.max.burst", burst);
-    }
-    if let Some(idle) = cpu.idle() {
-        plan.set("cpu.idle", idle);
-    }
+    plan_bandwidth(cpu, current, plan);
     for (file, value) in [("cpuset.cpus", cpu.cpus()), ("cpuset.mems", cpu.mems())] {
         if let Some(value) = value.as_ref().filter(|value| !value.is_empty()) {
             plan.set(file, value);
@@ -126,69 +212,74 @@ fn plan_cpu(cpu: &LinuxCpu, plan: &mut CgroupPlan) -> Result<()> {
     Ok(())
 }
 
-/// The configured rules followed by the ones every container needs. A configuration that ends by allowing everything needs no
-/// program, and neither does one without rules.
-fn device_rules(configured: &[LinuxDeviceCgroup]) -> Result<Vec<Rule>> {
-    let mut rules: Vec<Rule> =
-        configured.iter().enumerate().map(|(index, rule)| device_rule(rule, index)).collect::<Result<_>>()?;
-    let everything = Rule { allow: true, kind: None, major: None, minor: None, access: READ | WRITE | MKNOD };
-    if rules.last().is_none_or(|last| *last == everything) {
-        return Ok(Vec::new());
+fn plan_bandwidth(cpu: &LinuxCpu, current: Option<Current>, plan: &mut CgroupPlan) {
+    let named = |quota: i64| u64::try_from(quota).ok().filter(|quota| *quota > 0).map_or(Limit::Max, Limit::Value);
+    let (quota, period) = match (cpu.quota(), cpu.period().filter(|period| *period != 0), current) {
+        (quota, period, None) => (quota.map(named), period),
+        // 0 leaves it alone, as runc has it.
+        (quota, period, Some(_)) => (quota.filter(|quota| *quota != 0).map(named), period),
+    };
+    let (old_quota, old_period) = current.and_then(|current| current.bandwidth).unwrap_or((Limit::Max, DEFAULT_PERIOD));
+    let changed = quota.is_some() || period.is_some();
+    if changed && current.is_some() && cpu.burst().is_some() {
+        // A quota below the old burst is refused, and so is a burst above the old quota.
+        plan.set_or("cpu.max.burst", 0, Absent::Skip);
     }
-    let char = Rule { kind: Some(Kind::Char), ..everything };
-    // Nodes may be made, since using one is another question.
-    rules.push(Rule { access: MKNOD, ..everything });
-    rules.extend([3, 5, 7, 8, 9].map(|minor| Rule { major: Some(MEM), minor: Some(minor), ..char }));
-    rules.extend([0, 2].map(|minor| Rule { major: Some(TTY), minor: Some(minor), ..char }));
-    rules.push(Rule { major: Some(PTS), ..char });
-    Ok(rules)
+    if changed {
+        plan.set("cpu.max", format!("{} {}", quota.unwrap_or(old_quota), period.unwrap_or(old_period)));
+    }
+    if let Some(burst) = cpu.burst() {
+        let absent = if burst == 0 { Absent::Skip } else { Absent::Fail };
+        plan.set_or("cpu.max.burst", burst, absent);
+    }
 }
 
-fn device_rule(rule: &LinuxDeviceCgroup, index: usize) -> Result<Rule> {
-    let field = format!("linux.resources.devices[{index}]");
-    let kind = match rule.typ() {
-        None | Some(LinuxDeviceType::A) => None,
-        Some(LinuxDeviceType::B) => Some(Kind::Block),
-        Some(LinuxDeviceType::C | LinuxDeviceType::U) => Some(Kind::Char),
-        Some(LinuxDeviceType::P) => {
-            return Err(PlanError::new(format!("{field}.type"), "\"p\" found, one of a, b, c accepted"));
+fn plan_hugetlb(limits: &[LinuxHugepageLimit], plan: &mut CgroupPlan) -> Result<()> {
+    for (index, entry) in limits.iter().enumerate() {
+        let size = entry.page_size();
+        let unit = size.trim_start_matches(|c: char| c.is_ascii_digit());
+        if unit.len() == size.len() || !matches!(unit, "KB" | "MB" | "GB") {
+            let problem = format!("{size:?} found; a size such as 64KB, 2MB, 1GB accepted");
+            return Err(PlanError::new(format!("linux.resources.hugepageLimits[{index}].pageSize"), problem));
         }
-    };
-    let number = |name: &str, value: Option<i64>| match value {
-        None | Some(-1) => Ok(None),
-        Some(value) => u32::try_from(value)
-            .map(Some)
-            .map_err(|_| PlanError::new(format!("{field}.{name}"), format!("{value} is no device number"))),
-    };
-    let text = rule.access().as_deref().filter(|text| !text.is_empty()).unwrap_or("rwm");
-    let access = text.chars().try_fold(0, |bits, c| match c {
-        'r' => Ok(bits | READ),
-        'w' => Ok(bits | WRITE),
-        'm' => Ok(bits | MKNOD),
-        _ => Err(PlanError::new(format!("{field}.access"), format!("{text:?} found, letters of rwm accepted"))),
-    })?;
-    Ok(Rule {
-        allow: rule.allow(),
-        kind,
-        major: number("major", rule.major())?,
-        minor: number("minor", rule.minor())?,
-        access,
-    })
+        let limit = u64::try_from(entry.limit()).map_or(Limit::Max, Limit::Value);
+        plan.set(&format!("hugetlb.{size}.max"), limit);
+        // Counted when reserved, since Linux 5.7; the other limit holds when the pages are used.
+        plan.set_or(&format!("hugetlb.{size}.rsvd.max"), limit, Absent::Skip);
+    }
+    Ok(())
 }
 
-fn refuse(resources: &LinuxResources) -> Result<()> {
-    let network = resources.network().as_ref().is_some_and(|network| {
-        network.class_id().is_some() || network.priorities().iter().any(|list| !list.is_empty())
-    });
-    for (field, present) in [
-        ("blockIO", resources.block_io().is_some()),
-        ("hugepageLimits", resources.hugepage_limits().iter().any(|list| !list.is_empty())),
-        ("network", network),
-        ("rdma", resources.rdma().iter().any(|map| !map.is_empty())),
-    ] {
+fn plan_rdma(devices: Option<&HashMap<String, LinuxRdma>>, plan: &mut CgroupPlan) -> Result<()> {
+    let mut devices: Vec<_> = devices.into_iter().flatten().collect();
+    devices.sort_by_key(|(name, _)| *name);
+    for (name, limits) in devices {
+        let field = || format!("linux.resources.rdma.{name}");
+        if name.is_empty() || name.contains(char::is_whitespace) {
+            return Err(PlanError::new(field(), "is no name of a device"));
+        }
+        let part = |key: &str, value: Option<u32>| value.map(|value| format!(" {key}={value}")).unwrap_or_default();
+        let line = part("hca_handle", limits.hca_handles()) + &part("hca_object", limits.hca_objects());
+        if line.is_empty() {
+            return Err(PlanError::new(field(), "has neither hcaHandles nor hcaObjects"));
+        }
+        plan.set("rdma.max", format!("{name}{line}"));
+    }
+    Ok(())
+}
+
+fn refuse_network(resources: &LinuxResources) -> Result<()> {
+    let Some(network) = resources.network() else { return Ok(()) };
+    let priorities = network.priorities().iter().any(|list| !list.is_empty());
+    for (field, present) in [("classID", network.class_id().is_some_and(|id| id != 0)), ("priorities", priorities)] {
         if present {
-            return Err(PlanError::unsupported(format!("linux.resources.{field}")));
+            let problem = "belongs to cgroup v1's net_cls and net_prio, which cgroup v2 does not have; match the container's \
+                           cgroup in the packet filter instead (nft: socket cgroupv2)";
+            return Err(PlanError::new(format!("linux.resources.network.{field}"), problem));
         }
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,9 +16,9 @@ use podwright_sys::cgroup::{Cgroup, v2_mount};
 use serde_json::{Value, json};
 
 const BUSYBOX: &str = "/bin/busybox";
-const APPLETS: [&str; 19] = [
+const APPLETS: [&str; 20] = [
     "cat", "chmod", "echo", "env", "false", "grep", "head", "hostname", "id", "kill", "ls", "mkdir", "mount",
-    "readlink", "sh", "sleep", "stat", "touch", "true",
+    "readlink", "sh", "sleep", "stat", "tail", "touch", "true",
 ];
 
 /// The runtime under test.
@@ -113,7 +113,11 @@ impl Container {
 
     /// The runtime's command line up to its command, with the configuration written.
     pub(crate) fn runtime(&self) -> Command {
-        fs::write(self.bundle().join("config.json"), self.config.to_string()).unwrap();
+        // Only when it changes: another call may be reading it.
+        let (path, text) = (self.bundle().join("config.json"), self.config.to_string());
+        if fs::read_to_string(&path).ok().as_ref() != Some(&text) {
+            fs::write(path, text).unwrap();
+        }
         let mut command = Command::new(program());
         command.arg("--root").arg(self.state_root()).stdin(Stdio::null());
         command
@@ -132,8 +136,13 @@ impl Container {
 
     /// Calls the runtime and wants it to fail with status 1; its stderr.
     pub(crate) fn fails(&self, args: &[&str]) -> Complaint {
+        self.fails_with(1, args)
+    }
+
+    /// Calls the runtime and wants it to fail with this status; its stderr.
+    pub(crate) fn fails_with(&self, status: i32, args: &[&str]) -> Complaint {
         let output = self.call(args);
-        assert_eq!(output.status.code(), Some(1), "{args:?}: {output:?}");
+        assert_eq!(output.status.code(), Some(status), "{args:?}: {output:?}");
         Complaint(String::from_utf8(output.stderr).unwrap())
     }
 

@@ -57,7 +57,7 @@ fn a_created_container_waits_for_start() {
     assert!(container.fails(&["delete", &container.id]).contains("is running"));
     container.ok(&["kill", &container.id, "KILL"]);
     eventually("stopped", || container.status() == "stopped");
-    assert_eq!(container.state().get("pid"), None);
+    assert_eq!(container.state()["pid"], 0);
     assert!(container.fails(&["kill", &container.id]).contains("is stopped"));
     container.ok(&["delete", &container.id]);
     container.assert_nothing_left();
@@ -132,7 +132,7 @@ fn exec_runs_beside() {
     let inner = container.exec("cat /proc/self/cgroup /proc/1/cmdline");
     let text = String::from_utf8_lossy(&inner.stdout).into_owned();
     assert!(text.contains("0::/\n") && text.contains("sleep"), "{text}");
-    let error = container.fails(&["exec", &container.id, "/no/such"]);
+    let error = container.fails_with(255, &["exec", &container.id, "/no/such"]);
     assert!(error.contains("exec: \"/no/such\": No such file or directory"), "{error}");
 }
 
@@ -157,7 +157,7 @@ fn nothing_runs_in_a_container_that_has_ended() {
     let container = Container::new(&["true"]);
     container.detach();
     eventually("stopped", || container.status() == "stopped");
-    assert!(container.fails(&["exec", &container.id, "true"]).contains("is stopped"));
+    assert!(container.fails_with(255, &["exec", &container.id, "true"]).contains("is stopped"));
 }
 
 #[test]
@@ -192,6 +192,7 @@ fn what_was_half_made_can_be_deleted() {
     cgroup.add(i32::try_from(orphan.id()).unwrap()).unwrap();
     assert_eq!(container.status(), "creating");
     assert!(container.fails(&["delete", &container.id]).contains("is creating"));
+    assert_eq!(container.ok(&["ps", "--format", "json", &container.id]), format!("[{}]\n", orphan.id()));
     container.ok(&["delete", "--force", &container.id]);
     orphan.wait().unwrap();
     container.assert_nothing_left();
@@ -211,6 +212,7 @@ fn lists_name_all_containers() {
     let listed: Value = serde_json::from_str(&container.ok(&["list", "--format", "json"])).unwrap();
     assert_eq!(listed[0]["status"], "running");
     assert_eq!(listed[0]["pid"], container.state()["pid"]);
+    assert_eq!(listed[0]["owner"], "root");
     assert!(container.ok(&["list"]).contains("running"));
 }
 

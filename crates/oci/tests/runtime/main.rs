@@ -1,12 +1,15 @@
 //! The real binary on a busybox root file system, as root, with the host's kernel.
 
 mod cgroups;
+mod commands;
 mod files;
 mod harness;
+mod hooks;
 mod lifecycle;
 mod mounts;
 mod namespaces;
 mod privileges;
+mod resources;
 mod seccomp;
 mod shares;
 mod terminal;

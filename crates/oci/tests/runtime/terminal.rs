@@ -6,8 +6,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 
-use podwright_sys::fdpass;
+use nix::pty::openpty;
+use nix::sys::termios::{LocalFlags, tcgetattr};
+use podwright_sys::{fdpass, process, terminal};
 use serde_json::json;
 
 use crate::harness::Container;
@@ -61,7 +64,8 @@ fn the_program_has_the_terminal_of_its_own_devpts() {
     let mut master = console.master();
     container.ok(&["start", &container.id]);
     master.write_all(b"typed\n").unwrap();
-    let text = read(master);
+    // What is typed is shown whenever it arrives.
+    let text = read(master).replacen("typed\n", "", 1);
     // 88:0 is the first terminal of its devpts; 1000 owns it; the last line: group, session, foreground group.
     assert!(text.contains("/dev/pts/0\n88:0\n1000\n") && text.contains("got typed\n1 1 1\n"), "{text}");
 }
@@ -96,7 +100,10 @@ fn another_process_gets_a_terminal_of_its_own() {
 fn a_terminal_and_a_console_socket_belong_together() {
     let console = Console::new();
     let with = Container::new(&["true"]).with("/process/terminal", json!(true));
-    assert!(with.refused().contains("process.terminal is true: it needs --console-socket"));
+    let bundle = with.bundle().display().to_string();
+    let error = with.fails(&["create", "--bundle", &bundle, &with.id]);
+    assert!(error.contains("process.terminal is true: a command that does not wait needs --console-socket"), "{error}");
+    with.assert_nothing_left();
     let without = Container::new(&["true"]);
     let (bundle, socket) = (without.bundle().display().to_string(), console.path.display().to_string());
     let error = without.fails(&["create", "--bundle", &bundle, "--console-socket", &socket, &without.id]);
@@ -129,4 +136,97 @@ fn a_hostile_dev_gets_no_terminal() {
     symlink("/proc/self/status", container.rootfs().join("dev/console")).unwrap();
     let error = refused(&container);
     assert!(error.contains("process.terminal: mount /dev/console: Too many symbolic links encountered"), "{error}");
+}
+
+/// A terminal for the runtime to be called from, and the runtime on it, as the leader of its session.
+struct Caller {
+    master: fs::File,
+    terminal: OwnedFd,
+    child: Child,
+}
+
+impl Caller {
+    fn new(container: &Container, args: &[&str]) -> Self {
+        let pair = openpty(None, None).unwrap();
+        terminal::set_size(&pair.master, 40, 100).unwrap();
+        let runtime = container.runtime();
+        let mut command = Command::new("setsid");
+        command.args(["--ctty", "--wait"]).arg(runtime.get_program()).args(runtime.get_args()).args(args);
+        let end = || Stdio::from(pair.slave.try_clone().unwrap());
+        let child = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+        Self { master: fs::File::from(pair.master), terminal: pair.slave, child }
+    }
+
+    /// Reads until the text is there.
+    fn expect(&mut self, wanted: &str) {
+        let (mut text, mut byte) = (String::new(), [0]);
+        while !text.contains(wanted) {
+            self.master.read_exact(&mut byte).unwrap();
+            text.push(byte[0].into());
+            assert!(text.len() < 10_000, "{wanted:?} is not in {text:?}");
+        }
+    }
+
+    fn is_raw(&self) -> bool {
+        !tcgetattr(&self.terminal).unwrap().local_flags.contains(LocalFlags::ICANON)
+    }
+}
+
+#[test]
+fn in_the_foreground_the_callers_terminal_is_the_containers() {
+    let script = "stty size; echo ready; read line; echo got $line; \
+                  until stty size | grep -q '^50 120$'; do sleep 0.05; done; echo resized; read line; exit 7";
+    let container = Container::script(script).with("/process/terminal", json!(true));
+    symlink("busybox", container.rootfs().join("bin/stty")).unwrap();
+    let bundle = container.bundle().display().to_string();
+    let mut caller = Caller::new(&container, &["run", "--bundle", &bundle, &container.id]);
+    caller.expect("40 100\r\nready");
+    assert!(caller.is_raw(), "the caller's terminal edits lines itself");
+    caller.master.write_all(b"typed\r").unwrap();
+    caller.expect("got typed");
+    terminal::set_size(&caller.master, 50, 120).unwrap();
+    caller.expect("resized");
+    caller.master.write_all(b"end\r").unwrap();
+    assert_eq!(caller.child.wait().unwrap().code(), Some(7));
+    assert!(!caller.is_raw(), "the caller's terminal is left raw");
+    container.assert_nothing_left();
+}
+
+#[test]
+fn an_exec_in_the_foreground_has_a_terminal_too() {
+    let container = Container::new(&["sleep", "1000"]);
+    container.detach();
+    let mut caller = Caller::new(&container, &["exec", "--tty", &container.id, "sh", "-c", "echo up; read a; exit 3"]);
+    caller.expect("up");
+    // Ctrl-C is the container's.
+    caller.master.write_all(b"\x03").unwrap();
+    assert_eq!(caller.child.wait().unwrap().code(), Some(130));
+    assert!(!caller.is_raw());
+    // Without a terminal of its own, as CRI-O calls it with pipes, it works all the same.
+    let output = container.call(&["exec", "-t", &container.id, "readlink", "/proc/self/fd/0"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "/dev/pts/0\r\n", "{output:?}");
+}
+
+#[test]
+fn a_pidfd_is_sent_where_it_is_asked_for() {
+    let socket = Console::new();
+    let container = Container::new(&["sleep", "1000"]);
+    let (bundle, path) = (container.bundle().display().to_string(), socket.path.display().to_string());
+    let call = |args: &[&str]| {
+        // The container's processes keep what they get.
+        let mut command = container.runtime();
+        assert!(command.args(args).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success(), "{args:?}");
+    };
+    call(&["create", "--bundle", &bundle, "--pidfd-socket", &path, &container.id]);
+    let receive = || {
+        let (stream, _) = socket.listener.accept().unwrap();
+        fdpass::receive(&stream, 64).unwrap().1.remove(0)
+    };
+    let first = receive();
+    process::pidfd_send_signal(&first, 0).unwrap();
+    container.ok(&["start", &container.id]);
+    call(&["exec", "--detach", "--pidfd-socket", &path, &container.id, "sleep", "1000"]);
+    process::pidfd_send_signal(receive(), 9).unwrap();
+    process::pidfd_send_signal(first, 9).unwrap();
+    crate::harness::eventually("stopped", || container.status() == "stopped");
 }
