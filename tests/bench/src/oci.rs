@@ -92,13 +92,15 @@ impl Runtime {
     }
 }
 
-/// Fills `X_run_ms`, `X_csd_ms` and `X_seccomp_ms` (the same with a profile of 300 rules) for X of oci, crun and runc, and
+/// Fills `X_run_ms`, `X_csd_ms` and `X_seccomp_ms` (the same with a profile of 300 rules) for X of oci and crun, `runc_run_ms` and
 /// `unshare_ms`.
 fn times(setup: &Setup, samples: &mut Samples) -> Result<()> {
     let bundle = setup.true_bundle()?;
     let filtered = setup.bundle("seccomp", |config| config["linux"]["seccomp"] = profile())?;
-    let mut turns = vec![("unshare", turn("unshare_ms".into(), unshare(setup)?))];
-    for runtime in [Runtime::ours(setup)?, Runtime::peer(setup, "crun")?, Runtime::peer(setup, "runc")?] {
+    let runc = Runtime::peer(setup, "runc")?.run(&bundle);
+    let mut turns =
+        vec![("unshare", turn("unshare_ms".into(), unshare(setup)?)), ("runc", turn("runc_run_ms".into(), runc))];
+    for runtime in [Runtime::ours(setup)?, Runtime::peer(setup, "crun")?] {
         let name = runtime.name;
         turns.push((name, turn(format!("{name}_run_ms"), runtime.run(&bundle))));
         for (key, bundle) in [("csd", bundle.clone()), ("seccomp", filtered.clone())] {
@@ -111,7 +113,7 @@ fn times(setup: &Setup, samples: &mut Samples) -> Result<()> {
 
 /// Fills `X_exec_ms`: `true` in a container that runs.
 fn execs(setup: &Setup, samples: &mut Samples) -> Result<()> {
-    let runtimes = [Runtime::ours(setup)?, Runtime::peer(setup, "crun")?, Runtime::peer(setup, "runc")?];
+    let runtimes = [Runtime::ours(setup)?, Runtime::peer(setup, "crun")?];
     let mut turns = Vec::new();
     for runtime in &runtimes {
         let name = runtime.name;

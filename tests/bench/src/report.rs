@@ -60,13 +60,10 @@ const MEDIANS: &[(&str, &[Figure])] = &[
             ("unshare_ms", "unshare, the same namespaces and /proc only", "ms", None),
             ("oci_csd_ms", "podwright-oci create, start, delete", "ms", None),
             ("crun_csd_ms", "crun create, start, delete", "ms", None),
-            ("runc_csd_ms", "runc create, start, delete", "ms", None),
             ("oci_seccomp_ms", "podwright-oci, the same with 300 seccomp rules", "ms", None),
             ("crun_seccomp_ms", "crun, the same with 300 seccomp rules", "ms", None),
-            ("runc_seccomp_ms", "runc, the same with 300 seccomp rules", "ms", None),
             ("oci_exec_ms", "podwright-oci exec of `true`", "ms", None),
             ("crun_exec_ms", "crun exec of `true`", "ms", None),
-            ("runc_exec_ms", "runc exec of `true`", "ms", None),
         ],
     ),
     (
@@ -74,10 +71,8 @@ const MEDIANS: &[(&str, &[Figure])] = &[
         &[
             ("oci_max_rss_kib", "podwright-oci, largest resident set", "KiB", None),
             ("crun_max_rss_kib", "crun, largest resident set", "KiB", None),
-            ("runc_max_rss_kib", "runc, largest resident set", "KiB", None),
             ("oci_min_memory_kib", "podwright-oci, smallest memory.max that is enough", "KiB", None),
             ("crun_min_memory_kib", "crun, smallest memory.max that is enough", "KiB", None),
-            ("runc_min_memory_kib", "runc, smallest memory.max that is enough", "KiB", None),
         ],
     ),
     (

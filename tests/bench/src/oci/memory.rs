@@ -21,14 +21,14 @@ const TRIAL: Duration = Duration::from_secs(20);
 /// Begin of the command line that [`report`] is for.
 pub(crate) const REPORT: &str = "max-rss";
 
-/// Fills `X_max_rss_kib` and `X_min_memory_kib` for X of oci, crun and runc.
+/// Fills `X_max_rss_kib` and `X_min_memory_kib` for X of oci and crun.
 ///
 /// # Errors
 /// When a runtime fails with plenty of memory.
 pub(super) fn measure(setup: &Setup, samples: &mut Samples) -> Result<()> {
     let bundle = setup.true_bundle()?;
     let this = std::env::current_exe().context("the path of this program")?;
-    for runtime in [Runtime::ours(setup)?, Runtime::peer(setup, "crun")?, Runtime::peer(setup, "runc")?] {
+    for runtime in [Runtime::ours(setup)?, Runtime::peer(setup, "crun")?] {
         for _ in 0..3 {
             let said = Line::new([word(&this), REPORT.into()]).then(&runtime.run(&bundle)).output()?;
             let kib = said.trim().parse().with_context(|| format!("{said:?} where KiB belong"))?;
