@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 
 use anyhow::{Context as _, Result};
+use nix::errno::Errno;
 
 /// Proportional set size in KiB: private memory, and the process's share of what it has in common with others.
 ///
@@ -34,6 +36,17 @@ struct Thread {
     switches: f64,
 }
 
+impl Thread {
+    fn of(pid: u32, tid: &str) -> Result<Thread> {
+        let schedstat = read(pid, &format!("task/{tid}/schedstat"))?;
+        let cpu_ns = schedstat.split(' ').next().and_then(|n| n.parse().ok()).context("no CPU time in schedstat")?;
+        let status = read(pid, &format!("task/{tid}/status"))?;
+        let switches = ["voluntary_ctxt_switches:", "nonvoluntary_ctxt_switches:"]
+            .map(|key| field(&status, key).unwrap_or_default());
+        Ok(Thread { cpu_ns, switches: switches.iter().sum() })
+    }
+}
+
 /// What was used between two readings.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Used {
@@ -56,13 +69,12 @@ impl Usage {
             usage.written += field(&read(pid, "io")?, "wchar:").with_context(|| format!("/proc/{pid}/io: no wchar"))?;
             for task in fs::read_dir(format!("/proc/{pid}/task")).with_context(|| format!("process {pid}"))? {
                 let tid = task?.file_name().to_string_lossy().into_owned();
-                let schedstat = read(pid, &format!("task/{tid}/schedstat"))?;
-                let cpu_ns =
-                    schedstat.split(' ').next().and_then(|n| n.parse().ok()).context("no CPU time in schedstat")?;
-                let status = read(pid, &format!("task/{tid}/status"))?;
-                let switches = ["voluntary_ctxt_switches:", "nonvoluntary_ctxt_switches:"]
-                    .map(|key| field(&status, key).unwrap_or_default());
-                usage.threads.insert((pid, tid), Thread { cpu_ns, switches: switches.iter().sum() });
+                match Thread::of(pid, &tid) {
+                    Ok(thread) => drop(usage.threads.insert((pid, tid), thread)),
+                    // One of the others has ended since the directory was read.
+                    Err(err) if tid != pid.to_string() && is_gone(&err) => {}
+                    Err(err) => return Err(err),
+                }
             }
         }
         Ok(usage)
@@ -78,6 +90,12 @@ impl Usage {
         }
         Used { cpu_seconds: cpu_ns / 1e9, switches, written: self.written - earlier.written }
     }
+}
+
+/// Whether what was read belongs to a thread that is no more: there is no file, or the open one answers ESRCH.
+fn is_gone(error: &anyhow::Error) -> bool {
+    let cause = error.downcast_ref::<io::Error>();
+    cause.is_some_and(|err| err.kind() == io::ErrorKind::NotFound || err.raw_os_error() == Some(Errno::ESRCH as i32))
 }
 
 fn read(pid: u32, file: &str) -> Result<String> {
@@ -113,6 +131,13 @@ mod tests {
         fs::File::create("/dev/null").unwrap().write_all(&[0; 1000]).unwrap();
         let used = Usage::of(&pid).unwrap().since(&before);
         assert!(used.cpu_seconds > 0.005 && used.written >= 1000.0, "{used:?}");
+    }
+
+    #[test]
+    fn a_thread_that_is_gone_is_told_from_other_errors() {
+        // No thread of this process has the number 0.
+        assert!(is_gone(&Thread::of(std::process::id(), "0").unwrap_err()));
+        assert!(!is_gone(&anyhow::anyhow!("no CPU time in schedstat")));
     }
 
     #[test]
