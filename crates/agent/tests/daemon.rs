@@ -296,3 +296,54 @@ fn settings_are_read_again_and_the_fixed_ones_kept() {
     node.until("four runs", || node.lines("crash", "app").len() >= 4);
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
 }
+
+/// A pod with a sidecar that is never ready and one that crashes, asked about while they live, after the agent's death,
+/// and when one of them is gone.
+#[test]
+fn why_and_timeline_know_what_happened() {
+    let mut node = Node::new();
+    let gate = r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "gate"}, "spec": {
+        "terminationGracePeriodSeconds": 1,
+        "initContainers": [{"name": "proxy", "image": "box", "restartPolicy": "Always", "args": ["exec /bin/busybox sleep 1000"],
+            "readinessProbe": {"exec": {"command": ["/bin/busybox", "sh", "-c", "echo not yet; exit 7"]}, "periodSeconds": 1}}],
+        "containers": [{"name": "app", "image": "box", "args": ["true"]}]}}"#;
+    let crash = r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "crash"}, "spec": {
+        "containers": [{"name": "app", "image": "box", "args": ["echo cannot open /data/db; exit 3"]}]}}"#;
+    fs::write(node.path("manifests/gate.json"), gate).unwrap();
+    fs::write(node.path("manifests/crash.json"), crash).unwrap();
+    node.start(&[]);
+    node.until("the crash is told", || node.ok(&["why", "crash"]).contains("keeps ending: it left with 3"));
+    let text = node.ok(&["why", "crash"]);
+    for part in ["it starts again", "run 1: it left with 3", "| cannot open /data/db", "podwright logs crash -c app"] {
+        assert!(text.contains(part), "{part} is missing in:\n{text}");
+    }
+    node.until("the gate is told", || node.ok(&["why", "gate"]).contains("it said: command exited with 7: not yet"));
+    let text = node.ok(&["why", "gate/app"]);
+    assert!(text.starts_with("default/gate: main app waits for proxy to become ready once (its gate)\n"), "{text}");
+    // Nothing of it was only in the agent's memory.
+    let failures = |node: &Node| {
+        let told: Value = serde_json::from_str(&node.ok(&["timeline", "gate", "-o", "json"])).unwrap();
+        let marks = told["rows"][0]["marks"].as_array().unwrap().clone();
+        marks.into_iter().find(|mark| mark["what"] == "probeFailed").unwrap()["at"].as_i64().unwrap()
+    };
+    let first = failures(&node);
+    node.kill();
+    node.start(&[]);
+    assert!((failures(&node) - first).abs() <= 1, "the first failure is remembered");
+    let chart = node.ok(&["timeline", "crash", "--ascii", "--width", "60"]);
+    assert!(chart.contains("left with 3") && chart.is_ascii(), "{chart}");
+    let picture = node.path("crash.svg");
+    node.ok(&["timeline", "crash", "--svg", picture.to_str().unwrap()]);
+    assert!(fs::read_to_string(&picture).unwrap().ends_with("</svg>\n"));
+    // Removed ones stay explained, and who asked is known.
+    fs::remove_file(node.path("manifests/gate.json")).unwrap();
+    node.until("the pod is gone", || node.pod("gate").is_null());
+    let text = node.ok(&["why", "gate/proxy"]);
+    assert!(text.contains("its manifest was removed from the directory"), "{text}");
+    assert_eq!(node.podwright(&["why", "crahs"]).status.code(), Some(3));
+    let said = String::from_utf8(node.podwright(&["why", "crahs"]).stdout).unwrap();
+    assert!(said.contains("did you mean crash?: podwright why crash"), "{said}");
+    assert_eq!(node.podwright(&["timeline", "crahs"]).status.code(), Some(3));
+    fs::remove_file(node.path("manifests/crash.json")).unwrap();
+    node.until("no pod is left", || node.ok(&["get", "pods", "-o", "name"]).is_empty());
+}

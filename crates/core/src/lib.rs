@@ -5,8 +5,10 @@
 //! -> OCI spec).
 
 pub mod bundle;
+pub mod ledger;
 pub mod manifest;
 pub mod pod;
 pub mod rehearse;
 pub mod sim;
 pub mod time;
+pub mod timeline;

@@ -245,8 +245,8 @@ impl Shim {
                 self.connection.as_mut().map_or(Ok(()), |connection| connection.send(&state))?;
             }
             Request::Start(request) => self.take_start(*request),
-            Request::Signal { id, signal } => self.inputs.push_back(Input::Signal { id, signal }),
-            Request::Kill { id } => self.inputs.push_back(Input::Kill { id }),
+            Request::Signal { id, signal, cause } => self.inputs.push_back(Input::Signal { id, signal, cause }),
+            Request::Kill { id, cause } => self.inputs.push_back(Input::Kill { id, cause }),
             Request::Exec { seq, id, command, timeout_ms } => {
                 let directory = self.config.run.join("execs");
                 let number = self.commands_asked;
@@ -254,9 +254,17 @@ impl Shim {
                 self.commands.push(Command::new(number, seq, id.clone(), command, &directory));
                 self.inputs.push_back(Input::Exec { seq: number, id, timeout_ms });
             }
-            Request::Remember { memo } if memo.len() <= MAX_LINE / 2 => self.memo = Some(memo),
-            Request::Remember { memo } => {
-                eprintln!("podwright-shim: a memo of {} bytes is too long and left out", memo.len());
+            Request::Remember { memo, health } => {
+                if memo.len() <= MAX_LINE / 2 {
+                    self.memo = Some(memo);
+                } else {
+                    eprintln!("podwright-shim: a memo of {} bytes is too long and left out", memo.len());
+                }
+                let fares = health.into_iter().map(|(container, (attempt, health))| Input::Fares {
+                    id: InstanceId { container, attempt },
+                    health,
+                });
+                self.inputs.extend(fares);
             }
             Request::Shutdown => self.inputs.push_back(Input::Shutdown),
         }

@@ -24,7 +24,7 @@ impl Shim {
     pub(crate) fn execute(&mut self, action: Action) {
         match action {
             Action::Persist(record, durability) => self.persist(*record, durability),
-            Action::Announce(record) => self.send(&Event::Instance(*record)),
+            Action::Announce(record) => self.send(&Event::Instance(record)),
             Action::Prepare(id) => self.prepare(id),
             Action::Launch(id) => self.launch(id),
             Action::AbortRuntime(id) => self.abort(&[Task::Run(id.clone()), Task::Delete(id)]),
@@ -55,12 +55,12 @@ impl Shim {
     /// An instance that the machine does not know may still have a record, of an earlier sandbox or long ago.
     pub(crate) fn take_start(&mut self, request: StartRequest) {
         let id = request.id.clone();
-        let restart_delay_ms = request.restart_delay_ms;
+        let (restart_delay_ms, origin) = (request.restart_delay_ms, request.origin.clone());
         let on_disk = std::fs::read(self.record_path(&id)).ok().and_then(|text| serde_json::from_slice(&text).ok());
         if on_disk.is_none() && !self.machine.knows(&id) {
             self.sites.push(Site::new(request, &self.config));
         }
-        self.inputs.push_back(Input::Start { id, restart_delay_ms, on_disk });
+        self.inputs.push_back(Input::Start { id, restart_delay_ms, origin, on_disk });
     }
 
     /// A disk that refuses must not hang the pod: the event goes out, and the record is tried again until it is written.
@@ -178,17 +178,24 @@ impl Shim {
             eprintln!("podwright-shim: processes of {} outlast SIGKILL; not waiting for them", site.runtime_id);
         }
         if give_up || site.watch_end() {
-            let oom = site.finish_streams();
-            self.inputs.push_back(Input::Drained { id, oom });
+            self.drained(id);
         }
+    }
+
+    /// The last process has gone, and the cgroup has not yet.
+    fn drained(&mut self, id: InstanceId) {
+        let pid = self.machine.pid(&id);
+        let Some(site) = self.site(&id) else { return };
+        let (oom, evidence) = site.finish(pid);
+        self.inputs.push_back(Input::Drained { id, oom, evidence });
     }
 
     /// The cgroup of an ended instance has changed.
     pub(crate) fn check_end(&mut self, site: usize) {
         let Some(site) = self.sites.get_mut(site) else { return };
         if site.events().is_some() && site.is_empty() {
-            let (id, oom) = (site.request.id.clone(), site.finish_streams());
-            self.inputs.push_back(Input::Drained { id, oom });
+            let id = site.request.id.clone();
+            self.drained(id);
         }
     }
 

@@ -22,6 +22,8 @@ pub(crate) struct Log {
     max_files: u32,
     lost: u64,
     error: String,
+    /// The file that this one followed, if this instance's log was ever rotated.
+    pub(crate) rotated_last: Option<PathBuf>,
 }
 
 /// Lines in log format, to be written together.
@@ -52,7 +54,7 @@ impl Log {
         let file = open_file(path)?;
         let size = file.metadata()?.len();
         let (path, lost, error) = (path.to_owned(), 0, String::new());
-        Ok(Self { path, file: Some(file), size, max_bytes, max_files, lost, error })
+        Ok(Self { path, file: Some(file), size, max_bytes, max_files, lost, error, rotated_last: None })
     }
 
     /// Writes a batch with one call, to a new file if it would make this one too long.
@@ -116,10 +118,11 @@ impl Log {
         } else {
             Some(stamp.clone())
         };
-        let renamed = suffix.map(|suffix| fs::rename(&self.path, self.rotated(&suffix)));
-        if matches!(renamed, Some(Ok(()))) {
+        let target = suffix.map(|suffix| self.rotated(&suffix));
+        if let Some(target) = target.filter(|target| fs::rename(&self.path, target).is_ok()) {
             self.file = None;
             self.size = 0;
+            self.rotated_last = Some(target);
         }
         self.prune();
     }

@@ -10,7 +10,10 @@
 //!
 //! An instance waits until the one before it of the same container is gone: both use the same cgroup and mount points.
 
-use crate::proto::{ExecResult, Exit, InstanceId, Outcome, Record, Stamp, StartStage, VERSION};
+use crate::proto::{
+    Cause, Evidence, ExecResult, Exit, Health, InstanceId, Origin, Outcome, Record, SANDBOX_REMOVED, Stamp, StartStage,
+    VERSION,
+};
 use podwright_sys::child::Ended;
 use podwright_sys::durable::Durability;
 
@@ -45,6 +48,8 @@ pub enum Input {
         id: InstanceId,
         /// Kept in the record.
         restart_delay_ms: u64,
+        /// Kept in the record.
+        origin: Option<Origin>,
         /// The record of this instance, if its file exists already.
         on_disk: Option<Box<Record>>,
     },
@@ -54,11 +59,22 @@ pub enum Input {
         id: InstanceId,
         /// Signal number.
         signal: i32,
+        /// Who asks.
+        cause: Option<Cause>,
     },
     /// [`crate::proto::Request::Kill`].
     Kill {
         /// Whom.
         id: InstanceId,
+        /// Who asks.
+        cause: Option<Cause>,
+    },
+    /// How an instance fares, from [`crate::proto::Request::Remember`].
+    Fares {
+        /// Whose.
+        id: InstanceId,
+        /// All of it.
+        health: Health,
     },
     /// [`crate::proto::Request::Exec`].
     Exec {
@@ -107,6 +123,8 @@ pub enum Input {
         id: InstanceId,
         /// Whether a process of it was killed for memory.
         oom: bool,
+        /// What else was found.
+        evidence: Box<Evidence>,
     },
     /// The runtime of [`Action::Delete`] has ended.
     Deleted {
@@ -270,6 +288,11 @@ impl Machine {
         self.instances.iter().any(|instance| instance.record.id == *id)
     }
 
+    /// The first process of an instance, if it has had one.
+    pub fn pid(&self, id: &InstanceId) -> Option<i32> {
+        self.instances.iter().find(|instance| instance.record.id == *id)?.record.pid
+    }
+
     /// Boot-time nanoseconds at which [`Input::Tick`] is due, if ever.
     pub fn deadline(&self) -> Option<i64> {
         let instances = self.instances.iter().filter_map(|instance| match instance.phase {
@@ -290,9 +313,13 @@ impl Machine {
     pub fn apply(&mut self, input: Input, now: Stamp) -> Vec<Action> {
         let mut todo = Vec::new();
         match input {
-            Input::Start { id, restart_delay_ms, on_disk } => self.start(id, restart_delay_ms, on_disk, now, &mut todo),
-            Input::Signal { id, signal } => self.signal(&id, signal, now, &mut todo),
-            Input::Kill { id } => self.kill(&id, now, &mut todo),
+            Input::Start { id, restart_delay_ms, origin, on_disk } => {
+                let record = self.requested(id, restart_delay_ms, origin, now);
+                self.start(record, on_disk, now, &mut todo);
+            }
+            Input::Signal { id, signal, cause } => self.signal(&id, signal, cause, now, &mut todo),
+            Input::Kill { id, cause } => self.kill(&id, cause, now, &mut todo),
+            Input::Fares { id, health } => self.fares(&id, health),
             Input::Exec { seq, id, timeout_ms } => self.exec(seq, id, timeout_ms, now, &mut todo),
             Input::NewAgent => self.abandon_commands(now, &mut todo),
             Input::Shutdown => self.shutdown(now, &mut todo),
@@ -300,7 +327,7 @@ impl Machine {
             Input::Launched { id, result } => self.launched(&id, result, now, &mut todo),
             Input::ExecLaunched { seq, result } => self.exec_launched(seq, result, &mut todo),
             Input::Reaped { pid, ended } => self.reaped(pid, ended, now, &mut todo),
-            Input::Drained { id, oom } => self.drained(&id, oom, now, &mut todo),
+            Input::Drained { id, oom, evidence } => self.drained(&id, oom, evidence, now, &mut todo),
             Input::Deleted { id } => self.step(&id, Phase::Cleaning, Action::Clean(id.clone()), &mut todo),
             Input::Cleaned { id } => self.cleaned(&id),
             Input::Tick => self.tick(now, &mut todo),
@@ -313,8 +340,28 @@ impl Machine {
         self.instances.iter_mut().find(|instance| instance.record.id == *id)
     }
 
-    fn start(&mut self, id: InstanceId, delay: u64, on_disk: Option<Box<Record>>, now: Stamp, todo: &mut Vec<Action>) {
-        if let Some(known) = self.find(&id) {
+    fn requested(&self, id: InstanceId, restart_delay_ms: u64, origin: Option<Origin>, now: Stamp) -> Record {
+        Record {
+            version: VERSION,
+            id,
+            sandbox: self.sandbox,
+            boot_id: self.boot_id.clone(),
+            restart_delay_ms,
+            origin,
+            requested: now,
+            pid: None,
+            pid_start: None,
+            started: None,
+            signaled: None,
+            killed: None,
+            cause: None,
+            health: Health::default(),
+            exit: None,
+        }
+    }
+
+    fn start(&mut self, record: Record, on_disk: Option<Box<Record>>, now: Stamp, todo: &mut Vec<Action>) {
+        if let Some(known) = self.find(&record.id) {
             todo.push(Action::Announce(Box::new(known.record.clone())));
             return;
         }
@@ -322,20 +369,6 @@ impl Machine {
             todo.push(Action::Announce(record));
             return;
         }
-        let record = Record {
-            version: VERSION,
-            id,
-            sandbox: self.sandbox,
-            boot_id: self.boot_id.clone(),
-            restart_delay_ms: delay,
-            requested: now,
-            pid: None,
-            pid_start: None,
-            started: None,
-            signaled: None,
-            killed: None,
-            exit: None,
-        };
         let mut instance = Instance { record, phase: Phase::Waiting, held_signal: None };
         if self.leaving {
             instance.never_started("the sandbox is being removed", now, todo);
@@ -345,8 +378,9 @@ impl Machine {
         self.instances.push(instance);
     }
 
-    fn signal(&mut self, id: &InstanceId, signal: i32, now: Stamp, todo: &mut Vec<Action>) {
+    fn signal(&mut self, id: &InstanceId, signal: i32, cause: Option<Cause>, now: Stamp, todo: &mut Vec<Action>) {
         let Some(instance) = self.find(id) else { return };
+        instance.asked(cause);
         match instance.phase {
             Phase::Waiting | Phase::Preparing | Phase::Ready | Phase::Launching { .. } => {
                 instance.held_signal = Some(signal);
@@ -356,8 +390,9 @@ impl Machine {
         }
     }
 
-    fn kill(&mut self, id: &InstanceId, now: Stamp, todo: &mut Vec<Action>) {
+    fn kill(&mut self, id: &InstanceId, cause: Option<Cause>, now: Stamp, todo: &mut Vec<Action>) {
         let Some(instance) = self.find(id) else { return };
+        instance.asked(cause);
         match &mut instance.phase {
             Phase::Waiting | Phase::Preparing | Phase::Ready => {
                 instance.record.killed = Some(now);
@@ -383,7 +418,14 @@ impl Machine {
         self.leaving = true;
         let all: Vec<InstanceId> = self.instances.iter().map(|instance| instance.record.id.clone()).collect();
         for id in all {
-            self.kill(&id, now, todo);
+            let cause = Cause { kind: SANDBOX_REMOVED.to_owned(), message: String::new() };
+            self.kill(&id, Some(cause), now, todo);
+        }
+    }
+
+    fn fares(&mut self, id: &InstanceId, health: Health) {
+        if let Some(instance) = self.find(id).filter(|instance| instance.record.exit.is_none()) {
+            instance.record.health = health.bounded();
         }
     }
 
@@ -421,7 +463,7 @@ impl Machine {
             Err(message) => {
                 todo.push(Action::KillAll { id: id.clone(), pid: None });
                 let outcome = Outcome::StartFailed { stage: StartStage::Runtime, message };
-                instance.finish(Exit { outcome, oom: false, finished: now }, todo);
+                instance.finish(Exit::without_evidence(outcome, now), todo);
                 todo.push(Action::Delete(id.clone()));
                 instance.phase = Phase::Deleting { give_up_at: Some(now.boot_ns + DELETE_LIMIT_NS) };
             }
@@ -505,10 +547,10 @@ impl Machine {
         });
     }
 
-    fn drained(&mut self, id: &InstanceId, oom: bool, now: Stamp, todo: &mut Vec<Action>) {
+    fn drained(&mut self, id: &InstanceId, oom: bool, evidence: Box<Evidence>, now: Stamp, todo: &mut Vec<Action>) {
         let Some(instance) = self.find(id) else { return };
         if let Phase::Draining { outcome, finished, .. } = &instance.phase {
-            let exit = Exit { outcome: outcome.clone(), oom, finished: *finished };
+            let exit = Exit { outcome: outcome.clone(), oom, finished: *finished, evidence: Some(evidence) };
             instance.finish(exit, todo);
             todo.push(Action::Delete(id.clone()));
             instance.phase = Phase::Deleting { give_up_at: Some(now.boot_ns + DELETE_LIMIT_NS) };
@@ -642,6 +684,16 @@ impl Instance {
         self.tell(todo);
     }
 
+    /// The first who asked is the cause; one that has ended already did so by itself, and stays so.
+    fn asked(&mut self, cause: Option<Cause>) {
+        if matches!(self.phase, Phase::Draining { .. } | Phase::Deleting { .. } | Phase::Cleaning | Phase::Gone) {
+            return;
+        }
+        if let Some(cause) = cause {
+            self.record.cause.get_or_insert_with(|| cause.bounded());
+        }
+    }
+
     fn ended(&mut self, ended: Ended, now: Stamp, todo: &mut Vec<Action>) {
         let outcome = match ended {
             Ended::Exited(code) => Outcome::Exited { code },
@@ -655,7 +707,7 @@ impl Instance {
 
     fn never_started(&mut self, message: &str, now: Stamp, todo: &mut Vec<Action>) {
         let outcome = Outcome::StartFailed { stage: StartStage::Prepare, message: message.to_owned() };
-        self.finish(Exit { outcome, oom: false, finished: now }, todo);
+        self.finish(Exit::without_evidence(outcome, now), todo);
         todo.push(Action::Clean(self.record.id.clone()));
         self.phase = Phase::Cleaning;
     }

@@ -17,6 +17,7 @@ use podwright_sys::child;
 mod clock;
 mod connection;
 mod event_loop;
+mod evidence;
 mod execs;
 mod execute;
 mod log;

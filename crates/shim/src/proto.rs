@@ -8,9 +8,17 @@
 //! Times are pairs of boot-time and wall-clock nanoseconds ([`Stamp`]): the first for arithmetic within one boot, the
 //! second for people and for comparison across boots.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+mod ledger;
+
+pub use ledger::{
+    Cause, CpuTime, Evidence, Figures, Health, MAX_CHANGES, MAX_TEXT, MemoryEvents, OomLimit, Origin, Pressure,
+    ProbeFailures, ReadyChange, SANDBOX_REMOVED, Victim,
+};
 
 /// Version of the wire and of the disk format.
 pub const VERSION: u32 = 1;
@@ -82,11 +90,17 @@ pub enum Request {
         id: InstanceId,
         /// Signal number.
         signal: i32,
+        /// Who asks; kept in the record unless somebody asked before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cause: Option<Cause>,
     },
     /// SIGKILL to every process in the instance's cgroup. An instance that is still starting is killed too.
     Kill {
         /// Whom.
         id: InstanceId,
+        /// As with [`Request::Signal`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cause: Option<Cause>,
     },
     /// Runs a command in a running instance (exec probes); answered by [`Event::ExecDone`], on the same connection only:
     /// with a new connection the commands of the one before are killed.
@@ -104,6 +118,10 @@ pub enum Request {
     Remember {
         /// Opaque to the shim; at most [`MAX_LINE`] / 2 bytes.
         memo: String,
+        /// How running instances fare, each in full, by container. Goes into the record when it is written next; it is no
+        /// reason to write it.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        health: BTreeMap<String, (u32, Health)>,
     },
     /// Kills what is left, then leaves. Everything of the sandbox goes with it.
     Shutdown,
@@ -130,6 +148,9 @@ pub struct StartRequest {
     pub log_max_bytes: u64,
     /// Files to keep, the current one included.
     pub log_max_files: u32,
+    /// Kept in the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }
 
 /// A mount in the pod's mount namespace.
@@ -211,6 +232,9 @@ pub struct Record {
     pub boot_id: String,
     /// [`StartRequest::restart_delay_ms`].
     pub restart_delay_ms: u64,
+    /// [`StartRequest::origin`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
     /// When the shim took the request. Written before anything is started.
     pub requested: Stamp,
     /// First process, in the host's numbering, once it runs.
@@ -225,6 +249,12 @@ pub struct Record {
     /// When SIGKILL was sent.
     #[serde(default)]
     pub killed: Option<Stamp>,
+    /// Who asked for its end; absent while nobody has, and when it ended by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+    /// How it fared; in the file as of its last write.
+    #[serde(default, skip_serializing_if = "Health::is_empty")]
+    pub health: Health,
     /// How and when it ended, once it has. Durable (fsync) before any [`Event`] tells of it.
     pub exit: Option<Exit>,
 }
@@ -238,6 +268,16 @@ pub struct Exit {
     pub oom: bool,
     /// When the shim saw it.
     pub finished: Stamp,
+    /// What was found then; absent if it never ran, if nobody saw its end, and in records of older shims.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Box<Evidence>>,
+}
+
+impl Exit {
+    /// An end without processes, or one that nobody saw.
+    pub fn without_evidence(outcome: Outcome, finished: Stamp) -> Exit {
+        Exit { outcome, oom: false, finished, evidence: None }
+    }
 }
 
 /// What a shim tells the agent.
@@ -261,7 +301,7 @@ pub enum Event {
         memo: Option<String>,
     },
     /// An instance started, was signalled, or ended; its whole record.
-    Instance(Record),
+    Instance(Box<Record>),
     /// A command of [`Request::Exec`] is through.
     ExecDone {
         /// [`Request::Exec::seq`].

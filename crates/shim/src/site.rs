@@ -7,12 +7,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use podwright_shim::proto::{PodMount, SandboxConfig, StartRequest};
+use podwright_shim::proto::{Evidence, PodMount, SandboxConfig, StartRequest};
 use podwright_sys::cgroup::{Cgroup, CgroupError};
 use podwright_sys::durable::{Durability, WriteError, write_atomic};
 use podwright_sys::podmount::{self, PodMountError};
 
 use crate::clock;
+use crate::evidence;
 use crate::log::{Batch, Log};
 use crate::stdio::{Stream, pipe};
 
@@ -157,8 +158,9 @@ impl Site {
         read.is_err() || !text.lines().any(|line| line == "populated 1")
     }
 
-    /// Takes what is left in the pipes, closes them, and says whether the kernel killed a process for memory.
-    pub(crate) fn finish_streams(&mut self) -> bool {
+    /// Takes what is left in the pipes and closes them; then says whether the kernel killed a process for memory, and what
+    /// else is to be found. `pid` is the first process's.
+    pub(crate) fn finish(&mut self, pid: Option<i32>) -> (bool, Box<Evidence>) {
         self.events = None;
         for index in 0..self.streams.len() {
             for _ in 0..FINAL_READS {
@@ -171,9 +173,13 @@ impl Site {
         if let Some(log) = &mut self.log {
             log.write(&batch, now);
         }
-        self.log = None;
+        let rotated = self.log.take().and_then(|log| log.rotated_last);
+        let figures = evidence::figures(&self.cgroup);
         // Without the memory controller there is no count, and no limit that could kill.
-        self.cgroup.oom_kills().ok().flatten().unwrap_or(0) > 0
+        let oom = figures.memory_events.is_some_and(|events| events.oom_kill > 0);
+        let victim = if oom { evidence::victim(&self.cgroup, pid) } else { None };
+        let tail = evidence::tail(&self.request.log, rotated.as_deref());
+        (oom, Box::new(Evidence { victim, figures, tail }))
     }
 
     /// Undoes [`Site::prepare`], as far as it came. What fails is reported and left: the agent removes the pod's directories

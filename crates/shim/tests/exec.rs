@@ -59,7 +59,7 @@ fn many_commands_at_once_and_the_end_of_their_container() {
     }
     // Some run, others are still being started.
     support::until("some run", || sandbox.cgroup.child("app").procs().unwrap().len() >= 5);
-    agent.send(&Request::Kill { id: app.clone() });
+    agent.send(&Request::Kill { id: app.clone(), cause: None });
     let mut done = Vec::new();
     while done.len() < 10 {
         if let Event::ExecDone { seq, .. } = agent.receive() {

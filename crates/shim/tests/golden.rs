@@ -3,13 +3,15 @@
 //!
 //! New files are written with `PODWRIGHT_GOLDEN=write cargo test -p podwright-shim --test golden`; review them.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::fs;
 use std::path::Path;
 
 use podwright_shim::proto::{
-    Event, ExecResult, Exit, InstanceId, Outcome, PodMount, Record, Request, SandboxConfig, Stamp, StartRequest,
-    StartStage, VERSION,
+    Cause, CpuTime, Event, Evidence, ExecResult, Exit, Figures, Health, InstanceId, MAX_CHANGES, MAX_TEXT,
+    MemoryEvents, OomLimit, Origin, Outcome, PodMount, Pressure, ProbeFailures, ReadyChange, Record, Request,
+    SandboxConfig, Stamp, StartRequest, StartStage, VERSION, Victim,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -41,14 +43,53 @@ fn record(outcome: Option<Outcome>) -> Record {
         sandbox: 1,
         boot_id: "b0".into(),
         restart_delay_ms: 20_000,
+        origin: None,
         requested: stamp(10),
         pid: Some(4711),
         pid_start: Some(123_456),
         started: Some(stamp(11)),
         signaled: Some(stamp(12)),
         killed: Some(stamp(13)),
-        exit: outcome.map(|outcome| Exit { outcome, oom: true, finished: stamp(14) }),
+        cause: None,
+        health: Health::default(),
+        exit: outcome.map(|outcome| Exit { outcome, oom: true, finished: stamp(14), evidence: None }),
     }
+}
+
+fn health() -> Health {
+    Health {
+        ready: vec![ReadyChange { at: stamp(12), ready: true }],
+        failures: vec![ProbeFailures {
+            probe: "liveness".into(),
+            first: stamp(12),
+            last: stamp(13),
+            count: 3,
+            output: "HTTP status 500".into(),
+        }],
+    }
+}
+
+/// A record with all that the ledger can say.
+fn full() -> Record {
+    let pressure = Some(Pressure { some_us: 20, full_us: 10 });
+    let figures = Figures {
+        memory_peak: Some(64 << 20),
+        memory_events: Some(MemoryEvents { high: 1, max: 2, oom: 3, oom_kill: 4 }),
+        cpu: Some(CpuTime { usage_us: 5, user_us: 3, system_us: 2, periods: 10, throttled: 4, throttled_us: 9 }),
+        cpu_pressure: pressure,
+        memory_pressure: pressure,
+        io_pressure: pressure,
+        pids_peak: Some(7),
+        pids_refused: Some(1),
+    };
+    let victim = Victim { pid: 4711, name: "server".into(), first_process: true, limit: OomLimit::Container };
+    let tail = vec!["loading".to_owned(), "out of \"luck\"".to_owned()];
+    let mut record = record(Some(Outcome::Signaled { signal: 9 }));
+    record.origin = Some(Origin { agent: "0.1.0".into(), image: "5f1c".into() });
+    record.cause = Some(Cause { kind: "liveness-probe".into(), message: "HTTP status 500".into() });
+    record.health = health();
+    record.exit.as_mut().unwrap().evidence = Some(Box::new(Evidence { victim: Some(victim), figures, tail }));
+    record
 }
 
 #[test]
@@ -73,6 +114,7 @@ fn sandbox_config() {
 
 #[test]
 fn records() {
+    check("record-full", &full());
     let unstarted = Record { pid: None, pid_start: None, started: None, signaled: None, killed: None, ..record(None) };
     check("record-requested", &unstarted);
     check("record-running", &record(None));
@@ -88,11 +130,16 @@ fn records() {
 #[test]
 fn requests() {
     check("request-hello", &Request::Hello { version: VERSION });
-    check("request-signal", &Request::Signal { id: id(), signal: 15 });
-    check("request-kill", &Request::Kill { id: id() });
+    check("request-signal", &Request::Signal { id: id(), signal: 15, cause: None });
+    let cause = Cause { kind: "eviction".into(), message: "volume cache is over its limit".into() };
+    check("request-signal-cause", &Request::Signal { id: id(), signal: 15, cause: Some(cause.clone()) });
+    check("request-kill-cause", &Request::Kill { id: id(), cause: Some(cause) });
+    check("request-kill", &Request::Kill { id: id(), cause: None });
     let command = vec!["cat".to_owned(), "/ready".to_owned()];
     check("request-exec", &Request::Exec { seq: 7, id: id(), command, timeout_ms: 1000 });
-    check("request-remember", &Request::Remember { memo: "opaque".into() });
+    check("request-remember", &Request::Remember { memo: "opaque".into(), health: BTreeMap::new() });
+    let health = BTreeMap::from([("app".to_owned(), (2, health()))]);
+    check("request-remember-health", &Request::Remember { memo: "opaque".into(), health });
     check("request-shutdown", &Request::Shutdown);
     let mounts = vec![
         PodMount::Overlay { lower: "/b/rootfs".into(), layer: "/l".into(), target: "/run/root".into() },
@@ -110,8 +157,11 @@ fn requests() {
         log: "/var/log/pods/default_web_5c2b0c9e/app/2.log".into(),
         log_max_bytes: 10 << 20,
         log_max_files: 5,
+        origin: None,
     };
-    check("request-start", &Request::Start(Box::new(start)));
+    check("request-start", &Request::Start(Box::new(start.clone())));
+    let origin = Some(Origin { agent: "0.1.0".into(), image: String::new() });
+    check("request-start-origin", &Request::Start(Box::new(StartRequest { origin, ..start })));
 }
 
 #[test]
@@ -125,7 +175,7 @@ fn events() {
         memo: Some("opaque".into()),
     };
     check("event-state", &state);
-    check("event-instance", &Event::Instance(record(None)));
+    check("event-instance", &Event::Instance(Box::new(record(None))));
     check("event-failed", &Event::Failed { message: "cannot make the pod's namespaces".into() });
     for (name, result) in [
         ("exited", ExecResult::Exited { code: 1 }),
@@ -155,4 +205,18 @@ fn records_from_before_stop_times_are_read() {
     fields.remove("killed");
     let read: Record = serde_json::from_value(value).unwrap();
     assert_eq!((read.signaled, read.killed), (None, None));
+}
+
+#[test]
+fn a_record_stays_small_whatever_it_is_told() {
+    let changes = (0..100).map(|n| ReadyChange { at: stamp(n), ready: n % 2 == 0 }).collect();
+    let failure = ProbeFailures { output: "é".repeat(4000), ..health().failures.remove(0) };
+    let bounded = Health { ready: changes, failures: vec![failure; 100] }.bounded();
+    assert_eq!((bounded.ready.len(), bounded.failures.len()), (MAX_CHANGES, MAX_CHANGES));
+    assert_eq!(bounded.ready.last(), Some(&ReadyChange { at: stamp(99), ready: false }));
+    assert_eq!(bounded.failures[0].output.len(), MAX_TEXT);
+    let mut record = full();
+    record.health = bounded;
+    record.exit.as_mut().unwrap().evidence.as_mut().unwrap().tail = vec!["\"".repeat(204); 10];
+    assert!(serde_json::to_vec(&record).unwrap().len() < 14 << 10);
 }

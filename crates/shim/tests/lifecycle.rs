@@ -2,11 +2,12 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
 use podwright_shim::machine::MAX_LAUNCHES;
-use podwright_shim::proto::{Event, Outcome, PodMount, Request, StartStage};
+use podwright_shim::proto::{Cause, Event, Health, Origin, Outcome, PodMount, ReadyChange, Request, StartStage};
 use podwright_sys::child::signal_child;
 use support::{Sandbox, id, until};
 
@@ -39,7 +40,7 @@ fn an_instance_is_never_started_twice() {
     let (mut agent, _) = sandbox.connect();
     let running = agent.start(sandbox.fake("app", 0, "sleep 100"));
     assert_eq!(agent.start(sandbox.fake("app", 0, "sleep 100")), running);
-    agent.send(&Request::Signal { id: id("app", 0), signal: 15 });
+    agent.send(&Request::Signal { id: id("app", 0), signal: 15, cause: None });
     assert_eq!(agent.end(&id("app", 0)), Outcome::Signaled { signal: 15 });
     assert_eq!(agent.start(sandbox.fake("app", 0, "true")).pid, running.pid);
     // A record of an earlier sandbox counts as well.
@@ -127,15 +128,15 @@ fn kill_reaches_an_instance_whose_runtime_has_not_returned() {
     }
     agent.send(&Request::Start(Box::new(sandbox.fake("queued", 0, "sleep 100"))));
     until("the process runs", || sandbox.cgroup.child("late").populated().unwrap_or(false));
-    agent.send(&Request::Kill { id: id("late", 0) });
-    agent.send(&Request::Kill { id: id("queued", 0) });
+    agent.send(&Request::Kill { id: id("late", 0), cause: None });
+    agent.send(&Request::Kill { id: id("queued", 0), cause: None });
     let message = "killed before it was started".to_owned();
     assert_eq!(agent.end(&id("queued", 0)), Outcome::StartFailed { stage: StartStage::Prepare, message });
     assert_eq!(agent.end(&id("late", 0)), KILLED);
 
     agent.send(&Request::Start(Box::new(sandbox.fake("hang", 0, "HANG sleep 100"))));
     until("the process runs", || sandbox.cgroup.child("hang").populated().unwrap_or(false));
-    agent.send(&Request::Kill { id: id("hang", 0) });
+    agent.send(&Request::Kill { id: id("hang", 0), cause: None });
     let Outcome::StartFailed { stage, message } = agent.end(&id("hang", 0)) else { panic!("it was started") };
     assert_eq!(stage, StartStage::Runtime);
     assert!(message.ends_with("was ended by signal 9"), "{message}");
@@ -147,7 +148,7 @@ fn a_signal_that_comes_too_early_is_not_lost() {
     let sandbox = Sandbox::new();
     let (mut agent, _) = sandbox.connect();
     agent.send(&Request::Start(Box::new(sandbox.fake("app", 0, "LATE sleep 100"))));
-    agent.send(&Request::Signal { id: id("app", 0), signal: 15 });
+    agent.send(&Request::Signal { id: id("app", 0), signal: 15, cause: None });
     let record = agent.wait(&id("app", 0), |record| record.exit.is_some());
     assert_eq!(record.exit.unwrap().outcome, Outcome::Signaled { signal: 15 });
     assert!(record.signaled.is_some() && record.started.is_some());
@@ -158,7 +159,7 @@ fn a_signal_that_comes_too_early_is_not_lost() {
 fn the_agents_death_changes_nothing() {
     let sandbox = Sandbox::new();
     let (mut agent, _) = sandbox.connect();
-    agent.send(&Request::Remember { memo: "verdicts".into() });
+    agent.send(&Request::Remember { memo: "verdicts".into(), health: BTreeMap::new() });
     let stays = agent.start(sandbox.fake("stays", 0, "sleep 100"));
     agent.start(sandbox.fake("leaves", 0, "sleep 0.3; exit 42"));
     agent.start(sandbox.fake("fails", 0, "sleep 0.3; kill -SEGV $$"));
@@ -265,7 +266,7 @@ fn a_flood_starves_nobody_and_its_log_is_rotated() {
         assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
         assert_eq!(sandbox.log("app", attempt), ["stdout F hello"]);
     }
-    agent.send(&Request::Kill { id: id("flood", 0) });
+    agent.send(&Request::Kill { id: id("flood", 0), cause: None });
     assert_eq!(agent.end(&id("flood", 0)), KILLED);
     let files: Vec<_> = fs::read_dir(sandbox.path("logs/flood")).unwrap().map(|e| e.unwrap()).collect();
     assert_eq!(files.len(), 3);
@@ -380,4 +381,37 @@ fn a_dead_shim_takes_namespaces_and_mounts_with_it() {
     until("no process sees the mount", || !fs::read_dir("/proc").unwrap().flatten().any(held));
     // Its record says that it ran; the agent completes it.
     assert!(sandbox.record("app", 0).exit.is_none());
+}
+
+/// Nothing but the record on disk is looked at: it is all that an agent has that was not there.
+#[test]
+fn the_ledger_tells_who_asked_how_it_fared_and_what_it_said() {
+    let sandbox = Sandbox::new();
+    let (mut agent, _) = sandbox.connect();
+    let script = "i=0; while [ $i -lt 30 ]; do echo line $i; i=$((i+1)); done; trap 'echo leaving; exit 3' TERM; \
+                  touch ready; while :; do sleep 0.05; done";
+    let mut request =
+        sandbox.fake("app", 0, &script.replace("touch ready", &format!("touch {}", sandbox.path("up").display())));
+    let origin = Some(Origin { agent: "0.1.0".into(), image: "5f1c".into() });
+    request.origin = origin.clone();
+    let running = agent.start(request);
+    until("it is up", || sandbox.path("up").exists());
+    let health = Health { ready: vec![ReadyChange { at: running.requested, ready: true }], failures: Vec::new() };
+    let fares = BTreeMap::from([("app".to_owned(), (0, health.clone())), ("other".to_owned(), (0, health.clone()))]);
+    let before = fs::read(sandbox.path("records/app/0.json")).unwrap();
+    agent.send(&Request::Remember { memo: "m".into(), health: fares });
+    let cause = Cause { kind: "liveness-probe".into(), message: "HTTP status 500".into() };
+    let (_, state) = sandbox.connect();
+    assert_eq!(state[0].health, health);
+    assert_eq!(fs::read(sandbox.path("records/app/0.json")).unwrap(), before, "health alone is no reason to write");
+    let (mut agent, _) = sandbox.connect();
+    agent.send(&Request::Signal { id: id("app", 0), signal: 15, cause: Some(cause.clone()) });
+    agent.send(&Request::Kill { id: id("none", 0), cause: Some(cause.clone()) });
+    assert_eq!(agent.end(&id("app", 0)), Outcome::Exited { code: 3 });
+    let record = sandbox.record("app", 0);
+    assert_eq!((record.cause, record.health, record.origin), (Some(cause), health, origin));
+    let evidence = record.exit.unwrap().evidence.unwrap();
+    let last: Vec<String> = (21..30).map(|n| format!("line {n}")).chain(["leaving".to_owned()]).collect();
+    assert_eq!((evidence.tail, evidence.victim), (last, None));
+    sandbox.shut_down();
 }

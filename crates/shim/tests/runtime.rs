@@ -100,8 +100,8 @@ fn exits_signals_and_kills() {
         }
         agent.end(&id("app", attempt))
     };
-    let term = |attempt| Some(Request::Signal { id: id("app", attempt), signal: 15 });
-    let kill = |attempt| Some(Request::Kill { id: id("app", attempt) });
+    let term = |attempt| Some(Request::Signal { id: id("app", attempt), signal: 15, cause: None });
+    let kill = |attempt| Some(Request::Kill { id: id("app", attempt), cause: None });
     assert_eq!(run(0, "true", |_| None), Outcome::Exited { code: 0 });
     let handler = "trap 'exit 5' TERM; echo up; while :; do sleep 0.05; done";
     assert_eq!(run(1, handler, term), Outcome::Exited { code: 5 });

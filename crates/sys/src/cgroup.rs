@@ -12,6 +12,10 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
+mod stat;
+
+pub use stat::{Keyed, Pressure};
+
 /// How long [`Cgroup::remove`] waits for killed processes to be gone. A process in an uninterruptible wait can outlast it.
 pub const REMOVE_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -9,6 +9,7 @@ pub mod child;
 pub mod device;
 pub mod durable;
 pub mod fdpass;
+pub mod kmsg;
 pub mod lease;
 pub mod mount;
 pub mod netlink;

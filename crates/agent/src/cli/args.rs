@@ -58,6 +58,10 @@ pub enum Command {
     Logs(Logs),
     /// Show what happened
     Events(Events),
+    /// Explain what a pod waits for, what ended it last, and what to do
+    Why(Why),
+    /// Draw the life of a pod as a chart
+    Timeline(Timeline),
     /// Stop and remove a pod
     ///
     /// A pod whose manifest is in the directory stays away until that file changes.
@@ -194,6 +198,64 @@ pub struct Events {
     pub output: Option<Output>,
 }
 
+/// `why`.
+#[derive(Debug, ClapArgs)]
+pub struct Why {
+    /// NAME, NAME/CONTAINER, or either with pod before it
+    #[arg(required = true, value_name = "POD")]
+    pub what: Vec<String>,
+    /// Which container [default: the one that matters most]
+    #[arg(short, long, value_name = "NAME")]
+    pub container: Option<String>,
+    /// The namespace
+    #[arg(short, long, default_value = "default")]
+    pub namespace: String,
+    /// Output format
+    #[arg(short, long, value_name = "FORMAT")]
+    pub output: Option<Data>,
+}
+
+/// `timeline`.
+#[derive(Debug, ClapArgs)]
+pub struct Timeline {
+    /// NAME, pod NAME, or pod/NAME
+    #[arg(required = true, value_name = "POD")]
+    pub what: Vec<String>,
+    /// The namespace
+    #[arg(short, long, default_value = "default")]
+    pub namespace: String,
+    /// Write an SVG picture instead
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["output", "ascii", "width"])]
+    pub svg: Option<PathBuf>,
+    /// Only ASCII characters
+    #[arg(long)]
+    pub ascii: bool,
+    /// Columns of the chart [default: COLUMNS, else the terminal's, else 100]
+    #[arg(long, value_name = "COLUMNS")]
+    pub width: Option<usize>,
+    /// Output format
+    #[arg(short, long, value_name = "FORMAT", conflicts_with_all = ["ascii", "width"])]
+    pub output: Option<Data>,
+}
+
+/// Output formats of what is no table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Data {
+    /// JSON
+    Json,
+    /// YAML
+    Yaml,
+}
+
+impl From<Data> for Output {
+    fn from(data: Data) -> Output {
+        match data {
+            Data::Json => Output::Json,
+            Data::Yaml => Output::Yaml,
+        }
+    }
+}
+
 /// `delete`.
 #[derive(Debug, ClapArgs)]
 pub struct Delete {
@@ -327,6 +389,27 @@ pub fn pod_words(words: &[String]) -> Result<Vec<String>, String> {
     names.iter().map(|n| pod_name(n)).collect()
 }
 
+/// One pod and perhaps a container: `NAME`, `NAME/CONTAINER`, `pod NAME`, `pod/NAME`, `pod/NAME/CONTAINER`.
+///
+/// # Errors
+/// A text for the user.
+pub fn pod_and_container(words: &[String], container: Option<&str>) -> Result<(String, Option<String>), String> {
+    let word = match words {
+        [one] => one.as_str(),
+        [first, name] if kind(first) == Some(Kind::Pods) => name.as_str(),
+        _ => return Err("accepted: one pod, NAME or NAME/CONTAINER".to_owned()),
+    };
+    let word = match word.split_once('/') {
+        Some((prefix, rest)) if kind(prefix) == Some(Kind::Pods) => rest,
+        _ => word,
+    };
+    let (name, named) = word.split_once('/').map_or((word, None), |(name, container)| (name, Some(container)));
+    match (named, container) {
+        (Some(a), Some(b)) if a != b => Err(format!("two containers are named: {a} and {b}")),
+        (named, option) => Ok((pod_name(name)?, option.or(named).map(str::to_owned))),
+    }
+}
+
 /// `NAME` or `pod/NAME`.
 ///
 /// # Errors
@@ -376,6 +459,24 @@ mod tests {
         assert!(get_words(&words("files x")).is_err());
         assert!(get_words(&words("events/x")).is_err());
         assert!(get_words(&words("nodes")).unwrap_err().contains("cannot get \"nodes\""));
+    }
+
+    #[test]
+    fn a_container_may_stand_behind_its_pod() {
+        let both = |text: &str| pod_and_container(&words(text), None);
+        let web = |container: Option<&str>| Ok(("web".to_owned(), container.map(str::to_owned)));
+        for (text, container) in [
+            ("web", None),
+            ("web/app", Some("app")),
+            ("pod web", None),
+            ("pod/web/app", Some("app")),
+            ("pod web/app", Some("app")),
+        ] {
+            assert_eq!(both(text), web(container), "{text}");
+        }
+        assert_eq!(pod_and_container(&words("web/app"), Some("app")), web(Some("app")));
+        assert!(pod_and_container(&words("web/app"), Some("db")).is_err());
+        assert!(both("web db").is_err());
     }
 
     #[test]

@@ -14,7 +14,10 @@ mod manifests;
 mod output;
 pub mod pods;
 mod steer;
+pub mod svg;
 pub mod table;
+pub mod timeline;
+pub mod why;
 pub mod yaml;
 
 use std::io::{self, IsTerminal};
@@ -80,8 +83,9 @@ pub fn run() -> ExitCode {
         // The reader has seen enough (`podwright logs … | head`).
         Err(CliError::Output(e)) if e.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            if !matches!(error, CliError::Reported) {
-                eprintln!("error: {}", chain(&error));
+            let said = chain(&error);
+            if !said.is_empty() {
+                eprintln!("error: {said}");
             }
             ExitCode::from(error.exit_status())
         }
@@ -110,6 +114,8 @@ async fn dispatch_online(command: Command, context: &mut Context) -> Done {
         Command::Describe(args) => get::describe(args, context).await,
         Command::Events(args) => get::events(args, context).await,
         Command::Logs(args) => logs::logs(args, context).await,
+        Command::Why(args) => why::why(args, context).await,
+        Command::Timeline(args) => timeline::timeline(args, context).await,
         Command::Delete(args) => steer::delete(args, context).await,
         Command::Restart(args) => steer::restart(args, context).await,
         Command::Version { .. } => {

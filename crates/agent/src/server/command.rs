@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use podwright_core::pod::why::Explanation;
+use podwright_core::timeline::Timeline;
 use tokio::sync::oneshot;
 
 /// Commands that may wait for the agent; more are answered with 503.
@@ -57,6 +59,26 @@ pub enum Command {
         grace: Option<Duration>,
         /// For the answer.
         reply: oneshot::Sender<Reply>,
+    },
+    /// Explain a pod, or one of its containers.
+    Why {
+        /// Whose.
+        namespace: String,
+        /// Whose.
+        name: String,
+        /// Which container; `None`: the one that matters most.
+        container: Option<String>,
+        /// For the answer.
+        reply: oneshot::Sender<Result<Explanation, Refused>>,
+    },
+    /// The life of a pod as rows of a chart.
+    Timeline {
+        /// Whose.
+        namespace: String,
+        /// Whose.
+        name: String,
+        /// For the answer.
+        reply: oneshot::Sender<Result<Timeline, Refused>>,
     },
     /// Stop a pod and run it again from its first init, back-off forgotten.
     Restart {

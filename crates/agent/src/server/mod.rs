@@ -9,6 +9,8 @@
 //! | `GET …/pods/{name}/log` | text; `container`, `follow`, `previous`, `tailLines`, `timestamps` |
 //! | `DELETE …/pods/{name}` | Status; `gracePeriodSeconds` |
 //! | `POST /apis/podwright.dev/v1/namespaces/{ns}/pods/{name}/restart` | Status |
+//! | `GET …/pods/{name}/why`, below the same path | Explanation, also of a name without a pod; `container` |
+//! | `GET …/pods/{name}/timeline`, below the same path | Timeline |
 //! | `GET /api/v1/events`, `/api/v1/namespaces/{ns}/events` | EventList; `watch`, `fieldSelector`, `resourceVersion`, `timeoutSeconds` |
 //! | `GET /apis/podwright.dev/v1/files` | FileList |
 //!
@@ -90,6 +92,8 @@ fn router(api: Api) -> Router {
         .route("/api/v1/namespaces/{namespace}/pods/{name}", get(resources::pod).delete(resources::delete))
         .route("/api/v1/namespaces/{namespace}/pods/{name}/log", get(logs::log))
         .route("/apis/podwright.dev/v1/namespaces/{namespace}/pods/{name}/restart", post(resources::restart))
+        .route("/apis/podwright.dev/v1/namespaces/{namespace}/pods/{name}/why", get(resources::why))
+        .route("/apis/podwright.dev/v1/namespaces/{namespace}/pods/{name}/timeline", get(resources::timeline))
         .route("/api/v1/events", get(resources::events_everywhere))
         .route("/api/v1/namespaces/{namespace}/events", get(resources::events))
         .route("/apis/podwright.dev/v1/files", get(resources::files))

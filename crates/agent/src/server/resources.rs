@@ -139,10 +139,30 @@ pub(super) async fn restart(State(api): State<Api>, Path((ns, name)): Path<(Stri
     done(&pod, reply)
 }
 
-async fn ask(
+pub(super) async fn why(State(api): State<Api>, Path((ns, name)): Path<(String, String)>, uri: Uri) -> Answer {
+    let container = Params::parse(&uri, &["container"])?.text("container").map(str::to_owned);
+    let explanation = ask(&api.commands, |reply| Command::Why { namespace: ns, name, container, reply }).await??;
+    typed("Explanation", &explanation)
+}
+
+pub(super) async fn timeline(State(api): State<Api>, Path((ns, name)): Path<(String, String)>, uri: Uri) -> Answer {
+    Params::parse(&uri, &[])?;
+    let timeline = ask(&api.commands, |reply| Command::Timeline { namespace: ns, name, reply }).await??;
+    typed("Timeline", &timeline)
+}
+
+/// A value of podwright's own API group.
+fn typed(kind: &str, value: &impl serde::Serialize) -> Answer {
+    let mut object = serde_json::to_value(value).map_err(|error| ApiError::internal(error.to_string()))?;
+    object["apiVersion"] = json!("podwright.dev/v1");
+    object["kind"] = json!(kind);
+    Ok(json_response(StatusCode::OK, object.to_string()))
+}
+
+async fn ask<T>(
     agent: &mpsc::Sender<Command>,
-    command: impl FnOnce(oneshot::Sender<Reply>) -> Command,
-) -> Result<Reply, ApiError> {
+    command: impl FnOnce(oneshot::Sender<T>) -> Command,
+) -> Result<T, ApiError> {
     let (reply, answer) = oneshot::channel();
     agent.try_send(command(reply)).map_err(|e| match e {
         mpsc::error::TrySendError::Full(_) => ApiError::unavailable("too many commands are waiting; try again"),

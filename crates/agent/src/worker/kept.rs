@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use podwright_core::ledger::Asker;
 use podwright_core::manifest::{self, Document};
 use podwright_core::pod::observe::{Deletion, Observed};
 use podwright_core::time::Time;
@@ -38,6 +39,8 @@ pub struct Kept {
     pub restart_at: Option<Time>,
     /// The request to remove it.
     pub deletion: Option<Deletion>,
+    /// Who made that request first.
+    pub removed_by: Option<Asker>,
     /// A volume over its limit: when, and the message.
     pub evicted: Option<(Time, String)>,
     /// Set when it will never do anything again.
@@ -65,6 +68,7 @@ impl Kept {
             restart_below: 0,
             restart_at: None,
             deletion: None,
+            removed_by: None,
             evicted: None,
             ended: None,
         }
@@ -103,6 +107,9 @@ struct PodFile {
     restart_below: u32,
     restart_at: Option<Stamp>,
     deletion: Option<DeletionFile>,
+    /// [`Asker::name`].
+    #[serde(default)]
+    removed_by: Option<String>,
     evicted: Option<(Stamp, String)>,
     ended: Option<EndedFile>,
 }
@@ -172,6 +179,7 @@ impl Kept {
             deletion: stored
                 .deletion
                 .map(|d| Deletion { requested_at: time(d.requested_at), deadline: time(d.deadline) }),
+            removed_by: stored.removed_by.as_deref().map(Asker::of_name),
             evicted: stored.evicted.map(|(at, message)| (time(at), message)),
             ended: stored.ended.map(|e| Ended { at: time(e.at), status: e.status, archived: e.archived }),
         })
@@ -197,6 +205,7 @@ impl Kept {
             deletion: self
                 .deletion
                 .map(|d| DeletionFile { requested_at: stamp(d.requested_at), deadline: stamp(d.deadline) }),
+            removed_by: self.removed_by.map(|by| by.name().to_owned()),
             evicted: self.evicted.clone().map(|(at, message)| (stamp(at), message)),
             ended: self.ended.clone().map(|e| EndedFile { at: stamp(e.at), status: e.status, archived: e.archived }),
         };
@@ -306,6 +315,7 @@ mod tests {
         Kept {
             restart_at: Some(now),
             deletion: Some(Deletion { requested_at: now, deadline: now + Duration::from_secs(3) }),
+            removed_by: Some(Asker::User),
             evicted: Some((now, "full".into())),
             ended: Some(Ended { at: now, status: serde_json::json!({"phase": "Failed"}), archived: true }),
             ..Kept::new(claim, now)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use podwright_core::ledger::Asker;
 use podwright_sys::durable::Durability;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -14,7 +15,7 @@ use super::kept::{Ended, Kept};
 use super::pod::{self, Finished, Gate, Input};
 use super::recover::{self, Beginning};
 use super::slot::{Act, Slot, Stage};
-use super::{Context, publish, setup};
+use super::{Context, inspect, publish, setup};
 use crate::config::Live;
 use crate::paths::PodPaths;
 use crate::server::Closing;
@@ -130,7 +131,8 @@ impl Manager {
             None => {
                 if let Some(older) = &place.worker {
                     // Its end could not be saved.
-                    send(Some(older), Input::Delete { grace: None, suppress: None, recorded: None });
+                    let by = Asker::ManifestChanged;
+                    send(Some(older), Input::Delete { grace: None, by, suppress: None, recorded: None });
                 }
                 let stage = if kept.deletion.is_some() { Stage::Stopping } else { Stage::Live };
                 place.slot.current = Some((pod.uid.clone(), stage));
@@ -254,7 +256,10 @@ impl Manager {
                     self.begin(identity.clone(), kept, Beginning::Run, None);
                 }
                 Act::Update(claim) => send(place.worker.as_ref(), Input::Update(Box::new(claim))),
-                Act::Stop => send(place.worker.as_ref(), Input::Delete { grace: None, suppress: None, recorded: None }),
+                Act::Stop => {
+                    let by = if place.slot.next.is_some() { Asker::ManifestChanged } else { Asker::ManifestRemoved };
+                    send(place.worker.as_ref(), Input::Delete { grace: None, by, suppress: None, recorded: None });
+                }
                 Act::Refresh(claim) => {
                     if let Some(kept) = &mut place.ended {
                         kept.claim = claim;
@@ -339,6 +344,16 @@ impl Manager {
             Command::Restart { namespace, name, reply } => {
                 self.restart(Identity { namespace, name }, reply).await;
             }
+            Command::Why { namespace, name, container, reply } => {
+                let (identity, ctx) = (Identity { namespace, name }, Arc::clone(&self.ctx));
+                let worker = self.places.get(&identity).and_then(|place| place.worker.clone());
+                tokio::spawn(async move { drop(reply.send(inspect::why(ctx, identity, container, worker).await)) });
+            }
+            Command::Timeline { namespace, name, reply } => {
+                let (identity, ctx) = (Identity { namespace, name }, Arc::clone(&self.ctx));
+                let worker = self.places.get(&identity).and_then(|place| place.worker.clone());
+                tokio::spawn(async move { drop(reply.send(inspect::timeline(ctx, identity, worker).await)) });
+            }
         }
     }
 
@@ -356,7 +371,8 @@ impl Manager {
             Stage::Live | Stage::Stopping => {
                 place.slot.current = Some((uid.clone(), Stage::Stopping));
                 let (recorded, told) = oneshot::channel();
-                send(place.worker.as_ref(), Input::Delete { grace, suppress, recorded: Some(recorded) });
+                let by = Asker::User;
+                send(place.worker.as_ref(), Input::Delete { grace, by, suppress, recorded: Some(recorded) });
                 // An error: it has come to its end meanwhile.
                 let _ended = told.await;
             }

@@ -4,7 +4,9 @@
 //! [`pod`] is a worker: it merges what happens into events, asks the machine for a plan, and has the plan's steps carried
 //! out by others ([`sandbox`], [`start`], [`crate::probe`]) without ever waiting for one of them.
 
+mod inspect;
 pub mod kept;
+mod ledger;
 pub mod manager;
 mod pod;
 mod publish;

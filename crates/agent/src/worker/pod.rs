@@ -1,10 +1,11 @@
 //! One pod: what happens becomes events, the machine's plans become orders to others. Nothing here waits for a step.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::PodStatus;
+use podwright_core::ledger::Asker;
 use podwright_core::pod::Machine;
 use podwright_core::pod::observe::{Event, Memo, ProbeKind, ProbeOutcome};
 use podwright_core::pod::plan::{Notice, Plan, Step};
@@ -15,11 +16,12 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
+use super::inspect::Snapshot;
 use super::kept::{Ended, Kept, Saver};
 use super::recover::{self, Beginning, Recovered};
 use super::sandbox::{self, Handle, Order, Origin, Sandbox, Word};
 use super::start::{self, Refused};
-use super::{Context, publish, records, setup, volumes};
+use super::{Context, ledger, publish, records, setup, volumes};
 use crate::paths::PodPaths;
 use crate::probe;
 use crate::source::decide::Claim;
@@ -37,6 +39,8 @@ pub(super) enum Input {
     Delete {
         /// Overrides the spec's grace period.
         grace: Option<Duration>,
+        /// Who asks.
+        by: Asker,
         /// By hand: it stays away until this file, whose bytes have this digest, changes.
         suppress: Option<(String, String)>,
         /// Told when the request would survive a power cut.
@@ -77,7 +81,12 @@ pub(super) enum Input {
     },
     /// A disk volume is over its limit.
     OverLimit(String),
+    /// Somebody wants to see what it knows.
+    Look(oneshot::Sender<Snapshot>),
 }
+
+/// How running instances fare: by container, with the attempt.
+type Fares = BTreeMap<String, (u32, proto::Health)>;
 
 /// A worker's last word: the pod will never do anything again.
 pub(super) struct Finished {
@@ -101,8 +110,8 @@ pub(super) struct Worker {
     execs: HashMap<u64, (usize, u32, ProbeKind)>,
     next_exec: u64,
     measuring: Option<AbortHandle>,
-    /// What the shim was told to remember last.
-    remembered: Memo,
+    /// What the shim was told to remember last, and how its instances fared then.
+    remembered: (Memo, Fares),
     /// What was published last, besides the status.
     shown: Option<(PodStatus, Kept)>,
     /// A step was answered at once: decide again.
@@ -129,7 +138,7 @@ pub(super) async fn run(
         machine: Machine::new(spec, ctx.policy(), observed, memo.clone()),
         saver: Saver::start(paths.file(), Arc::clone(&ctx.clock)),
         next_exec: u64::try_from(ctx.clock.stamp().boot_ns).unwrap_or(0),
-        remembered: memo,
+        remembered: (memo, Fares::new()),
         ctx,
         kept,
         paths,
@@ -224,7 +233,8 @@ impl Worker {
                 self.machine.update(self.kept.document().pod.clone(), self.ctx.clock.now());
                 self.saver.save(&self.kept, None);
             }
-            Input::Delete { grace, suppress, recorded } => {
+            Input::Delete { grace, by, suppress, recorded } => {
+                self.kept.removed_by.get_or_insert(by);
                 if let Some((file, digest)) = suppress {
                     self.kept.claim = Claim { file, digest, suppressed: true, ..self.kept.claim.clone() };
                 }
@@ -244,6 +254,10 @@ impl Worker {
                 self.apply(Event::Probed { container, attempt, kind, outcome });
             }
             Input::OverLimit(message) => self.apply(Event::Evict { message }),
+            Input::Look(reply) => {
+                // Whoever asked may have gone.
+                drop(reply.send(Snapshot { kept: self.kept.clone(), machine: self.machine.clone() }));
+            }
         }
         true
     }
@@ -300,7 +314,7 @@ impl Worker {
     /// After a broken connection: what the shim was told in vain is told again, or counts as not done. Else the machine
     /// would wait for answers that never come.
     fn repeat_lost(&mut self, instances: &[Record]) {
-        self.remembered = Memo::default();
+        self.remembered = (Memo::default(), Fares::new());
         let observed = self.machine.observed().clone();
         for (container, known) in observed.containers.iter().enumerate() {
             let number = observed.sandbox.number();
@@ -316,10 +330,10 @@ impl Worker {
                 continue;
             };
             if newest.signaled_at.is_some() && record.signaled.is_none() {
-                self.say(Request::Signal { id: id.clone(), signal: STOP_SIGNAL });
+                self.say(Request::Signal { id: id.clone(), signal: STOP_SIGNAL, cause: None });
             }
             if newest.killed_at.is_some() && record.killed.is_none() {
-                self.say(Request::Kill { id });
+                self.say(Request::Kill { id, cause: None });
             }
         }
     }
@@ -328,7 +342,7 @@ impl Worker {
         self.sandbox = None;
         self.preparing.clear();
         self.execs.clear();
-        self.remembered = Memo::default();
+        self.remembered = (Memo::default(), Fares::new());
         if let Some(measuring) = self.measuring.take() {
             measuring.abort();
         }
@@ -385,9 +399,11 @@ impl Worker {
             },
             Step::Start { container, attempt, restart_delay } => self.start(container, attempt, restart_delay),
             Step::Signal { container, attempt } => {
-                self.tell_instance(container, attempt, |id| Request::Signal { id, signal: STOP_SIGNAL });
+                self.tell_instance(container, attempt, |id| Request::Signal { id, signal: STOP_SIGNAL, cause: None });
             }
-            Step::Kill { container, attempt } => self.tell_instance(container, attempt, |id| Request::Kill { id }),
+            Step::Kill { container, attempt } => {
+                self.tell_instance(container, attempt, |id| Request::Kill { id, cause: None })
+            }
             Step::Probe { container, attempt, kind } => self.probe(container, attempt, kind),
         }
     }
@@ -502,15 +518,18 @@ impl Worker {
     }
 
     fn remember(&mut self, plan: &Plan) {
-        let up = self.sandbox.as_ref().is_some_and(|s| s.pid.is_some());
-        if !up || plan.memo == self.remembered {
+        if self.sandbox.as_ref().is_none_or(|s| s.pid.is_none()) {
+            return;
+        }
+        let fares = ledger::to_keep(self.machine.spec(), self.machine.observed(), &self.ctx.clock);
+        if (&plan.memo, &fares) == (&self.remembered.0, &self.remembered.1) {
             return;
         }
         match serde_json::to_string(&plan.memo) {
-            Ok(memo) => self.say(Request::Remember { memo }),
+            Ok(memo) => self.say(Request::Remember { memo, health: fares.clone() }),
             Err(error) => tracing::error!(%error, "probe verdicts cannot be kept"),
         }
-        self.remembered = plan.memo.clone();
+        self.remembered = (plan.memo.clone(), fares);
     }
 
     /// What was found, before anything is done about it.

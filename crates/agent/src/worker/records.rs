@@ -6,9 +6,10 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use podwright_core::ledger::Asker;
 use podwright_core::pod::observe::{Instance, InstanceState, Outcome};
 use podwright_core::pod::spec::PodSpec;
-use podwright_shim::proto::{self, Exit, InstanceId, Record, StartStage};
+use podwright_shim::proto::{self, Cause, Exit, Health, InstanceId, Record, StartStage};
 use podwright_sys::durable::{self, Durability};
 
 use crate::clock::Clock;
@@ -63,13 +64,16 @@ fn lost_without_a_trace(id: &InstanceId, clock: &Clock) -> Record {
         sandbox: 0,
         boot_id: clock.boot_id().to_owned(),
         restart_delay_ms: 0,
+        origin: None,
         requested: now,
         pid: None,
         pid_start: None,
         started: Some(now),
         signaled: None,
         killed: None,
-        exit: Some(Exit { outcome: proto::Outcome::Lost, oom: false, finished: now }),
+        cause: None,
+        health: Health::default(),
+        exit: Some(Exit::without_evidence(proto::Outcome::Lost, now)),
     }
 }
 
@@ -87,7 +91,10 @@ pub(super) fn complete(
     for record in records.values_mut().filter(|r| r.exit.is_none()) {
         let finished = clock.stamp();
         // One boot id holds for all stamps of a record: those of an earlier boot only keep their wall clock.
-        record.exit = Some(Exit { outcome: proto::Outcome::Lost, oom: false, finished });
+        record.exit = Some(Exit::without_evidence(proto::Outcome::Lost, finished));
+        // Whatever had been asked before: what ended it was this.
+        let by = if record.boot_id == clock.boot_id() { Asker::ShimDied } else { Asker::Reboot };
+        record.cause = Some(Cause { kind: by.name().to_owned(), message: String::new() });
         let path = directory.join(&record.id.container).join(format!("{}.json", record.id.attempt));
         match serde_json::to_vec(&*record) {
             Ok(text) => failure = durable::write_atomic(&path, &text, Durability::Synced).err().or(failure),
@@ -138,7 +145,8 @@ pub(super) fn instance(record: &Record, spec: &PodSpec, clock: &Clock) -> Option
     Some((container, instance))
 }
 
-fn outcome(exit: &Exit) -> Outcome {
+/// An exit in the state machine's terms.
+pub(super) fn outcome(exit: &Exit) -> Outcome {
     match &exit.outcome {
         proto::Outcome::Exited { code } => Outcome::Exited { code: *code, oom: exit.oom },
         proto::Outcome::Signaled { signal } => Outcome::Signaled { signal: *signal, oom: exit.oom },

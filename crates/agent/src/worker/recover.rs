@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use super::Context;
 use super::kept::Kept;
+use super::ledger;
 use super::records::{self, Records};
 use super::sandbox::{self, Handle, Origin, Sandbox, Word};
 use super::setup;
@@ -110,11 +111,20 @@ fn forward<T: Send + 'static>(
     });
 }
 
-fn observed(kept: &Kept, sandbox: SandboxState, records: &Records, spec: &PodSpec, ctx: &Context) -> Observed {
+/// What records and files tell, for the state machine.
+pub(super) fn observed(
+    kept: &Kept,
+    sandbox: SandboxState,
+    records: &Records,
+    spec: &PodSpec,
+    ctx: &Context,
+) -> Observed {
     let mut containers = vec![ContainerObserved::default(); spec.containers.len()];
     // By name, then attempt: the instances of each container come out oldest first.
-    for (container, instance) in records.values().filter_map(|r| records::instance(r, spec, &ctx.clock)) {
+    for record in records.values() {
+        let Some((container, instance)) = records::instance(record, spec, &ctx.clock) else { continue };
         containers[container].instances.push(instance);
+        containers[container].health = ledger::health(record, &ctx.clock);
     }
     Observed {
         accepted_at: kept.accepted_at,

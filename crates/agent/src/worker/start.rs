@@ -13,8 +13,9 @@ use podwright_core::bundle::{self, ConfigError};
 use podwright_core::manifest::Document;
 use podwright_core::pod::spec::{Container, PodSpec, PullPolicy, Volume, VolumeSource};
 use podwright_image::{Bundle, LookupError};
-use podwright_shim::proto::{InstanceId, PodMount, StartRequest};
+use podwright_shim::proto::{InstanceId, Origin, PodMount, StartRequest};
 use podwright_sys::cgroup::Cgroup;
+use sha2::{Digest as _, Sha256};
 
 use super::{Context, records, volumes};
 use crate::paths::PodPaths;
@@ -69,6 +70,7 @@ pub(super) fn prepare(wanted: &Wanted) -> Result<StartRequest, Refused> {
     };
     let runtime = runtime(ctx, pod.runtime_class.as_deref())?;
     let bundle = ctx.bundles.lookup(&container.image).map_err(|error| image(&error, container.pull_policy))?;
+    let fingerprint = fingerprint(&bundle);
     let cgroup = pod_cgroup.child(&container.name);
     let (mounts, sub_paths) = mounts(pod, container, paths, &bundle, *attempt);
     let context = context(wanted, container, bundle, &cgroup, sub_paths);
@@ -90,6 +92,7 @@ pub(super) fn prepare(wanted: &Wanted) -> Result<StartRequest, Refused> {
         log,
         log_max_bytes: live.container_log_max_size,
         log_max_files: live.container_log_max_files,
+        origin: Some(Origin { agent: env!("CARGO_PKG_VERSION").to_owned(), image: fingerprint }),
     })
 }
 
@@ -106,6 +109,18 @@ fn runtime(ctx: &Context, class: Option<&str>) -> Result<PathBuf, Refused> {
         ))
     })?;
     fs::canonicalize(path).map_err(|error| refused(format!("runtime {name:?} ({}): {error}", path.display())))
+}
+
+/// Changes when a bundle's configuration does, when its root file system is another directory, and when an entry of that
+/// directory itself comes or goes. What is written further below does not show: that would take reading all of it.
+fn fingerprint(bundle: &Bundle) -> String {
+    let mut hash = Sha256::new();
+    hash.update(serde_json::to_vec(&bundle.config).unwrap_or_default());
+    if let Ok(stat) = fs::metadata(&bundle.rootfs) {
+        let parts = [stat.dev(), stat.ino(), stat.mtime().cast_unsigned(), stat.mtime_nsec().cast_unsigned()];
+        parts.iter().for_each(|part| hash.update(part.to_le_bytes()));
+    }
+    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn image(error: &LookupError, policy: PullPolicy) -> Refused {
@@ -259,6 +274,21 @@ mod tests {
             ]
         );
         assert_eq!(sub_paths.keys().collect::<Vec<_>>(), [&1]);
+    }
+
+    #[test]
+    fn another_bundle_has_another_fingerprint() {
+        let dir = tempfile::tempdir().unwrap();
+        let rootfs = dir.path().join("rootfs");
+        fs::create_dir(&rootfs).unwrap();
+        let bundle = Bundle { config: oci_spec::runtime::Spec::default(), rootfs: rootfs.clone() };
+        let first = fingerprint(&bundle);
+        assert_eq!((first.len(), &first), (16, &fingerprint(&bundle)));
+        fs::write(rootfs.join("new"), "").unwrap();
+        let second = fingerprint(&bundle);
+        assert_ne!(first, second);
+        let config: oci_spec::runtime::Spec = serde_json::from_str(r#"{"ociVersion": "1.2.0"}"#).unwrap();
+        assert_ne!(second, fingerprint(&Bundle { config, rootfs }));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use podwright_agent::cli::client::Client;
 use podwright_agent::server::command::{Accepted, COMMAND_QUEUE, Command, Refused};
 use podwright_agent::server::{Api, Closing, serve};
 use podwright_agent::status::{EventInput, PodKey, Store, Subject};
+use podwright_core::pod::why::{Known, missing};
 use podwright_core::time::Time;
 use serde_json::{Value, json};
 use tokio::net::UnixListener;
@@ -116,6 +117,14 @@ async fn answer(mut inbox: mpsc::Receiver<Command>, store: Store, asked: Arc<Mut
         let (namespace, name, what, reply) = match command {
             Command::Delete { namespace, name, grace, reply } => (namespace, name, format!("delete {grace:?}"), reply),
             Command::Restart { namespace, name, reply } => (namespace, name, "restart".to_owned(), reply),
+            Command::Why { namespace, name, reply, .. } => {
+                reply.send(Ok(missing(&namespace, &name, &Known::default()))).ok();
+                continue;
+            }
+            Command::Timeline { namespace, name, reply } => {
+                reply.send(Err(Refused::NotFound { namespace, name })).ok();
+                continue;
+            }
         };
         asked.lock().unwrap().push(format!("{what} {namespace}/{name}"));
         let result = match store.pod(&namespace, &name, false) {

@@ -26,6 +26,7 @@ pub use api::api_pod;
 #[cfg(test)]
 pub(crate) use convert::container::CAPABILITIES;
 pub use problem::Problem;
+pub use suggest::nearest;
 pub use uid::uid;
 
 use crate::pod::spec::PodSpec;
@@ -203,7 +204,7 @@ fn wrong_kind(at: &At<'_>, version: Option<&str>, kind: Option<&str>, problems: 
         let message = if KINDS.contains(&kind) {
             format!("{kind} is {LATER}; accepted: Pod, List")
         } else {
-            let hint = suggest::nearest(kind, ["Pod", "List"]).map(|k| format!("; did you mean \"{k}\"?"));
+            let hint = nearest(kind, ["Pod", "List"]).map(|k| format!("; did you mean \"{k}\"?"));
             format!("found {}, accepted: Pod, List{}", shown(kind), hint.unwrap_or_default())
         };
         problems.at(&field, message);

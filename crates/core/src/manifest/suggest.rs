@@ -6,7 +6,7 @@ const MOST_CANDIDATES: usize = 100;
 const LONGEST: usize = 64;
 
 /// The candidate that `found` is most likely a slip of; `None` when none is near.
-pub(super) fn nearest<'a>(found: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(found: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower: Vec<char> = found.to_lowercase().chars().take(LONGEST).collect();
     let allowed = match lower.len() {
         0 => return None,

@@ -10,8 +10,9 @@ use super::observe::{
 };
 use super::plan::{Notice, Plan, Step};
 use super::probe;
-use super::spec::PodSpec;
+use super::spec::{PodSpec, Role};
 use super::view::{NodePolicy, View};
+use crate::ledger::Health;
 use crate::time::Time;
 
 /// A sandbox that is lost sooner than this after it stood counts as a failure to make one.
@@ -76,9 +77,21 @@ impl Machine {
         for step in &plan.steps {
             self.mark(step, now);
         }
+        self.note_readiness(&plan, now);
         self.memo = plan.memo.clone();
         plan.notices = std::mem::take(&mut self.notices);
         plan
+    }
+
+    fn note_readiness(&mut self, plan: &Plan, now: Time) {
+        let status = &plan.status;
+        let shown = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+        for ((container, known), shown) in self.spec.containers.iter().zip(&mut self.observed.containers).zip(shown) {
+            let runs = known.instances.last().is_some_and(|n| matches!(n.state, InstanceState::Running { .. }));
+            if runs && container.role != Role::Init {
+                known.health.set_ready(shown.ready, now);
+            }
+        }
     }
 
     fn mark(&mut self, step: &Step, now: Time) {
@@ -90,6 +103,7 @@ impl Machine {
                 let sandbox = self.observed.sandbox.number();
                 let known = &mut self.observed.containers[container];
                 known.probes = Probes::default();
+                known.health = Health::default();
                 let state = InstanceState::Starting;
                 known.instances.push(Instance {
                     attempt,
@@ -145,7 +159,7 @@ impl Machine {
             Event::StartFailed { container, attempt, reason, message } => {
                 self.start_failed(container, attempt, reason, message, now);
             }
-            Event::Probed { container, attempt, kind, outcome } => self.probed(container, attempt, kind, &outcome),
+            Event::Probed { container, attempt, kind, outcome } => self.probed(container, attempt, kind, &outcome, now),
             Event::Delete { grace } => {
                 let deadline = now + grace.unwrap_or(self.spec.grace).max(Duration::from_secs(1));
                 let deletion = self.observed.deletion.get_or_insert(Deletion { requested_at: now, deadline });
@@ -248,7 +262,7 @@ impl Machine {
         known.failure = Some(StartFailure { at: now, reason, message, count });
     }
 
-    fn probed(&mut self, container: usize, attempt: u32, kind: ProbeKind, outcome: &ProbeOutcome) {
+    fn probed(&mut self, container: usize, attempt: u32, kind: ProbeKind, outcome: &ProbeOutcome, now: Time) {
         let Some(known) = self.observed.containers.get_mut(container) else { return };
         if known.instances.last().is_none_or(|n| n.attempt != attempt) {
             return;
@@ -265,6 +279,9 @@ impl Machine {
             return;
         }
         probe::count(probe, state, outcome);
+        if let (ProbeOutcome::Failure(output), Some((false, in_a_row))) = (outcome, state.run) {
+            known.health.failed(kind.name(), in_a_row, output, now);
+        }
         known.probes.was_ready |= known.probes.readiness.verdict == Some(true);
         self.notices.extend(notice::of_probe(&self.spec, container, kind, outcome));
     }

@@ -23,6 +23,7 @@ mod start;
 mod status;
 mod stop;
 mod view;
+pub mod why;
 
 pub use decide::decide;
 pub use machine::Machine;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ledger::Health;
 use crate::time::Time;
 
 /// Everything known of one pod besides its spec. Containers are indexed as in `PodSpec::containers`.
@@ -81,6 +82,8 @@ pub struct ContainerObserved {
     pub failure: Option<StartFailure>,
     /// Probe state of the newest instance.
     pub probes: Probes,
+    /// How the newest instance has fared. Decides nothing: it is for its record.
+    pub health: Health,
 }
 
 impl Observed {
@@ -244,6 +247,16 @@ pub enum ProbeKind {
     Startup,
     /// `readinessProbe`.
     Readiness,
+}
+
+impl ProbeKind {
+    /// As the ledger calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ProbeKind::Startup => "startup",
+            ProbeKind::Readiness => "readiness",
+        }
+    }
 }
 
 /// What one attempt of a probe showed.

@@ -58,6 +58,10 @@ fn show(action: &Action) -> String {
     }
 }
 
+fn cause(words: &[&str], n: usize) -> Option<Cause> {
+    words.get(n).map(|text| Cause { kind: (*text).to_owned(), message: String::new() })
+}
+
 /// One input as text: `MS WORD ARGUMENTS`.
 fn input(text: &str) -> (Stamp, Input) {
     let words: Vec<&str> = text.split_whitespace().collect();
@@ -68,9 +72,9 @@ fn input(text: &str) -> (Stamp, Input) {
         None => panic!("{text}"),
     };
     let input = match words[1] {
-        "start" => Input::Start { id: id(words[2]), restart_delay_ms: 5, on_disk: None },
-        "signal" => Input::Signal { id: id(words[2]), signal: number(3) },
-        "kill" => Input::Kill { id: id(words[2]) },
+        "start" => Input::Start { id: id(words[2]), restart_delay_ms: 5, origin: None, on_disk: None },
+        "signal" => Input::Signal { id: id(words[2]), signal: number(3), cause: cause(&words, 4) },
+        "kill" => Input::Kill { id: id(words[2]), cause: cause(&words, 3) },
         "exec" => Input::Exec { seq: 1, id: id(words[2]), timeout_ms: 100 },
         "agent" => Input::NewAgent,
         "shutdown" => Input::Shutdown,
@@ -81,7 +85,7 @@ fn input(text: &str) -> (Stamp, Input) {
         "execed" => Input::ExecLaunched { seq: 1, result: process(2) },
         "reaped" => Input::Reaped { pid: number(2), ended: Ended::Exited(number(3)) },
         "reaped9" => Input::Reaped { pid: number(2), ended: Ended::Signaled(9) },
-        "drained" => Input::Drained { id: id(words[2]), oom: words.get(3).is_some() },
+        "drained" => Input::Drained { id: id(words[2]), oom: words.get(3).is_some(), evidence: Box::default() },
         "deleted" => Input::Deleted { id: id(words[2]) },
         "cleaned" => Input::Cleaned { id: id(words[2]) },
         "tick" => Input::Tick,
@@ -152,7 +156,7 @@ fn a_record_on_disk_counts_as_known() {
     let mut machine = check("1 start a0 -> write a0:requested; prepare a0");
     let mut record = machine.records().remove(0);
     record.id = id("b0");
-    let start = Input::Start { id: id("b0"), restart_delay_ms: 0, on_disk: Some(Box::new(record)) };
+    let start = Input::Start { id: id("b0"), restart_delay_ms: 0, origin: None, on_disk: Some(Box::new(record)) };
     assert_eq!(machine.apply(start, at(2)).iter().map(show).collect::<Vec<_>>(), ["tell b0:requested"]);
     assert_eq!(machine.records().len(), 1);
 }
@@ -399,7 +403,7 @@ fn memory_is_bounded_for_a_container_that_crashes_for_ever() {
     let mut machine = Machine::new(1, "boot".to_owned(), 1);
     for attempt in 0..1000 {
         let id = InstanceId { container: "a".to_owned(), attempt };
-        machine.apply(Input::Start { id: id.clone(), restart_delay_ms: 0, on_disk: None }, at(1));
+        machine.apply(Input::Start { id: id.clone(), restart_delay_ms: 0, origin: None, on_disk: None }, at(1));
         machine.apply(Input::Prepared { id: id.clone(), result: Err("no".to_owned()) }, at(1));
         machine.apply(Input::Cleaned { id }, at(1));
         machine.apply(Input::Reaped { pid: 5, ended: Ended::Exited(0) }, at(1));
@@ -407,4 +411,54 @@ fn memory_is_bounded_for_a_container_that_crashes_for_ever() {
     let attempts: Vec<u32> = machine.records().iter().map(|record| record.id.attempt).collect();
     assert_eq!(attempts, (992..1000).collect::<Vec<_>>());
     assert!(machine.strangers.is_empty());
+}
+
+#[test]
+fn the_first_who_asks_is_the_cause_and_one_who_comes_late_is_not() {
+    let cause = |machine: &Machine| machine.records()[0].cause.as_ref().map(|cause| cause.kind.clone());
+    let asked = check(
+        "1 start a0     -> write a0:requested; prepare a0
+         1 prepared a0  -> launch a0
+         2 signal a0 15 deadline ->
+         2 launched a0 7 -> write a0:running; tell a0:running; signal 7 15; write a0:stopping; tell a0:stopping
+         3 kill a0 user -> kill a0 7; write a0:killed; tell a0:killed",
+    );
+    assert_eq!(cause(&asked).as_deref(), Some("deadline"));
+    let late = check(
+        "1 start a0     -> write a0:requested; prepare a0
+         1 prepared a0  -> launch a0
+         2 launched a0 7 -> write a0:running; tell a0:running
+         3 reaped 7 1   -> kill a0; drain a0
+         3 signal a0 15 user ->",
+    );
+    assert_eq!(cause(&late), None);
+}
+
+#[test]
+fn a_shutdown_is_a_cause_too() {
+    let machine = check(
+        "1 start a0     -> write a0:requested; prepare a0
+         1 prepared a0  -> launch a0
+         2 launched a0 7 -> write a0:running; tell a0:running
+         3 shutdown     -> kill a0 7; write a0:killed; tell a0:killed",
+    );
+    assert_eq!(machine.records()[0].cause, Some(Cause { kind: SANDBOX_REMOVED.to_owned(), message: String::new() }));
+}
+
+#[test]
+fn how_it_fares_is_written_with_the_next_record_only() {
+    let mut machine = check(
+        "1 start a0     -> write a0:requested; prepare a0
+         1 prepared a0  -> launch a0
+         2 launched a0 7 -> write a0:running; tell a0:running",
+    );
+    let ready = vec![crate::proto::ReadyChange { at: at(3), ready: true }];
+    let fares = Input::Fares { id: id("a0"), health: Health { ready: ready.clone(), failures: Vec::new() } };
+    assert_eq!(machine.apply(fares, at(3)), []);
+    machine.apply(Input::Reaped { pid: 7, ended: Ended::Exited(0) }, at(4));
+    let evidence = Box::new(Evidence { tail: vec!["bye".into()], ..Evidence::default() });
+    let actions = machine.apply(Input::Drained { id: id("a0"), oom: false, evidence }, at(4));
+    let Some(Action::Persist(record, Durability::Synced)) = actions.first() else { panic!("{actions:?}") };
+    assert_eq!(record.health.ready, ready);
+    assert_eq!(record.exit.as_ref().unwrap().evidence.as_ref().unwrap().tail, ["bye"]);
 }

@@ -127,6 +127,7 @@ impl Sandbox {
             log: self.log_path(container, attempt),
             log_max_bytes: 10 << 20,
             log_max_files: 5,
+            origin: None,
         }
     }
 
@@ -235,7 +236,7 @@ impl Agent {
     pub(crate) fn wait(&mut self, id: &InstanceId, fits: impl Fn(&Record) -> bool) -> Record {
         loop {
             match self.receive() {
-                Event::Instance(record) if record.id == *id && fits(&record) => return record,
+                Event::Instance(record) if record.id == *id && fits(&record) => return *record,
                 _ => {}
             }
         }

@@ -1,0 +1,308 @@
+//! `timeline`: the life of a pod as a chart in the terminal.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use podwright_core::timeline::{Doing, Mark, Row, Timeline, What};
+use serde_json::Value;
+
+use super::args::{self, Output, Timeline as Args};
+use super::client::encode;
+use super::table::{Style, Tone};
+use super::{CliError, Context, Done, output, svg};
+
+/// Width of the chart where nothing tells how wide the terminal is, columns.
+const DEFAULT_WIDTH: usize = 100;
+/// The narrowest and widest chart, columns.
+const WIDTHS: std::ops::RangeInclusive<usize> = 40..=240;
+/// Longest name of a container that is shown in full, characters.
+const LONGEST_NAME: usize = 24;
+/// Columns between two times on the axis, at least.
+const TICK_EVERY: usize = 16;
+/// Most lines of the list below the chart.
+const MOST_MARKS: usize = 20;
+
+pub(super) async fn timeline(args: Args, context: &mut Context) -> Done {
+    let (name, _) = args::pod_and_container(&args.what, None).map_err(CliError::Usage)?;
+    let target =
+        format!("/apis/podwright.dev/v1/namespaces/{}/pods/{}/timeline", encode(&args.namespace), encode(&name));
+    let answer = context.client.get(&target).await?;
+    let timeline = parse(context, &answer)?;
+    if let Some(path) = &args.svg {
+        std::fs::write(path, svg::draw(&timeline))
+            .map_err(|error| CliError::Failed(format!("cannot write {}: {error}", path.display())))?;
+        return context.out.print(&format!("the timeline of pod \"{name}\" is in {}\n", path.display()));
+    }
+    if let Some(text) = output::object(args.output.map(Output::from), &answer) {
+        return context.out.print(&text);
+    }
+    let width = args.width.unwrap_or_else(terminal_width).clamp(*WIDTHS.start(), *WIDTHS.end());
+    context.out.print(&draw(&timeline, width, Signs::of(args.ascii), context.style))
+}
+
+fn parse(context: &Context, answer: &Value) -> Result<Timeline, CliError> {
+    let timeline = serde_json::from_value(answer.clone());
+    timeline.map_err(|error| CliError::Client(context.client.broken(format!("its answer is no timeline: {error}"))))
+}
+
+fn terminal_width() -> usize {
+    let columns = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
+    let terminal = || terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
+    columns.or_else(terminal).unwrap_or(DEFAULT_WIDTH)
+}
+
+/// The characters of a chart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signs {
+    /// Blocks and crosses.
+    Unicode,
+    /// For terminals and mails without them.
+    Ascii,
+}
+
+impl Signs {
+    fn of(ascii: bool) -> Signs {
+        if ascii { Signs::Ascii } else { Signs::Unicode }
+    }
+
+    fn span(self, doing: Doing) -> char {
+        match (self, doing) {
+            (Signs::Unicode, Doing::Waiting) => '·',
+            (Signs::Unicode, Doing::BackOff) => '╌',
+            (Signs::Unicode, Doing::Running) => '▒',
+            (Signs::Unicode, Doing::Ready) => '█',
+            (Signs::Unicode, Doing::Failing) => '▚',
+            (Signs::Unicode, Doing::Stopping) => '░',
+            (Signs::Ascii, Doing::Waiting) => '.',
+            (Signs::Ascii, Doing::BackOff) => '~',
+            (Signs::Ascii, Doing::Running) => '-',
+            (Signs::Ascii, Doing::Ready) => '=',
+            (Signs::Ascii, Doing::Failing) => '!',
+            (Signs::Ascii, Doing::Stopping) => ':',
+        }
+    }
+
+    /// What is marked in the chart itself; the begin of a span says the rest.
+    fn mark(self, what: What) -> Option<char> {
+        match (self, what) {
+            (_, What::Started | What::Ready | What::Unready | What::ProbeFailed) => None,
+            (_, What::Signal) => Some('T'),
+            (_, What::Kill) => Some('K'),
+            (_, What::OutOfMemory) => Some('M'),
+            (_, What::Lost) => Some('?'),
+            (Signs::Unicode, What::Done) => Some('✓'),
+            (Signs::Unicode, What::Failed) => Some('✗'),
+            (Signs::Ascii, What::Done) => Some('o'),
+            (Signs::Ascii, What::Failed) => Some('x'),
+        }
+    }
+}
+
+fn span_tone(doing: Doing) -> Tone {
+    match doing {
+        Doing::Waiting => Tone::Faint,
+        Doing::BackOff | Doing::Failing => Tone::Bad,
+        Doing::Running | Doing::Stopping => Tone::Notice,
+        Doing::Ready => Tone::Good,
+    }
+}
+
+fn mark_tone(what: What) -> Tone {
+    match what {
+        What::Failed | What::OutOfMemory | What::Lost | What::Kill | What::ProbeFailed | What::Unready => Tone::Bad,
+        What::Signal => Tone::Notice,
+        What::Done | What::Ready => Tone::Good,
+        What::Started => Tone::Normal,
+    }
+}
+
+/// The chart as text, at most `width` columns wide.
+pub fn draw(timeline: &Timeline, width: usize, signs: Signs, style: Style) -> String {
+    let name_width = timeline.rows.iter().map(|row| row.container.chars().count()).max().unwrap_or(0).min(LONGEST_NAME);
+    let label = "sidecar".len() + 1 + name_width + 2;
+    let scale = Scale { from: timeline.from, to: timeline.to, columns: width.saturating_sub(label + 1).max(10) };
+    let mut out = headline(timeline);
+    let axis = axis(&scale);
+    out.push_str(&format!("{:label$}{}\n{:label$}{}\n", "", axis.0, "", axis.1));
+    for row in &timeline.rows {
+        let name: String = row.container.chars().take(name_width).collect();
+        out.push_str(&format!("{:7} {name:name_width$}  {}\n", row.role, cells(row, &scale, signs, style)));
+    }
+    out.push('\n');
+    out.push_str(&legend(timeline, signs, style));
+    out.push_str(&story(timeline, style));
+    out
+}
+
+struct Scale {
+    from: i64,
+    to: i64,
+    columns: usize,
+}
+
+impl Scale {
+    /// The column of a moment, from 0; never beyond the last.
+    fn column(&self, at: i64) -> usize {
+        let whole = (self.to - self.from).max(1);
+        let columns = i64::try_from(self.columns).unwrap_or(1);
+        let column = (at - self.from).clamp(0, whole).saturating_mul(columns) / whole;
+        usize::try_from(column.min(columns - 1)).unwrap_or(0)
+    }
+
+    /// The moment at the left edge of a column.
+    fn moment(&self, column: usize) -> i64 {
+        let columns = i64::try_from(self.columns).unwrap_or(1).max(1);
+        self.from + (self.to - self.from).saturating_mul(i64::try_from(column).unwrap_or(0)) / columns
+    }
+}
+
+fn headline(timeline: &Timeline) -> String {
+    let now = if timeline.goes_on { ", and goes on" } else { "" };
+    format!(
+        "pod {}/{} ({})  {} to {} UTC: {}{now}\n\n",
+        timeline.namespace,
+        timeline.name,
+        timeline.phase,
+        time(timeline.from, "%Y-%m-%d %H:%M:%S"),
+        time(timeline.to, if timeline.to - timeline.from < 86_400_000 { "%H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" }),
+        length(timeline.to - timeline.from),
+    )
+}
+
+pub(super) fn time(ms: i64, format: &str) -> String {
+    let at = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH);
+    at.to_zoned(TimeZone::UTC).strftime(format).to_string()
+}
+
+/// `850 ms`, `12.5 s`, `3 min 20 s`, `5 h 3 min`.
+pub(super) fn length(ms: i64) -> String {
+    let seconds = ms / 1000;
+    match ms {
+        ..1000 => format!("{ms} ms"),
+        1000..60_000 => format!("{}.{} s", seconds, ms % 1000 / 100),
+        60_000..3_600_000 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// The form of the times on an axis: as exact as its length asks for.
+pub(super) fn tick_format(ms: i64) -> &'static str {
+    match ms {
+        ..10_000 => "%H:%M:%S%.3f",
+        10_000..172_800_000 => "%H:%M:%S",
+        _ => "%m-%d %H:%M",
+    }
+}
+
+fn axis(scale: &Scale) -> (String, String) {
+    let format = tick_format(scale.to - scale.from);
+    let (mut times, mut ticks) = (String::new(), String::new());
+    for column in (0..scale.columns).step_by(TICK_EVERY) {
+        let text = time(scale.moment(column), format);
+        if column + text.len() > scale.columns {
+            break;
+        }
+        times.push_str(&" ".repeat(column - times.len()));
+        times.push_str(&text);
+        ticks.push_str(&" ".repeat(column - ticks.len()));
+        ticks.push('|');
+    }
+    (times, ticks)
+}
+
+/// One row. A column shows what went on for most of it, a mark wins over that; of several marks the last.
+fn cells(row: &Row, scale: &Scale, signs: Signs, style: Style) -> String {
+    let mut cells: Vec<(char, Tone)> = (0..scale.columns)
+        .map(|column| {
+            let (from, to) = (scale.moment(column), scale.moment(column + 1).max(scale.moment(column) + 1));
+            let share = |from_: i64, to_: i64| (to_.min(to) - from_.max(from)).max(0);
+            let most = row.spans.iter().filter(|s| share(s.from, s.to) > 0).max_by_key(|s| share(s.from, s.to));
+            most.map_or((' ', Tone::Normal), |span| (signs.span(span.doing), span_tone(span.doing)))
+        })
+        .collect();
+    for mark in &row.marks {
+        if let (Some(sign), Some(cell)) = (signs.mark(mark.what), cells.get_mut(scale.column(mark.at))) {
+            *cell = (sign, mark_tone(mark.what));
+        }
+    }
+    let mut out = String::new();
+    let mut rest = cells.as_slice();
+    while let Some((_, tone)) = rest.first() {
+        let same = rest.iter().take_while(|(_, other)| other == tone).count();
+        let (run, others) = rest.split_at(same);
+        let text: String = run.iter().map(|(sign, _)| *sign).collect();
+        out.push_str(&tone.paint(&text, style));
+        rest = others;
+    }
+    out.trim_end().to_owned()
+}
+
+pub(super) fn doing_name(doing: Doing) -> &'static str {
+    match doing {
+        Doing::Waiting => "waits",
+        Doing::BackOff => "back-off",
+        Doing::Running => "runs",
+        Doing::Ready => "ready",
+        Doing::Failing => "a probe fails",
+        Doing::Stopping => "told to stop",
+    }
+}
+
+pub(super) fn what_name(what: What) -> &'static str {
+    match what {
+        What::Started => "started",
+        What::Ready => "ready",
+        What::Unready => "not ready",
+        What::ProbeFailed => "a probe failed",
+        What::Signal => "stop signal",
+        What::Kill => "SIGKILL",
+        What::Done => "left with 0",
+        What::Failed => "failed",
+        What::OutOfMemory => "killed for memory",
+        What::Lost => "ended unseen",
+    }
+}
+
+/// Only what occurs.
+fn legend(timeline: &Timeline, signs: Signs, style: Style) -> String {
+    let mut doing: Vec<Doing> = timeline.rows.iter().flat_map(|row| &row.spans).map(|span| span.doing).collect();
+    doing.sort_unstable();
+    doing.dedup();
+    let mut what: Vec<What> = timeline.rows.iter().flat_map(|row| &row.marks).map(|mark| mark.what).collect();
+    what.sort_unstable();
+    what.dedup();
+    let spans = doing.iter().map(|doing| {
+        let sign = signs.span(*doing).to_string().repeat(2);
+        format!("{} {}", span_tone(*doing).paint(&sign, style), doing_name(*doing))
+    });
+    let marks = what.iter().filter_map(|what| {
+        let sign = signs.mark(*what)?.to_string();
+        Some(format!("{} {}", mark_tone(*what).paint(&sign, style), what_name(*what)))
+    });
+    let all: Vec<String> = spans.chain(marks).collect();
+    if all.is_empty() { String::new() } else { format!("{}\n", all.join("   ")) }
+}
+
+/// The last things that happened, in words.
+fn story(timeline: &Timeline, style: Style) -> String {
+    let mut all: Vec<(&Row, &Mark)> =
+        timeline.rows.iter().flat_map(|row| row.marks.iter().map(move |mark| (row, mark))).collect();
+    all.sort_by_key(|(_, mark)| mark.at);
+    let left_out = all.len().saturating_sub(MOST_MARKS);
+    let width = timeline.rows.iter().map(|row| row.container.chars().count()).max().unwrap_or(0);
+    let mut out = String::new();
+    if !all.is_empty() {
+        out.push('\n');
+    }
+    if left_out > 0 {
+        out.push_str(&format!("{left_out} earlier ones are left out\n"));
+    }
+    for (row, mark) in all.iter().skip(left_out) {
+        let text = mark_tone(mark.what).paint(&mark.text, style);
+        out.push_str(&format!("{}  {:width$}  {text}\n", time(mark.at, "%H:%M:%S%.3f"), row.container));
+    }
+    out
+}
+
+#[cfg(test)]
+#[path = "timeline_tests.rs"]
+pub(super) mod tests;

@@ -1,0 +1,152 @@
+//! `why`: an explanation on one screen.
+
+use podwright_core::pod::why::{Advice, Explanation, Situation};
+use serde_json::Value;
+
+use super::args::{self, Output, Why};
+use super::client::encode;
+use super::table::{Style, Tone};
+use super::{CliError, Context, Done, output};
+
+pub(super) async fn why(args: Why, context: &mut Context) -> Done {
+    let (name, container) = args::pod_and_container(&args.what, args.container.as_deref()).map_err(CliError::Usage)?;
+    let query = container.map(|c| format!("?container={}", encode(&c))).unwrap_or_default();
+    let namespace = encode(&args.namespace);
+    let target = format!("/apis/podwright.dev/v1/namespaces/{namespace}/pods/{}/why{query}", encode(&name));
+    let answer = context.client.get(&target).await?;
+    let explanation = parse(context, &answer)?;
+    match output::object(args.output.map(Output::from), &answer) {
+        Some(text) => context.out.print(&text)?,
+        None => context.out.print(&print(&explanation, context.style))?,
+    }
+    match explanation.situation {
+        // It is said already; the exit status tells programs.
+        Situation::NotFound | Situation::Rejected => Err(CliError::NotFound(String::new())),
+        _ => Ok(()),
+    }
+}
+
+fn parse(context: &Context, answer: &Value) -> Result<Explanation, CliError> {
+    let explanation = serde_json::from_value(answer.clone());
+    explanation
+        .map_err(|error| CliError::Client(context.client.broken(format!("its answer is no explanation: {error}"))))
+}
+
+/// The explanation as text.
+pub fn print(explanation: &Explanation, style: Style) -> String {
+    let tone = match explanation.situation {
+        Situation::Running | Situation::Succeeded => Tone::Good,
+        situation if situation.is_trouble() => Tone::Bad,
+        _ => Tone::Notice,
+    };
+    let mut out = format!("{}\n", tone.paint(&explanation.summary, style));
+    push(&mut out, &explanation.details);
+    if let Some(end) = &explanation.last_end {
+        let whose = explanation.container.as_deref().map_or(String::new(), |name| format!(" of {name}"));
+        heading(&mut out, &format!("Last end{whose}"), style);
+        push(&mut out, std::slice::from_ref(&end.text));
+        push(&mut out, end.asked.as_slice());
+        if !end.output.is_empty() {
+            push(&mut out, &["the last that it wrote:".to_owned()]);
+            let lines: Vec<String> =
+                end.output.iter().map(|line| Tone::Faint.paint(&format!("| {line}"), style)).collect();
+            push(&mut out, &lines);
+        }
+    }
+    for (title, lines) in [("Figures", &explanation.figures), ("Changed since it last worked", &explanation.changes)] {
+        if !lines.is_empty() {
+            heading(&mut out, title, style);
+            push(&mut out, lines);
+        }
+    }
+    if !explanation.advice.is_empty() {
+        heading(&mut out, "What to do", style);
+        push(&mut out, &explanation.advice.iter().map(advice).collect::<Vec<_>>());
+    }
+    if !explanation.containers.is_empty() {
+        heading(&mut out, "Containers", style);
+        let width = explanation.containers.iter().map(|c| c.name.chars().count()).max().unwrap_or(0);
+        let one = |c: &podwright_core::pod::why::ContainerLine| format!("{:width$}  {:7}  {}", c.name, c.role, c.text);
+        push(&mut out, &explanation.containers.iter().map(one).collect::<Vec<_>>());
+    }
+    out
+}
+
+fn heading(out: &mut String, title: &str, style: Style) {
+    out.push_str(&format!("\n{}\n", bold(title, style)));
+}
+
+fn bold(text: &str, style: Style) -> String {
+    match style {
+        Style::Plain => text.to_owned(),
+        Style::Coloured => format!("\x1b[1m{text}\x1b[0m"),
+    }
+}
+
+fn push(out: &mut String, lines: &[String]) {
+    for line in lines {
+        out.push_str(&format!("  {line}\n"));
+    }
+}
+
+fn advice(advice: &Advice) -> String {
+    match (&advice.with, advice.text.as_str()) {
+        (Some(with), "") => with.clone(),
+        (Some(with), text) => format!("{text}: {with}"),
+        (None, text) => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use podwright_core::pod::why::{ContainerLine, LastEnd};
+
+    #[test]
+    fn every_part_has_its_place() {
+        let explanation = Explanation {
+            namespace: "default".into(),
+            name: "web".into(),
+            container: Some("server".into()),
+            phase: "Running".into(),
+            situation: Situation::OutOfMemory,
+            summary: "default/web: main server keeps ending".into(),
+            details: vec!["it starts again in 4 s".into()],
+            last_end: Some(LastEnd {
+                attempt: 3,
+                text: "run 3: it was killed".into(),
+                asked: Some("nobody asked".into()),
+                output: vec!["loading".into()],
+            }),
+            figures: vec!["memory: peak 64 MiB, limit 64 MiB".into()],
+            changes: Vec::new(),
+            advice: vec![
+                Advice { text: "raise the limit".into(), with: Some("spec.x".into()) },
+                Advice { text: String::new(), with: Some("journalctl".into()) },
+            ],
+            containers: vec![ContainerLine { name: "proxy".into(), role: "sidecar".into(), text: "runs".into() }],
+        };
+        let expected = "\
+default/web: main server keeps ending
+  it starts again in 4 s
+
+Last end of server
+  run 3: it was killed
+  nobody asked
+  the last that it wrote:
+  | loading
+
+Figures
+  memory: peak 64 MiB, limit 64 MiB
+
+What to do
+  raise the limit: spec.x
+  journalctl
+
+Containers
+  proxy  sidecar  runs
+";
+        assert_eq!(print(&explanation, Style::Plain), expected);
+        assert!(print(&explanation, Style::Coloured).starts_with("\x1b[31mdefault/web"));
+    }
+}

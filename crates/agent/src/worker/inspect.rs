@@ -1,0 +1,244 @@
+//! Questions about a pod: why it is as it is, and its timeline. Answered beside its worker, which only hands out a copy of
+//! what it knows; records and earlier pods of the name are read from disk.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::PodStatus;
+use podwright_core::ledger::{Asker, Entry};
+use podwright_core::pod::Machine;
+use podwright_core::pod::observe::{Memo, Observed, Sandbox};
+use podwright_core::pod::why::{self, Case, Explanation, Known, Revision};
+use podwright_core::timeline::{self, Timeline};
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+
+use super::kept::Kept;
+use super::pod::Input;
+use super::{Context, ledger, records, recover};
+use crate::server::command::Refused;
+use crate::source::Identity;
+use crate::status::FileState;
+
+/// Earlier pods of a name that are looked at for one that worked, the newest ones.
+const MOST_EARLIER: usize = 5;
+
+/// What a worker hands out.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    /// What is kept of the pod.
+    pub(super) kept: Kept,
+    /// All that it knows.
+    pub(super) machine: Machine,
+}
+
+/// A pod to be explained.
+struct Subject {
+    kept: Kept,
+    observed: Observed,
+    status: PodStatus,
+    entries: Vec<Entry>,
+    over: bool,
+}
+
+/// An earlier pod of the same name.
+struct Earlier {
+    manifest: Value,
+    entries: Vec<Entry>,
+}
+
+/// Explains a pod or one of its containers. A name that there is no pod of is explained too.
+///
+/// # Errors
+/// When the pod has no such container, or what is kept of it cannot be read.
+pub(super) async fn why(
+    ctx: Arc<Context>,
+    identity: Identity,
+    container: Option<String>,
+    worker: Option<mpsc::UnboundedSender<Input>>,
+) -> Result<Explanation, Refused> {
+    let snapshot = ask(worker).await;
+    blocking(move || {
+        let Some(subject) = subject(&ctx, &identity, snapshot)? else {
+            return Ok(why::missing(&identity.namespace, &identity.name, &known(&ctx)));
+        };
+        let spec = &subject.kept.document().pod;
+        let index = container.map(|name| index_of(&subject, &name)).transpose()?;
+        let earlier = earlier(&ctx, &identity, &subject);
+        let file = ctx.fixed.manifest_dir.join(&subject.kept.claim.file).display().to_string();
+        let problems = file_problems(&ctx, &file);
+        let case = Case {
+            spec,
+            policy: &ctx.policy(),
+            observed: &subject.observed,
+            status: &subject.status,
+            over: subject.over,
+            removed_by: subject.kept.removed_by,
+            entries: &subject.entries,
+            manifest: &subject.kept.document().manifest,
+            earlier: earlier.as_ref().map(|e| Revision { manifest: &e.manifest, entries: &e.entries }),
+            file_problems: &problems,
+            file: &file,
+            boot_id: ctx.clock.boot_id(),
+            now: ctx.clock.now(),
+        };
+        Ok(why::explain(&case, index))
+    })
+    .await
+}
+
+/// The life of a pod as rows of a chart.
+///
+/// # Errors
+/// When there is no such pod, or what is kept of it cannot be read.
+pub(super) async fn timeline(
+    ctx: Arc<Context>,
+    identity: Identity,
+    worker: Option<mpsc::UnboundedSender<Input>>,
+) -> Result<Timeline, Refused> {
+    let snapshot = ask(worker).await;
+    blocking(move || {
+        let Some(subject) = subject(&ctx, &identity, snapshot)? else {
+            return Err(Refused::NotFound { namespace: identity.namespace, name: identity.name });
+        };
+        Ok(timeline::draw(&timeline::Life {
+            spec: &subject.kept.document().pod,
+            observed: &subject.observed,
+            status: &subject.status,
+            entries: &subject.entries,
+            ended_at: subject.kept.ended.as_ref().map(|ended| ended.at),
+            now: ctx.clock.now(),
+        }))
+    })
+    .await
+}
+
+/// What a worker knows now; `None` if there is none, or if it is at its end.
+async fn ask(worker: Option<mpsc::UnboundedSender<Input>>) -> Option<Snapshot> {
+    let (reply, answer) = oneshot::channel();
+    worker?.send(Input::Look(reply)).ok()?;
+    answer.await.ok()
+}
+
+async fn blocking<T: Send + 'static>(job: impl FnOnce() -> Result<T, Refused> + Send + 'static) -> Result<T, Refused> {
+    match tokio::task::spawn_blocking(job).await {
+        Ok(answer) => answer,
+        Err(error) => Err(Refused::Internal { message: error.to_string() }),
+    }
+}
+
+fn subject(ctx: &Context, identity: &Identity, snapshot: Option<Snapshot>) -> Result<Option<Subject>, Refused> {
+    let mut subject = match snapshot {
+        Some(snapshot) => Some(living(ctx, snapshot)?),
+        None => ended(ctx, identity)?,
+    };
+    // Records say that the pod was removed; who did is kept with the pod.
+    if let Some((by, entries)) = subject.as_mut().and_then(|s| Some((s.kept.removed_by?, &mut s.entries))) {
+        let causes = entries.iter_mut().filter_map(|entry| entry.cause.as_mut());
+        causes.filter(|cause| cause.by == Asker::Deletion).for_each(|cause| cause.by = by);
+    }
+    Ok(subject)
+}
+
+fn living(ctx: &Context, Snapshot { kept, mut machine }: Snapshot) -> Result<Subject, Refused> {
+    let now = ctx.clock.now();
+    let status = machine.plan(now).status;
+    let observed = machine.observed().clone();
+    let mut entries = read_entries(ctx, &kept)?;
+    // The health of what runs is in memory only.
+    for (container, known) in kept.document().pod.containers.iter().zip(&observed.containers) {
+        let Some(newest) = known.instances.last().filter(|n| n.is_live()) else { continue };
+        let of_it = |e: &&mut Entry| e.container == container.name && e.attempt == newest.attempt;
+        if let Some(entry) = entries.iter_mut().find(of_it) {
+            entry.health = known.health.clone();
+        }
+    }
+    Ok(Subject { kept, observed, status, entries, over: false })
+}
+
+/// A pod that is over, from what is kept of it.
+fn ended(ctx: &Context, identity: &Identity) -> Result<Option<Subject>, Refused> {
+    let Some(stored) = ctx.store.pod(&identity.namespace, &identity.name, true) else { return Ok(None) };
+    let kept = read_kept(ctx, &stored.key.uid)?;
+    let spec = &kept.document().pod;
+    let records = read_records(ctx, &kept)?;
+    let number = records.values().map(|record| record.sandbox).max();
+    let sandbox = number.map_or(Sandbox::None, |number| Sandbox::Gone { number });
+    let observed = recover::observed(&kept, sandbox, &records, spec, ctx);
+    let status = match &kept.ended {
+        Some(ended) => serde_json::from_value(ended.status.clone()).unwrap_or_default(),
+        None => {
+            Machine::new(spec.clone(), ctx.policy(), observed.clone(), Memo::default()).plan(ctx.clock.now()).status
+        }
+    };
+    let entries = records.values().map(|record| ledger::entry(record, &ctx.clock)).collect();
+    Ok(Some(Subject { over: kept.ended.is_some(), kept, observed, status, entries }))
+}
+
+fn read_kept(ctx: &Context, uid: &str) -> Result<Kept, Refused> {
+    let path = ctx.paths.state_pods().join(uid).join("pod.json");
+    Kept::read(&path, &ctx.clock).map_err(|error| Refused::Internal {
+        message: format!("{} {}", path.display(), crate::preflight::chain(&error)),
+    })
+}
+
+fn read_records(ctx: &Context, kept: &Kept) -> Result<records::Records, Refused> {
+    let directory = ctx.paths.pod(&kept.document().pod).records();
+    records::read(&directory, &ctx.clock)
+        .map_err(|error| Refused::Internal { message: format!("{}: {error}", directory.display()) })
+}
+
+fn read_entries(ctx: &Context, kept: &Kept) -> Result<Vec<Entry>, Refused> {
+    Ok(read_records(ctx, kept)?.values().map(|record| ledger::entry(record, &ctx.clock)).collect())
+}
+
+/// The newest earlier pod of the name in which some container worked.
+fn earlier(ctx: &Context, identity: &Identity, subject: &Subject) -> Option<Earlier> {
+    let present = &subject.kept.document().pod.uid;
+    let snapshot = ctx.store.pods();
+    let of_name = snapshot.items.iter().filter(|(index, _)| {
+        let field = |name| index.fields.get(name).map(String::as_str);
+        index.namespace == identity.namespace && field("metadata.name") == Some(identity.name.as_str())
+    });
+    let uids = of_name.filter_map(|(index, _)| index.fields.get("metadata.uid")).filter(|uid| *uid != present);
+    // One that cannot be read has nothing to be compared with.
+    let mut all: Vec<Kept> = uids.filter_map(|uid| read_kept(ctx, uid).ok()).collect();
+    all.retain(|kept| kept.accepted_at <= subject.kept.accepted_at);
+    all.sort_by_key(|kept| std::cmp::Reverse(kept.accepted_at));
+    all.into_iter().take(MOST_EARLIER).find_map(|kept| {
+        let entries = read_entries(ctx, &kept).ok()?;
+        entries.iter().any(why::worked).then(|| Earlier { manifest: kept.document().manifest.clone(), entries })
+    })
+}
+
+fn index_of(subject: &Subject, name: &str) -> Result<usize, Refused> {
+    let spec = &subject.kept.document().pod;
+    spec.containers.iter().position(|c| c.name == name).ok_or_else(|| {
+        let known: Vec<&str> = spec.containers.iter().map(|c| c.name.as_str()).collect();
+        let message =
+            format!("pod {}/{} has no container {name:?}; it has: {}", spec.namespace, spec.name, known.join(", "));
+        Refused::Conflict { message }
+    })
+}
+
+fn file_problems(ctx: &Context, file: &str) -> Vec<String> {
+    let files = ctx.store.files();
+    let rejected = files.into_iter().find(|report| report.file == file && report.state == FileState::Rejected);
+    rejected.map_or_else(Vec::new, |report| report.problems)
+}
+
+fn known(ctx: &Context) -> Known {
+    let field = |index: &crate::status::Index, name| index.fields.get(name).cloned().unwrap_or_default();
+    let snapshot = ctx.store.pods();
+    let rejected = ctx.store.files().into_iter().filter(|report| report.state == FileState::Rejected);
+    let live = ctx.live.borrow();
+    Known {
+        pods: snapshot
+            .items
+            .iter()
+            .map(|(index, _)| (index.namespace.clone(), field(index, "metadata.name")))
+            .collect(),
+        rejected: rejected.map(|report| (report.file, report.problems)).collect(),
+        retention: format!("{}, {} at most", why::duration(live.retention_age), live.retention_pods),
+        directory: ctx.fixed.manifest_dir.display().to_string(),
+    }
+}

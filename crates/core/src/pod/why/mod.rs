@@ -1,0 +1,302 @@
+//! `podwright why`: what a pod is doing or waiting for, what ended it last and who asked for that, the figures that matter,
+//! what changed since it last worked, and what to do. Pure: values in, an [`Explanation`] out.
+//!
+//! [`explain`] looks at each container ([`state`]), chooses the one that matters most, and tells about that one. A name
+//! that is not known is [`missing()`]'s.
+
+mod advice;
+mod changes;
+mod end;
+mod figures;
+mod missing;
+mod state;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+use k8s_openapi::api::core::v1::PodStatus;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::decide::{Goal, Stop, goal};
+use super::observe::Observed;
+use super::spec::{PodSpec, Role};
+use super::view::{NodePolicy, View};
+use crate::ledger::{Asker, Entry};
+use crate::time::Time;
+pub use changes::worked;
+pub use missing::{Known, missing};
+use state::State;
+pub use words::duration;
+
+/// All that an explanation is made from.
+#[derive(Debug, Clone)]
+pub struct Case<'a> {
+    /// The pod.
+    pub spec: &'a PodSpec,
+    /// The node's settings.
+    pub policy: &'a NodePolicy,
+    /// What is known of it.
+    pub observed: &'a Observed,
+    /// Its status now; of a pod that is over, the last one.
+    pub status: &'a PodStatus,
+    /// Whether it is over: it will never do anything again.
+    pub over: bool,
+    /// Who removed it, if somebody did.
+    pub removed_by: Option<Asker>,
+    /// Its records, of each container the oldest first.
+    pub entries: &'a [Entry],
+    /// The manifest as its author wrote it.
+    pub manifest: &'a Value,
+    /// The newest earlier pod of that name of which a container ran well.
+    pub earlier: Option<Revision<'a>>,
+    /// What is wrong with the file that it comes from: then it runs by an older content of it.
+    pub file_problems: &'a [String],
+    /// That file.
+    pub file: &'a str,
+    /// The boot now.
+    pub boot_id: &'a str,
+    /// Now.
+    pub now: Time,
+}
+
+/// An earlier pod of the same name.
+#[derive(Debug, Clone)]
+pub struct Revision<'a> {
+    /// Its manifest.
+    pub manifest: &'a Value,
+    /// Its records.
+    pub entries: &'a [Entry],
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Explanation {
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+    /// The container that it is mostly about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// `status.phase`; empty if there is no such pod.
+    pub phase: String,
+    /// In one word, for programs.
+    pub situation: Situation,
+    /// In one sentence, for people.
+    pub summary: String,
+    /// What it is doing or waiting for.
+    pub details: Vec<String>,
+    /// What ended the container last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_end: Option<LastEnd>,
+    /// The figures that matter.
+    pub figures: Vec<String>,
+    /// What changed since it last worked.
+    pub changes: Vec<String>,
+    /// What to do.
+    pub advice: Vec<Advice>,
+    /// A line about each container, if there are several.
+    pub containers: Vec<ContainerLine>,
+}
+
+/// The end of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastEnd {
+    /// The run's number.
+    pub attempt: u32,
+    /// When and how.
+    pub text: String,
+    /// Who or what asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<String>,
+    /// The last lines that it wrote.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub output: Vec<String>,
+}
+
+/// Something to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Advice {
+    /// What for.
+    pub text: String,
+    /// A command, or a field of the manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub with: Option<String>,
+}
+
+/// A line about a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerLine {
+    /// Its name.
+    pub name: String,
+    /// `init`, `sidecar` or `main`.
+    pub role: String,
+    /// What it is doing.
+    pub text: String,
+}
+
+/// What the matter is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Situation {
+    /// There is no such pod.
+    NotFound,
+    /// There is a manifest for it that is not accepted, and no pod.
+    Rejected,
+    /// All is well.
+    Running,
+    /// Its sandbox is being made.
+    Creating,
+    /// Its sandbox cannot be made, or was lost.
+    SandboxFailed,
+    /// An init container is at work.
+    Initializing,
+    /// A container is being started.
+    Starting,
+    /// An image is not there or not usable.
+    ImageUnavailable,
+    /// A container cannot be made as its manifest says: configuration, volumes, mounts.
+    ConfigError,
+    /// A container's command cannot be executed.
+    StartError,
+    /// A container keeps ending and waits to be started again.
+    CrashLoop,
+    /// As before, and it is killed for memory.
+    OutOfMemory,
+    /// As before, and a probe of it fails.
+    ProbeFailed,
+    /// A probe has to succeed before it goes on: a gate, or the startup of a container.
+    ProbePending,
+    /// It runs and is not ready.
+    NotReady,
+    /// It is being stopped.
+    Stopping,
+    /// It ended, and all mains left with 0.
+    Succeeded,
+    /// It ended, and not well.
+    Failed,
+    /// It was ended by its deadline.
+    DeadlineExceeded,
+    /// It was ended by a volume over its limit.
+    Evicted,
+    /// It was stopped because somebody removed it.
+    Removed,
+}
+
+/// Explains a pod, or (`container`, an index in the spec) one container of it.
+pub fn explain(case: &Case<'_>, container: Option<usize>) -> Explanation {
+    let view = View { spec: case.spec, policy: case.policy, observed: case.observed, now: case.now };
+    let goal = goal(view);
+    let states: Vec<State> = (0..case.spec.containers.len()).map(|i| state::of(case, view, i)).collect();
+    let focus = container.unwrap_or_else(|| foremost(&states));
+    let told = match (&goal, states.get(focus)) {
+        _ if case.over => end::of_pod(case),
+        (Goal::Stop(stop), _) if container.is_none() && view.any_live() => stopping(case, view, stop),
+        (_, Some(state)) => {
+            let alone = container.is_some() || states.len() == 1;
+            state::tell(case, view, focus, state, alone)
+        }
+        (_, None) => end::of_pod(case),
+    };
+    let spec = case.spec.containers.get(focus);
+    let runs: Vec<&Entry> = case.entries.iter().filter(|e| spec.is_some_and(|c| c.name == e.container)).collect();
+    let last = runs.iter().rev().find(|run| run.end.is_some()).copied();
+    let matters = container.is_some()
+        || told.situation != Situation::Running
+        || last.is_some_and(|l| end::is_recent(l, case.now));
+    let shown = last.filter(|_| matters);
+    let changes = if told.situation.is_trouble() { changes::since_it_worked(case, focus, &runs) } else { Vec::new() };
+    let mut details = told.details;
+    if !case.file_problems.is_empty() {
+        details.push(format!("{} has a problem, so an older content of it is in force:", case.file));
+        details.extend(case.file_problems.iter().map(|problem| format!("  {problem}")));
+    }
+    Explanation {
+        namespace: case.spec.namespace.clone(),
+        name: case.spec.name.clone(),
+        container: spec.filter(|_| shown.is_some() || container.is_some()).map(|c| c.name.clone()),
+        phase: case.status.phase.clone().unwrap_or_default(),
+        situation: told.situation,
+        summary: told.summary,
+        details,
+        last_end: shown.map(|run| end::of_run(case, run)),
+        figures: shown.zip(spec).map_or_else(Vec::new, |(run, container)| figures::of(run, container)),
+        changes,
+        advice: advice::advise(case, told.situation, focus, last),
+        containers: lines(case, &states),
+    }
+}
+
+/// What is told of a pod before the rest.
+struct Told {
+    situation: Situation,
+    summary: String,
+    details: Vec<String>,
+}
+
+impl Situation {
+    /// Whether somebody should look at it.
+    pub fn is_trouble(self) -> bool {
+        match self {
+            Situation::Running | Situation::Creating | Situation::Initializing | Situation::Starting => false,
+            Situation::Stopping | Situation::Succeeded | Situation::Removed => false,
+            Situation::NotFound
+            | Situation::Rejected
+            | Situation::SandboxFailed
+            | Situation::ImageUnavailable
+            | Situation::ConfigError
+            | Situation::StartError
+            | Situation::CrashLoop
+            | Situation::OutOfMemory
+            | Situation::ProbeFailed
+            | Situation::ProbePending
+            | Situation::NotReady
+            | Situation::Failed
+            | Situation::DeadlineExceeded
+            | Situation::Evicted => true,
+        }
+    }
+}
+
+/// The container that matters most; of several, the first.
+fn foremost(states: &[State]) -> usize {
+    let most = states.iter().map(State::weight).max().unwrap_or(0);
+    states.iter().position(|state| state.weight() == most).unwrap_or(0)
+}
+
+fn stopping(case: &Case<'_>, view: View<'_>, stop: &Stop) -> Told {
+    let by = end::stop_reason(case, stop);
+    let mut details = Vec::new();
+    for (i, container, known) in view.containers() {
+        let Some(instance) = known.instances.last().filter(|n| n.is_live()) else { continue };
+        details.push(state::how_it_stops(case, container, instance, stop.deadline, state::role(case, i)));
+    }
+    let pod = format!("{}/{}", case.spec.namespace, case.spec.name);
+    Told { situation: Situation::Stopping, summary: format!("{pod} is being stopped: {by}"), details }
+}
+
+fn lines(case: &Case<'_>, states: &[State]) -> Vec<ContainerLine> {
+    if states.len() < 2 {
+        return Vec::new();
+    }
+    let one = |(i, state): (usize, &State)| ContainerLine {
+        name: case.spec.containers[i].name.clone(),
+        role: state::role(case, i).to_owned(),
+        text: state::brief(case, i, state),
+    };
+    states.iter().enumerate().map(one).collect()
+}
+
+/// `init`, `sidecar` or `main`.
+pub fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Init => "init",
+        Role::Sidecar => "sidecar",
+        Role::Main => "main",
+    }
+}

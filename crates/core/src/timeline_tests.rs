@@ -1,0 +1,123 @@
+//! Lives as data, drawn as text: `from-to doing` in seconds, then the marks.
+
+use super::*;
+use crate::ledger::{Figures, Health, ProbeFailures};
+use crate::manifest::{Format, parse};
+
+const SECOND: i64 = 1_000_000_000;
+
+fn at(seconds: i64) -> Time {
+    Time(seconds * SECOND)
+}
+
+fn run(container: &str, attempt: u32, from: i64, to: Option<(i64, Outcome)>) -> Entry {
+    Entry {
+        container: container.to_owned(),
+        attempt,
+        sandbox: 1,
+        boot_id: "b".to_owned(),
+        requested_at: at(from),
+        started_at: Some(at(from)),
+        signaled_at: None,
+        killed_at: None,
+        cause: None,
+        health: Health::default(),
+        origin: None,
+        end: to.map(|(to, outcome)| End {
+            at: at(to),
+            outcome,
+            victim: None,
+            figures: Figures::default(),
+            tail: Vec::new(),
+        }),
+    }
+}
+
+fn exited(code: i32) -> Outcome {
+    Outcome::Exited { code, oom: false }
+}
+
+const POD: &str = "{apiVersion: v1, kind: Pod, metadata: {name: web}, spec: {
+    initContainers: [{name: setup, image: i}, {name: proxy, image: i, restartPolicy: Always}],
+    containers: [{name: server, image: i}]}}";
+
+fn check(entries: &[Entry], ended_at: Option<i64>, now: i64, expected: &[&str]) {
+    let document = parse(POD, Format::Yaml).unwrap().remove(0);
+    let observed = Observed::new(at(0), 3);
+    let status = PodStatus::default();
+    let life = Life {
+        spec: &document.pod,
+        observed: &observed,
+        status: &status,
+        entries,
+        ended_at: ended_at.map(at),
+        now: at(now),
+    };
+    let timeline = draw(&life);
+    let shown: Vec<String> = timeline
+        .rows
+        .iter()
+        .map(|row| {
+            let spans = row.spans.iter().map(|s| format!("{}-{} {:?}", s.from / 1000, s.to / 1000, s.doing));
+            let marks = row.marks.iter().map(|m| format!("@{} {:?}", m.at / 1000, m.what));
+            let all: Vec<String> = spans.chain(marks).collect();
+            format!("{} {}: {}", row.role, row.container, all.join(", "))
+        })
+        .collect();
+    assert_eq!(shown, expected);
+}
+
+#[test]
+fn inits_wait_for_each_other_and_a_crash_is_followed_by_back_off() {
+    let mut proxy = run("proxy", 0, 3, None);
+    proxy.health.ready = vec![(at(5), true)];
+    let entries = [
+        run("setup", 0, 1, Some((3, exited(0)))),
+        proxy,
+        run("server", 0, 5, Some((6, exited(1)))),
+        run("server", 1, 16, None),
+    ];
+    check(
+        &entries,
+        None,
+        20,
+        &[
+            "init setup: 0-1 Waiting, 1-3 Running, @1 Started, @3 Done",
+            "sidecar proxy: 0-3 Waiting, 3-5 Running, 5-20 Ready, @3 Started, @5 Ready",
+            "main server: 0-5 Waiting, 5-6 Running, 6-16 BackOff, 16-20 Running, @5 Started, @6 Failed, @16 Started",
+        ],
+    );
+}
+
+#[test]
+fn failing_probes_and_the_way_to_the_end_are_told_apart() {
+    let mut server = run("server", 0, 2, Some((14, Outcome::Signaled { signal: 9, oom: false })));
+    server.health.ready = vec![(at(3), true), (at(8), false)];
+    server.health.failures = vec![ProbeFailures {
+        probe: "liveness".to_owned(),
+        first: at(6),
+        last: at(8),
+        count: 3,
+        output: "HTTP 500".to_owned(),
+    }];
+    server.signaled_at = Some(at(10));
+    server.killed_at = Some(at(14));
+    server.cause = Some(Cause { by: Asker::LivenessProbe, text: String::new() });
+    check(
+        &[server],
+        Some(15),
+        99,
+        &[
+            "init setup: ",
+            "sidecar proxy: ",
+            "main server: 0-2 Waiting, 2-3 Running, 3-6 Ready, 6-8 Failing, 8-10 Running, 10-14 Stopping, \
+             @2 Started, @3 Ready, @6 ProbeFailed, @8 Unready, @10 Signal, @14 Kill, @14 Failed",
+        ],
+    );
+}
+
+#[test]
+fn what_never_ran_waits() {
+    check(&[], None, 4, &["init setup: 0-4 Waiting", "sidecar proxy: 0-4 Waiting", "main server: 0-4 Waiting"]);
+    check(&[], Some(4), 9, &["init setup: ", "sidecar proxy: ", "main server: "]);
+}
