@@ -103,11 +103,11 @@ pub fn exec(options: &ExecOptions) -> Result<i32> {
     let target = first_process(&state)?.ok_or_else(|| wrong_status(&options.id, Status::Stopped, "exec"))?;
     let spec = load_config(&state.bundle)?;
     let process = process_of(&options.command, &spec, &state)?;
-    let plan = plan::exec(&spec, &process).map_err(|source| plan_error(options, &state, source))?;
+    let mut plan = plan::exec(&spec, &process).map_err(|source| plan_error(options, &state, source))?;
     listener::check(plan.listener.as_ref()).map_err(|source| plan_error(options, &state, source))?;
     let filter = plan.seccomp.as_ref().map(|profile| profile.compile()).transpose()?;
     let Console { theirs: console, ours: own_console } =
-        terminal::connect(&plan.steps, options.console_socket.as_deref(), !options.detach)?;
+        terminal::connect(&mut plan.steps, options.console_socket.as_deref(), !options.detach)?;
     if !options.detach {
         hold_signals()?;
     }

@@ -2,7 +2,7 @@
 //! written there comes back, with the caller's own terminal in raw mode meanwhile.
 
 use std::fs::File;
-use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
@@ -15,6 +15,7 @@ use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use podwright_sys::{fdpass, process, terminal};
 
 use super::exit_status;
+use super::terminal::find_host;
 use crate::error::{Error, Result, file, kernel};
 
 /// Read at once, in bytes.
@@ -59,7 +60,7 @@ pub(super) fn proxy(pidfd: &impl AsFd, console: &UnixStream) -> Result<i32> {
     let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK);
     let signals = signals.map_err(kernel("signalfd"))?;
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
-    let host = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()].into_iter().find(BorrowedFd::is_terminal);
+    let host = find_host([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]);
     let _raw = host.map(Raw::set).transpose().map_err(kernel("make the caller's terminal raw"))?;
     let mut proxy =
         Proxy { master: master.into(), host, typed: Vec::new(), stdin: Some(stdin.as_fd()), hung_up: false };

@@ -121,10 +121,10 @@ fn launch(options: &CreateOptions, gate: Gate, foreground: bool) -> Result<Launc
         systemd: options.systemd,
     };
     let invalid = |source| Error::Plan { path: bundle.join("config.json"), source };
-    let plan = plan::container(&spec, &context).map_err(invalid)?;
+    let mut plan = plan::container(&spec, &context).map_err(invalid)?;
     listener::check(plan.listener.as_ref()).map_err(invalid)?;
     let filter = plan.seccomp.as_ref().map(|profile| profile.compile()).transpose()?;
-    let console = terminal::connect(&plan.steps, options.console_socket.as_deref(), foreground)?;
+    let console = terminal::connect(&mut plan.steps, options.console_socket.as_deref(), foreground)?;
     let mount = v2_mount()?;
     let mut cgroup = Cgroup::at(mount.join(&plan.cgroup.place.path));
     let lock = dir.create(cgroup.path())?;

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::pty::openpty;
 use nix::sys::termios::{LocalFlags, tcgetattr};
 use podwright_sys::{fdpass, process, terminal};
@@ -148,6 +149,10 @@ struct Caller {
 impl Caller {
     fn new(container: &Container, args: &[&str]) -> Self {
         let pair = openpty(None, None).unwrap();
+        // Other tests start programs meanwhile, which must not hold them.
+        for end in [&pair.master, &pair.slave] {
+            fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+        }
         terminal::set_size(&pair.master, 40, 100).unwrap();
         let runtime = container.runtime();
         let mut command = Command::new("setsid");
