@@ -10,6 +10,7 @@ use podwright_core::pod::Machine;
 use podwright_core::pod::observe::{Event, Memo, ProbeKind, ProbeOutcome};
 use podwright_core::pod::plan::{Notice, Plan, Step};
 use podwright_core::pod::spec::{Probe, ProbeAction};
+use podwright_core::pod::why;
 use podwright_core::time::Time;
 use podwright_shim::proto::{self, ExecResult, InstanceId, Record, Request, StartRequest};
 use serde_json::Value;
@@ -330,10 +331,11 @@ impl Worker {
                 continue;
             };
             if newest.signaled_at.is_some() && record.signaled.is_none() {
-                self.say(Request::Signal { id: id.clone(), signal: STOP_SIGNAL, cause: None });
+                let cause = Some(self.cause(container));
+                self.say(Request::Signal { id: id.clone(), signal: STOP_SIGNAL, cause });
             }
             if newest.killed_at.is_some() && record.killed.is_none() {
-                self.say(Request::Kill { id, cause: None });
+                self.say(Request::Kill { id, cause: Some(self.cause(container)) });
             }
         }
     }
@@ -399,13 +401,22 @@ impl Worker {
             },
             Step::Start { container, attempt, restart_delay } => self.start(container, attempt, restart_delay),
             Step::Signal { container, attempt } => {
-                self.tell_instance(container, attempt, |id| Request::Signal { id, signal: STOP_SIGNAL, cause: None });
+                let cause = Some(self.cause(container));
+                self.tell_instance(container, attempt, |id| Request::Signal { id, signal: STOP_SIGNAL, cause });
             }
             Step::Kill { container, attempt } => {
-                self.tell_instance(container, attempt, |id| Request::Kill { id, cause: None })
+                let cause = Some(self.cause(container));
+                self.tell_instance(container, attempt, |id| Request::Kill { id, cause });
             }
             Step::Probe { container, attempt, kind } => self.probe(container, attempt, kind),
         }
+    }
+
+    /// Who asks for the end of a container that is told to stop now, for its record.
+    fn cause(&self, container: usize) -> proto::Cause {
+        let (machine, now) = (&self.machine, self.ctx.clock.now());
+        let cause = why::cause_of_stop(machine.spec(), &self.ctx.policy(), machine.observed(), container, now);
+        proto::Cause { kind: cause.by.name().to_owned(), message: cause.text }
     }
 
     fn id(&self, container: usize, attempt: u32) -> Option<InstanceId> {

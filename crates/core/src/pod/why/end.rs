@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::super::decide::{Stop, Why};
-use super::super::observe::Outcome;
-use super::super::spec::Role;
+use super::super::decide::{Goal, Stop, Why, goal};
+use super::super::observe::{Observed, Outcome, ProbeKind};
+use super::super::spec::{PodSpec, Role};
+use super::super::view::{NodePolicy, View};
 use super::words::{ago, duration, line};
 use super::{Case, LastEnd, Situation, Told};
 use crate::ledger::{Asker, Cause, End, Entry, OomLimit};
@@ -223,12 +224,48 @@ pub(super) fn of_pod(case: &Case<'_>) -> Told {
     Told { situation, summary, details }
 }
 
-/// The container for which a pod failed.
+/// The container that decided a pod's end: of those that did not end well the one that ran last, else the first main.
+pub(super) fn decisive(case: &Case<'_>) -> usize {
+    let failed = failed_last(case).map(|entry| entry.container.as_str());
+    let containers = || case.spec.containers.iter();
+    let failed = failed.and_then(|name| containers().position(|c| c.name == name));
+    failed.or_else(|| containers().position(|c| c.role == Role::Main)).unwrap_or(0)
+}
+
 fn culprit(case: &Case<'_>) -> Option<String> {
+    let entry = failed_last(case)?;
+    Some(format!("{} {}, and is not started again (restartPolicy)", entry.container, brief(entry, case.now)))
+}
+
+fn failed_last<'a>(case: &Case<'a>) -> Option<&'a Entry> {
     let decides = |entry: &&Entry| {
         let container = case.spec.containers.iter().find(|c| c.name == entry.container);
         container.is_some_and(|c| c.role != Role::Sidecar) && entry.end.as_ref().is_some_and(|end| !is_well(end))
     };
-    let entry = case.entries.iter().filter(decides).max_by_key(|entry| entry.attempt)?;
-    Some(format!("{} {}, and is not started again (restartPolicy)", entry.container, brief(entry, case.now)))
+    case.entries.iter().filter(decides).max_by_key(|entry| entry.end.as_ref().map(|end| end.at))
+}
+
+/// Who asks for the end of a container that is told to stop now, for its record.
+pub fn cause_of_stop(spec: &PodSpec, policy: &NodePolicy, observed: &Observed, container: usize, now: Time) -> Cause {
+    let why = match goal(View { spec, policy, observed, now }) {
+        Goal::Stop(stop) => Some(stop.why),
+        Goal::Run => None,
+    };
+    let plain = |by| Cause { by, text: String::new() };
+    match why {
+        Some(Why::Completed | Why::SandboxLost) => plain(Asker::Completion),
+        Some(Why::DeadlineExceeded) => plain(Asker::Deadline),
+        Some(Why::Evicted) => {
+            let text = observed.evicted.as_ref().map_or(String::new(), |(_, message)| message.clone());
+            Cause { by: Asker::Eviction, text }
+        }
+        Some(Why::Deleted) => plain(Asker::Deletion),
+        Some(Why::Restart) => plain(Asker::Restart),
+        // A pod that goes on stops a container of its own accord for one reason only.
+        None => {
+            let failures = observed.containers.get(container).map(|known| known.health.failures.as_slice());
+            let last = failures.unwrap_or_default().iter().rfind(|run| run.probe == ProbeKind::Startup.name());
+            Cause { by: Asker::StartupProbe, text: last.map_or(String::new(), |run| run.output.clone()) }
+        }
+    }
 }

@@ -26,6 +26,7 @@ use super::view::{NodePolicy, View};
 use crate::ledger::{Asker, Entry};
 use crate::time::Time;
 pub use changes::worked;
+pub use end::cause_of_stop;
 pub use missing::{Known, missing};
 use state::State;
 pub use words::duration;
@@ -193,7 +194,12 @@ pub fn explain(case: &Case<'_>, container: Option<usize>) -> Explanation {
     let view = View { spec: case.spec, policy: case.policy, observed: case.observed, now: case.now };
     let goal = goal(view);
     let states: Vec<State> = (0..case.spec.containers.len()).map(|i| state::of(case, view, i)).collect();
-    let focus = container.unwrap_or_else(|| foremost(&states));
+    let focus = container.unwrap_or_else(|| if case.over { end::decisive(case) } else { foremost(&states) });
+    // What can be done about one that is held back is done about the one that holds it.
+    let actor = match states.get(focus) {
+        Some(State::Held { holder: Some(holder) }) if !case.over => *holder,
+        _ => focus,
+    };
     let told = match (&goal, states.get(focus)) {
         _ if case.over => end::of_pod(case),
         (Goal::Stop(stop), _) if container.is_none() && view.any_live() => stopping(case, view, stop),
@@ -227,7 +233,7 @@ pub fn explain(case: &Case<'_>, container: Option<usize>) -> Explanation {
         last_end: shown.map(|run| end::of_run(case, run)),
         figures: shown.zip(spec).map_or_else(Vec::new, |(run, container)| figures::of(run, container)),
         changes,
-        advice: advice::advise(case, told.situation, focus, last),
+        advice: advice::advise(case, told.situation, actor, last.filter(|_| actor == focus)),
         containers: lines(case, &states),
     }
 }

@@ -263,6 +263,7 @@ fn a_gate_holds_the_others_back() {
     let told = story.tell(Some("app"));
     assert!(told.summary.ends_with("main app waits for proxy to become ready once (its gate)"), "{}", told.summary);
     assert!(told.details[0].contains("sidecar proxy runs for 7 s and is not ready"), "{:?}", told.details);
+    assert_eq!(told.advice[0].with.as_deref(), Some("podwright logs web -c proxy"));
 }
 
 #[test]
@@ -420,6 +421,36 @@ fn it_is_not_ready() {
         Situation::NotReady,
         &["main app runs for 1 s and is not ready", "http GET :80/z", "1 failure in a row", "HTTP status 503"],
     );
+}
+
+#[test]
+fn who_stops_it_is_known_when_it_is_told() {
+    let cause = |story: &Story| {
+        let observed = story.machine.observed();
+        let cause = cause_of_stop(&story.document.pod, &story.policy, observed, 0, at(story.now));
+        (cause.by, cause.text)
+    };
+    let running = |spec: &str| Story::new(spec).up(1).runs(2, "app");
+    let stories = [
+        (running(ONE).event(5, Event::Delete { grace: None }), Asker::Deletion, ""),
+        (running(ONE).event(5, Event::Restart), Asker::Restart, ""),
+        (running(ONE).event(5, Event::Evict { message: "full".into() }), Asker::Eviction, "full"),
+        (running("activeDeadlineSeconds: 3, containers: [{name: app, image: i}]").decide(9), Asker::Deadline, ""),
+        (
+            running("restartPolicy: Never, containers: [{name: app, image: i}]").ends(9, "app", exited(0)),
+            Asker::Completion,
+            "",
+        ),
+        (
+            running("containers: [{name: app, image: i, startupProbe: {tcpSocket: {port: 1}, failureThreshold: 1}}]")
+                .probed(9, "app", ProbeKind::Startup, fails("refused")),
+            Asker::StartupProbe,
+            "refused",
+        ),
+    ];
+    for (story, by, text) in stories {
+        assert_eq!(cause(&story), (by, text.to_owned()));
+    }
 }
 
 #[test]
