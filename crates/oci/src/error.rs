@@ -9,6 +9,7 @@ use podwright_sys::cgroup::CgroupError;
 use podwright_sys::netlink::MoveError;
 use podwright_sys::seccomp::CompileError;
 
+use crate::config::ConfigError;
 use crate::plan::PlanError;
 use crate::state::{STATE_VERSION, Status};
 use crate::systemd::BusError;
@@ -165,17 +166,6 @@ pub enum Error {
     /// A signal name is not known.
     #[error("unknown signal {0:?}; a number from 1 to 64 or a name such as TERM is accepted")]
     Signal(String),
-}
-
-/// Why a configuration cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file.
-    #[error("cannot be read")]
-    Read(#[from] io::Error),
-    /// Its content.
-    #[error("is not a valid runtime configuration")]
-    Parse(#[from] serde_json::Error),
 }
 
 /// Why a status refuses a command, in runc's words: callers look for them.

@@ -6,6 +6,7 @@
 mod apply;
 pub mod cli;
 mod clock;
+pub mod config;
 mod error;
 mod example;
 mod features;
@@ -18,7 +19,7 @@ pub mod state;
 mod sync;
 mod systemd;
 
-pub use error::{ConfigError, Error, chain};
+pub use error::{Error, chain};
 pub use systemd::BusError;
 
 /// The version of runtime-spec that this runtime follows.

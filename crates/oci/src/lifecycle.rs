@@ -15,7 +15,6 @@ mod stats;
 mod terminal;
 mod user;
 
-use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -26,7 +25,8 @@ use oci_spec::runtime::Spec;
 use podwright_sys::process;
 use serde::de::DeserializeOwned;
 
-use crate::error::{ConfigError, Error, Result, kernel};
+use crate::config;
+use crate::error::{Error, Result, kernel};
 use crate::state::{LOCK_TIMEOUT, Lock, State, StateDir, Status};
 
 pub(crate) use descriptors::Passed;
@@ -65,26 +65,7 @@ pub(crate) fn load_config(bundle: &Path) -> Result<Spec> {
 /// # Errors
 /// [`Error::Config`].
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let read = fs::read(path).map_err(ConfigError::from);
-    let parsed = read.and_then(|text| {
-        serde_json::from_slice(&text).or_else(|err| with_flags_respelled(&text).ok_or(err)).map_err(ConfigError::from)
-    });
-    parsed.map_err(|source| Error::Config { path: path.to_owned(), source })
-}
-
-/// Two flags of `scheduler` that oci-spec 0.10 spells otherwise than the specification.
-fn with_flags_respelled<T: DeserializeOwned>(text: &[u8]) -> Option<T> {
-    const SPELLINGS: [(&str, &str); 2] =
-        [("SCHED_FLAG_RESET_ON_FORK", "SCHED_RESET_ON_FORK"), ("SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_D_L_OVERRUN")];
-    let mut value: serde_json::Value = serde_json::from_slice(text).ok()?;
-    let scheduler =
-        ["/process/scheduler/flags", "/scheduler/flags"].into_iter().find(|at| value.pointer(at).is_some())?;
-    for flag in value.pointer_mut(scheduler)?.as_array_mut()? {
-        if let Some((_, theirs)) = SPELLINGS.iter().find(|(ours, _)| flag.as_str() == Some(ours)) {
-            *flag = (*theirs).into();
-        }
-    }
-    serde_json::from_value(value).ok()
+    config::read(path).map_err(|source| Error::Config { path: path.to_owned(), source })
 }
 
 /// Keeps signals for [`wait_and_forward`]. To be called before the process that they are for is made.
@@ -134,6 +115,7 @@ fn wait_and_forward(pidfd: &impl AsFd) -> Result<i32> {
 mod tests {
     use super::*;
     use oci_spec::runtime::Process;
+    use std::fs;
 
     #[test]
     fn the_specifications_spelling_of_flags_is_read() {

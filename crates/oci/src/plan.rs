@@ -252,6 +252,9 @@ impl Scene<'_> {
     fn root(&self) -> Result<Vec<Step>> {
         let root = self.spec.root().as_ref().ok_or_else(|| PlanError::new("root", "is missing"))?;
         let (initial, _) = root_propagation(self.linux)?;
+        if root.path().as_os_str().is_empty() {
+            return Err(PlanError::new("root.path", "is missing"));
+        }
         let path = self.context.bundle.join(root.path());
         let own = self.namespaces.mounts() == Mounts::Own;
         let mut steps = Vec::new();

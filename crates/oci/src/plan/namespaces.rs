@@ -1,5 +1,6 @@
 //! `linux.namespaces`, and what belongs to a namespace: names and kernel parameters.
 
+use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use nix::sched::CloneFlags;
@@ -150,7 +151,7 @@ pub(super) fn time_offsets(linux: &Linux, namespaces: &Namespaces) -> Result<Opt
         return Ok(None);
     }
     let mut lines = Vec::new();
-    for (clock, offset) in offsets.into_iter().flatten() {
+    for (clock, offset) in offsets.into_iter().flatten().collect::<BTreeMap<_, _>>() {
         let field = format!("linux.timeOffsets.{clock}");
         if !matches!(clock.as_str(), "monotonic" | "boottime") {
             return Err(PlanError::new(field, "is no clock of a time namespace; accepted are monotonic and boottime"));
@@ -169,7 +170,8 @@ pub(super) fn time_offsets(linux: &Linux, namespaces: &Namespaces) -> Result<Opt
 pub(super) fn sysctls(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<Step>> {
     const IPC: [&str; 8] = ["msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced"];
     let mut steps = Vec::new();
-    for (key, value) in linux.sysctl().iter().flatten() {
+    // In order, so that of several mistakes the same one is told every time.
+    for (key, value) in linux.sysctl().iter().flatten().collect::<BTreeMap<_, _>>() {
         let field = format!("linux.sysctl.{key}");
         // As sysctl(8) reads it: the separator that comes first decides, the other one is part of names.
         let path = match key.find(['.', '/']) {

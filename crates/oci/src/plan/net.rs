@@ -2,6 +2,7 @@
 
 use nix::sched::CloneFlags;
 use oci_spec::runtime::Linux;
+use std::collections::BTreeMap;
 
 use super::{Namespaces, PlanError, Result};
 
@@ -33,7 +34,7 @@ pub(super) fn plan(linux: &Linux, namespaces: &Namespaces) -> Result<Option<NetD
         return Err(PlanError::new("linux.netDevices", problem));
     }
     let mut devices = Vec::with_capacity(map.len());
-    for (from, device) in map {
+    for (from, device) in map.iter().collect::<BTreeMap<_, _>>() {
         let field = format!("linux.netDevices.{from}");
         let to = device.name().clone().filter(|name| !name.is_empty()).unwrap_or_else(|| from.clone());
         if !is_name(from, false) {

@@ -17,6 +17,7 @@ const FIELD: &str = "process";
 /// The steps, privileges last.
 pub(super) fn steps(process: &Process, linux: Option<&Linux>) -> Result<Vec<Step>> {
     let filtered = linux.is_some_and(|linux| linux.seccomp().is_some());
+    check_ranges(process)?;
     let program = program(process)?;
     let user = process.user();
     let caps = Sets::of(process)?;
@@ -151,6 +152,19 @@ pub(super) fn program(process: &Process) -> Result<Program> {
         return Err(PlanError::new(format!("{FIELD}.cwd"), format!("{} is not absolute", process.cwd().display())));
     }
     Ok(Program { args, env })
+}
+
+/// What the kernel would refuse without saying which number it means.
+fn check_ranges(process: &Process) -> Result<()> {
+    if let Some(score) = process.oom_score_adj().filter(|score| !(-1000..=1000).contains(score)) {
+        return Err(PlanError::new(format!("{FIELD}.oomScoreAdj"), format!("{score} found, -1000 to 1000 accepted")));
+    }
+    match process.user().umask().filter(|mask| *mask > 0o777) {
+        Some(mask) => {
+            Err(PlanError::new(format!("{FIELD}.user.umask"), format!("{mask:#o} found, at most 0o777 accepted")))
+        }
+        None => Ok(()),
+    }
 }
 
 #[derive(Default)]

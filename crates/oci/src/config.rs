@@ -1,0 +1,203 @@
+//! Reads config.json and files with a `process`: text that anyone may have written, to the specification's types. What does not
+//! fit is told by its path, such as `linux.resources.memory.limit`.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use nix::fcntl::OFlag;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serde_json::error::Category;
+
+/// Largest file that is read, in bytes. Real ones have some ten thousand.
+pub const MAX_SIZE: u64 = 16 << 20;
+
+/// Why a configuration cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file.
+    #[error("cannot be read")]
+    Read(#[from] io::Error),
+    /// What is there is a directory, a pipe or a device.
+    #[error("is {0}; a regular file is accepted")]
+    NotAFile(&'static str),
+    /// It is too long.
+    #[error("is longer than {} MiB", MAX_SIZE >> 20)]
+    TooLong,
+    /// It is no JSON.
+    #[error("is not JSON")]
+    Syntax(#[source] serde_json::Error),
+    /// A part of it is not what the specification says.
+    #[error("{field}: {problem}")]
+    Field {
+        /// Its path, such as `mounts[0].destination`.
+        field: String,
+        /// What was found, and what is accepted instead.
+        problem: String,
+    },
+}
+
+/// Reads a file and [`parse`]s it.
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
+    // Opening a pipe must not wait for its other end.
+    let file = fs::OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    if let Some(kind) = irregular(&file)? {
+        return Err(ConfigError::NotAFile(kind));
+    }
+    let mut text = Vec::new();
+    file.take(MAX_SIZE + 1).read_to_end(&mut text)?;
+    parse(&text)
+}
+
+fn irregular(file: &File) -> io::Result<Option<&'static str>> {
+    let kind = file.metadata()?.file_type();
+    Ok(match kind {
+        kind if kind.is_file() => None,
+        kind if kind.is_dir() => Some("a directory"),
+        kind if kind.is_fifo() => Some("a pipe"),
+        _ => Some("a device"),
+    })
+}
+
+/// Understands a configuration.
+///
+/// # Errors
+/// [`ConfigError`] but for `Read` and `NotAFile`.
+pub fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, ConfigError> {
+    if text.len() as u64 > MAX_SIZE {
+        return Err(ConfigError::TooLong);
+    }
+    let parsed = serde_json::from_slice(text).or_else(|err| with_flags_respelled(text).ok_or(err));
+    let parsed = parsed.map_err(|err| explain::<T>(text, err))?;
+    // serde takes a list of all fields for an object as well.
+    if text.trim_ascii_start().first() != Some(&b'{') {
+        return Err(ConfigError::Field { field: "the top level".into(), problem: "is no object".into() });
+    }
+    match nul_byte(text) {
+        Some(field) => Err(ConfigError::Field { field, problem: "holds a NUL byte".into() }),
+        None => Ok(parsed),
+    }
+}
+
+/// Two flags of `scheduler` that oci-spec 0.10 spells otherwise than the specification.
+fn with_flags_respelled<T: DeserializeOwned>(text: &[u8]) -> Option<T> {
+    const SPELLINGS: [(&str, &str); 2] =
+        [("SCHED_FLAG_RESET_ON_FORK", "SCHED_RESET_ON_FORK"), ("SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_D_L_OVERRUN")];
+    let mut value: Value = serde_json::from_slice(text).ok()?;
+    let scheduler =
+        ["/process/scheduler/flags", "/scheduler/flags"].into_iter().find(|at| value.pointer(at).is_some())?;
+    for flag in value.pointer_mut(scheduler)?.as_array_mut()? {
+        if let Some((_, theirs)) = SPELLINGS.iter().find(|(ours, _)| flag.as_str() == Some(ours)) {
+            *flag = (*theirs).into();
+        }
+    }
+    serde_json::from_value(value).ok()
+}
+
+/// Reads it again to find out where it goes wrong: keeping track of the path would cost every good configuration something.
+fn explain<T: DeserializeOwned>(text: &[u8], error: serde_json::Error) -> ConfigError {
+    if error.classify() != Category::Data {
+        return ConfigError::Syntax(error);
+    }
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut reader) else { return ConfigError::Syntax(error) };
+    let path = error.path().to_string();
+    let problem = error.into_inner().to_string();
+    // serde names the missing one in its text only.
+    let (name, problem) = match problem.strip_prefix("missing field `").and_then(|rest| rest.split_once('`')) {
+        Some((name, place)) => (name.to_owned(), format!("is missing{place}")),
+        None => (String::new(), problem),
+    };
+    let field = match (path.as_str(), name.as_str()) {
+        (".", "") => "the top level".to_owned(),
+        (".", name) => name.to_owned(),
+        (path, "") => path.to_owned(),
+        (path, name) => format!("{path}.{name}"),
+    };
+    ConfigError::Field { field, problem }
+}
+
+/// The first string with a NUL byte, which no system call takes. Annotations go to nobody but readers of the state.
+fn nul_byte(text: &[u8]) -> Option<String> {
+    // JSON can only write it like this; nearly no text has it.
+    const ESCAPE: &[u8] = b"\\u0000";
+    text.windows(ESCAPE.len()).any(|window| window == ESCAPE).then_some(())?;
+    let value: Value = serde_json::from_slice(text).ok()?;
+    let top = value.as_object()?.iter().filter(|(key, _)| *key != "annotations");
+    top.into_iter().find_map(|(key, value)| nul_in(key, value, String::new()))
+}
+
+fn nul_in(key: &str, value: &Value, parent: String) -> Option<String> {
+    let path = if parent.is_empty() { key.to_owned() } else { format!("{parent}.{key}") };
+    if key.contains('\0') {
+        return Some(if parent.is_empty() { "the top level".into() } else { parent });
+    }
+    nul_below(value, path)
+}
+
+fn nul_below(value: &Value, path: String) -> Option<String> {
+    match value {
+        Value::String(text) => text.contains('\0').then_some(path),
+        Value::Array(list) => {
+            list.iter().enumerate().find_map(|(index, item)| nul_below(item, format!("{path}[{index}]")))
+        }
+        Value::Object(map) => map.iter().find_map(|(key, value)| nul_in(key, value, path.clone())),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oci_spec::runtime::{Process, Spec};
+
+    fn problem(text: &str) -> String {
+        crate::chain(&parse::<Spec>(text.as_bytes()).unwrap_err())
+    }
+
+    #[test]
+    fn problems_have_a_path() {
+        for (text, expected) in [
+            (
+                r#"{"ociVersion": "1.2.0", "linux": {"resources": {"memory": {"limit": "1G"}}}}"#,
+                "linux.resources.memory.limit: invalid type: string \"1G\", expected i64 at line 1 column 72",
+            ),
+            (r#"{"ociVersion": "1.2.0", "mounts": [{"source": "x"}]}"#, "mounts[0].destination: is missing at line 1"),
+            (r#"{"ociVersion": 1}"#, "ociVersion: invalid type: integer `1`, expected a string at line 1"),
+            ("[]", "the top level: is no object"),
+            ("{\"ociVersion\": ", "is not JSON: EOF while parsing"),
+            (r#"{"ociVersion": "1.2.0", "hostname": "a\u0000b"}"#, "hostname: holds a NUL byte"),
+            (
+                r#"{"ociVersion": "1.2.0", "process": {"cwd": "/", "user": {}, "args": ["a", "\u0000"]}}"#,
+                "process.args[1]: holds",
+            ),
+        ] {
+            assert!(problem(text).starts_with(expected), "{text}: {}", problem(text));
+        }
+    }
+
+    #[test]
+    fn an_escaped_backslash_is_no_nul_byte() {
+        let spec = r#"{"ociVersion": "1.2.0", "hostname": "a\\u0000", "annotations": {"x": "\u0000"}}"#;
+        assert_eq!(parse::<Spec>(spec.as_bytes()).unwrap().hostname().as_deref(), Some("a\\u0000"));
+    }
+
+    #[test]
+    fn only_files_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(read::<Process>(dir.path()), Err(ConfigError::NotAFile("a directory"))));
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(matches!(read::<Process>(&pipe), Err(ConfigError::NotAFile("a pipe"))));
+        assert!(matches!(read::<Process>(Path::new("/dev/zero")), Err(ConfigError::NotAFile("a device"))));
+        let long = dir.path().join("long");
+        File::create(&long).unwrap().set_len(MAX_SIZE + 1).unwrap();
+        assert!(matches!(read::<Process>(&long), Err(ConfigError::TooLong)));
+        assert!(matches!(read::<Process>(&dir.path().join("none")), Err(ConfigError::Read(_))));
+    }
+}

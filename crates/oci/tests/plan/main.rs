@@ -1,0 +1,90 @@
+//! Configurations that were mutated at random: whatever they are, they are planned or refused by field, always in the same way,
+//! and every plan has the order that makes a container safe.
+
+mod check;
+mod mutate;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use serde_json::{Value, json};
+
+use mutate::Mutation;
+
+/// Mutations of one configuration at most.
+const MOST: usize = 5;
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// What is mutated: the configurations of this repository, one with a bit of everything, and the hostile ones.
+fn seeds() -> Vec<Value> {
+    let read = |path: &Path| -> Value { serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap() };
+    let files = ["bundles/busybox/config.json", "tests/bench/config.json", "tests/oci/configs/everything.json"];
+    let mut seeds: Vec<Value> = files.iter().map(|file| read(&repository().join(file))).collect();
+    let hostile = fs::read_dir(repository().join("tests/oci/hostile")).unwrap().map(|entry| entry.unwrap().path());
+    let mut hostile: Vec<PathBuf> = hostile.filter(|path| path.extension().is_some_and(|ext| ext == "json")).collect();
+    hostile.sort();
+    for path in hostile {
+        let attack = read(&path);
+        let mut config = json!({"ociVersion": "1.2.0", "root": {"path": "rootfs"}, "process": {
+            "args": ["sh"], "cwd": "/", "user": {"uid": 0, "gid": 0}
+        }, "mounts": attack["mounts"], "linux": {"namespaces": [{"type": "mount"}, {"type": "uts"}]}});
+        mutate::merge(&mut config, &attack["config"]);
+        seeds.push(config);
+    }
+    seeds
+}
+
+fn survive(cases: u32) {
+    let seeds = seeds();
+    let mutations = prop::collection::vec(any::<Mutation>(), 0..MOST);
+    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+    let result = TestRunner::new(config).run(&(any::<prop::sample::Index>(), mutations), |(seed, mutations)| {
+        let mut config = seeds[seed.index(seeds.len())].clone();
+        mutations.iter().for_each(|mutation| mutation.apply(&mut config, &seeds));
+        check::check(config.to_string().as_bytes()).map_err(TestCaseError::fail)
+    });
+    result.unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+#[test]
+fn ten_thousand_mutated_configurations_are_survived() {
+    survive(10_000);
+}
+
+#[test]
+#[ignore = "takes minutes: cargo test --release -p podwright-oci --test plan -- --ignored"]
+fn a_million_mutated_configurations_are_survived() {
+    survive(1_000_000);
+}
+
+/// The seeds themselves are planned, so that not everything is refused at the first field.
+#[test]
+fn configurations_are_planned() {
+    let planned = seeds().iter().filter(|seed| check::plans(seed.to_string().as_bytes())).count();
+    assert!(planned > 20, "{planned}");
+}
+
+#[test]
+fn the_checks_notice() {
+    let input = json!({"linux": {"sysctl": {"net/../x": "1"}, "namespaces": [{"type": "user"}]}, "mounts": []});
+    for real in [
+        "linux",
+        "linux.sysctl.net/../x",
+        "linux.namespaces[0] (type user)",
+        "linux.namespaces[0].path",
+        "linux.resources",
+        "mounts: whatever",
+        "hostname",
+    ] {
+        assert!(check::is_named(&input, real), "{real}");
+    }
+    for unreal in ["linux.resources.memory.swap", "mounts[0]", "linux.namespaces[1]", "linux.namespaces[0].a.b", ""] {
+        assert!(!check::is_named(&input, unreal), "{unreal}");
+    }
+    check::notices_wrong_orders();
+}
