@@ -15,7 +15,7 @@ mod user;
 use std::collections::VecDeque;
 use std::fs::OpenOptions;
 use std::io::{Read as _, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -50,6 +50,10 @@ pub(crate) enum StepError {
     CopyUp { path: String, source: Errno },
     #[error("{0}: is not in a proc file system")]
     NotProc(String),
+    #[error("{0}: in /proc; only some files there, such as /proc/meminfo, can be mounted on")]
+    InsideProc(String),
+    #[error("{0}: only a proc file system can be mounted here")]
+    InsteadOfProc(String),
     #[error("linux.sysctl: {0}: the container shares the host's {1} namespace, so it would change the host")]
     HostSysctl(String, &'static str),
     #[error("{0}: the user namespace that was joined has other mappings: {1}")]
@@ -127,8 +131,42 @@ struct Progress<'a> {
     attributes: Option<OwnedFd>,
 }
 
-/// Does all steps. Returns only on failure, which it has reported: the exit status.
-pub(crate) fn run(init: Init<'_>, steps: &[Step]) -> i32 {
+impl Init<'_> {
+    /// All descriptors that the steps need. Everything else is closed before the first of them; so that none is forgotten,
+    /// all fields are named here.
+    fn descriptors(&self) -> Vec<RawFd> {
+        let Self {
+            report,
+            listener,
+            target,
+            console,
+            target_root,
+            sources,
+            filter: _,
+            seccomp_listener: _,
+            cgroup: _,
+            enter_cgroup: _,
+            passed: _,
+            id: _,
+            hooks: _,
+            state: _,
+        } = self;
+        let mut found = vec![report.as_raw_fd()];
+        found.extend(listener.as_ref().map(AsRawFd::as_raw_fd));
+        found.extend(console.as_ref().map(AsRawFd::as_raw_fd));
+        found.extend(target.iter().chain(target_root).map(|fd| fd.as_raw_fd()));
+        found.extend(sources.iter().map(AsRawFd::as_raw_fd));
+        found
+    }
+}
+
+/// Does all steps. Comes back only to exit, having reported why.
+pub(crate) fn run(init: Init<'_>, steps: &[Step]) -> ! {
+    let keep = init.descriptors();
+    sys_process::finish_with_only(&keep, init.passed.count, || follow(init, steps))
+}
+
+fn follow(init: Init<'_>, steps: &[Step]) -> i32 {
     let mut progress = Progress { init, root: None, sealed: Vec::new(), null: None, terminal: None, attributes: None };
     // Modes of nodes and mount points are what the configuration says; `Step::Umask` sets the program's.
     umask(Mode::empty());

@@ -17,6 +17,7 @@ pub mod netns;
 pub mod path;
 pub mod podmount;
 pub mod process;
+pub mod procfs;
 pub mod sched;
 pub mod seccomp;
 pub mod terminal;

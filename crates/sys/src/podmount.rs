@@ -191,7 +191,9 @@ pub fn unmount(target: &Path) -> Result<(), PodMountError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
     use std::os::unix::fs::symlink;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     /// Runs a test on a thread with a mount namespace of its own: nothing is left on the host, whatever fails.
     fn in_private_mounts(test: impl FnOnce(&Path) + Send) {
@@ -278,6 +280,46 @@ mod tests {
                 assert_eq!(error.source.raw_os_error(), Some(errno), "{path}: {error}");
             }
             assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+        });
+    }
+
+    /// CVE-2021-25741: the directory is exchanged for a symlink to the host while it is mounted.
+    #[test]
+    fn a_subpath_that_is_swapped_stays_inside() {
+        in_private_mounts(|dir| {
+            let (volume, outside) = (dir.join("v"), dir.join("outside"));
+            fs::create_dir_all(volume.join("a")).unwrap();
+            fs::create_dir(&outside).unwrap();
+            fs::write(outside.join("canary"), "").unwrap();
+            symlink(&outside, volume.join("b")).unwrap();
+            let (a, b) = (volume.join("a"), volume.join("b"));
+            let done = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        renameat2(AT_FDCWD, &a, AT_FDCWD, &b, RenameFlags::RENAME_EXCHANGE).unwrap();
+                    }
+                });
+                let (mut mounted, mut fooled) = (0, false);
+                for _ in 0..500 {
+                    // A naive look at what is there, as a control.
+                    fooled |= a.join("canary").exists();
+                    match subpath(&volume, Path::new("a/new"), &dir.join("t")) {
+                        Ok(()) => {
+                            mounted += 1;
+                            assert!(!dir.join("t/canary").exists());
+                            unmount(&dir.join("t")).unwrap();
+                        }
+                        Err(error) => {
+                            let errno = error.source.raw_os_error();
+                            assert!(matches!(errno, Some(libc::EXDEV | libc::EEXIST | libc::EAGAIN)), "{error:?}");
+                        }
+                    }
+                }
+                done.store(true, Ordering::Relaxed);
+                assert!(mounted > 0 && fooled, "{mounted} of 500 are mounted, fooled: {fooled}");
+            });
+            assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
         });
     }
 }

@@ -4,12 +4,13 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::mem::size_of;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
@@ -239,6 +240,35 @@ pub fn reset_signals() -> nix::Result<()> {
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
+}
+
+/// Closes all descriptors but 0 to 2, those to `keep`, and of the `inherited` ones after 2 those that this program was given; then
+/// does one `last` thing and exits with the status that this gives.
+///
+/// For a process that has just been cloned: what its creator had open, and what that one was given without asking, is then out
+/// of reach of whoever gets to look at the process or to name `/proc/self/fd` (CVE-2016-9962, CVE-2024-21626). What a program was
+/// given has come through execve(2), so it is not close-on-exec; what it opens itself is.
+pub fn finish_with_only(keep: &[RawFd], inherited: u32, last: impl FnOnce() -> i32) -> ! {
+    let first = inherited.saturating_add(3);
+    let mut keep: Vec<u32> = keep.iter().map(|fd| fd.cast_unsigned()).collect();
+    // No descriptor can have a number above the limit, whatever was asked for.
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+    keep.extend((3..first.min(u32::try_from(limit).unwrap_or(u32::MAX))).filter(|number| {
+        // SAFETY: asks for a flag of a number that need not be open, and touches no memory.
+        let flags = unsafe { libc::fcntl(number.cast_signed(), libc::F_GETFD) };
+        flags & libc::FD_CLOEXEC == 0
+    }));
+    keep.sort_unstable();
+    let mut next = 3;
+    for number in keep.into_iter().filter(|number| *number >= 3).chain([u32::MAX]) {
+        if next < number {
+            // SAFETY: the owners of what is closed here are in frames that never run again, since this function does not
+            // return; `last` gets along with what is kept, as the caller promises. No memory is touched.
+            unsafe { libc::close_range(next, number - 1, 0) };
+        }
+        next = next.max(number.saturating_add(1));
+    }
+    std::process::exit(last())
 }
 
 /// Marks every descriptor from `first` on close-on-exec (close_range(2), Linux 5.11).

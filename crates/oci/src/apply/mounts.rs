@@ -11,6 +11,7 @@ use nix::unistd::{Gid, Uid, chdir, chroot, fchdir, fchownat, symlinkat};
 use podwright_sys::device::Kind;
 use podwright_sys::mount::{self, Change};
 use podwright_sys::path::{Root, file_type, is_dir};
+use podwright_sys::procfs;
 
 use super::{Progress, Result, StepError, copy, kernel, show};
 use crate::plan::{BindMount, DeviceNode, FsMount, Step};
@@ -67,12 +68,26 @@ pub(super) fn apply(progress: &mut Progress<'_>, step: &Step) -> Result<()> {
             let change = Change::flags(MsFlags::MS_RDONLY, MsFlags::empty());
             mount::change(root(progress)?, false, change).map_err(kernel("root.readonly"))
         }
-        Step::PivotRoot => pivot_to(root(progress)?).map_err(kernel("pivot_root")),
+        Step::PivotRoot => {
+            pivot_to(root(progress)?).map_err(kernel("pivot_root"))?;
+            forget(progress);
+            Ok(())
+        }
         Step::Chroot => chroot_to(root(progress)?).map_err(kernel("chroot")),
-        Step::MoveRoot => move_to(root(progress)?).map_err(kernel("move the root")),
+        Step::MoveRoot => {
+            move_to(root(progress)?).map_err(kernel("move the root"))?;
+            forget(progress);
+            Ok(())
+        }
         Step::RootPropagation(kind) => mount::set_propagation(*kind).map_err(kernel("linux.rootfsPropagation")),
         _ => Err(StepError::Misplaced),
     }
+}
+
+/// Whoever looks at this process from now on finds nothing that was needed to get here.
+fn forget(progress: &mut Progress<'_>) {
+    (progress.root, progress.null) = (None, None);
+    progress.sealed.clear();
 }
 
 fn root<'a>(progress: &'a Progress<'_>) -> Result<&'a Root> {
@@ -131,6 +146,7 @@ fn mount_fs(root: &Root, fs: &FsMount) -> Result<Option<OwnedFd>> {
     } else {
         root.make_dir(&fs.target, DIR_MODE).map_err(kernel(what()))?
     };
+    keep_out_of_proc(root, &target, &fs.target, fs.fstype == "proc")?;
     if !fs.seal && !fs.copy_up && fs.propagation.is_none() {
         return match (mount::mount_new(&target, &fs.fstype, &fs.source, fs.flags, &fs.data), &fs.or_bind) {
             (Err(Errno::EPERM), Some(source)) => match bind_view(source, &target, fs.flags) {
@@ -172,7 +188,13 @@ fn open_source(bind: &BindMount) -> Result<OwnedFd> {
 fn bind_mount(root: &Root, tree: &OwnedFd, bind: &BindMount) -> Result<()> {
     let what = || format!("mount {} on {}", show(&bind.source), show(&bind.target));
     change_mount(tree, bind.change, bind.recursive_change).map_err(kernel(what()))?;
-    attach_by_type(root, tree, &bind.target).map_err(kernel(what()))
+    let place = place_for(root, tree, &bind.target).map_err(kernel(what()))?;
+    let from_proc = procfs::is_proc_root(tree).map_err(kernel(what()))?;
+    if !from_proc && bind.target == Path::new("/proc") {
+        return Err(StepError::InsteadOfProc(show(&bind.target)));
+    }
+    keep_out_of_proc(root, &place, &bind.target, from_proc)?;
+    mount::attach(tree, &place).map_err(kernel(what()))
 }
 
 fn change_mount(tree: &OwnedFd, top: Change, all: Change) -> nix::Result<()> {
@@ -183,10 +205,42 @@ fn change_mount(tree: &OwnedFd, top: Change, all: Change) -> nix::Result<()> {
         .try_for_each(|(change, recursive)| mount::change(tree, recursive, change))
 }
 
-/// Attaches a tree on a directory or a file, made like the tree's root where it is missing.
-fn attach_by_type(root: &Root, tree: &OwnedFd, target: &Path) -> nix::Result<()> {
-    let place = if is_dir(&fstat(tree)?) { root.make_dir(target, DIR_MODE)? } else { root.make_file(target)? };
-    mount::attach(tree, &place)
+/// A directory or a file to attach a tree on, made like the tree's root where it is missing.
+fn place_for(root: &Root, tree: &OwnedFd, target: &Path) -> nix::Result<OwnedFd> {
+    if is_dir(&fstat(tree)?) { root.make_dir(target, DIR_MODE) } else { root.make_file(target) }
+}
+
+/// Files of procfs that do not matter to a container's confinement: LXCFS and checkpointing mount over them.
+const HARMLESS_IN_PROC: [&str; 11] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/loadavg",
+    "/proc/meminfo",
+    "/proc/net/dev",
+    "/proc/slabinfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/sys/crypto/fips_enabled",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/uptime",
+];
+
+/// Refuses a place in a procfs, whatever links led there: what the container, or whoever sets it up, believes of itself would come
+/// from somebody else (CVE-2019-16884, CVE-2025-52881). A procfs on top of a whole one is fine.
+fn keep_out_of_proc(root: &Root, place: &OwnedFd, target: &Path, mounts_proc: bool) -> Result<()> {
+    let what = || format!("mount on {}", show(target));
+    if !procfs::is_proc(place).map_err(kernel(what()))? {
+        return Ok(());
+    }
+    if mounts_proc && procfs::is_proc_root(place).map_err(kernel(what()))? {
+        return Ok(());
+    }
+    let stat = fstat(place).map_err(kernel(what()))?;
+    let is_place = |name: &&str| {
+        let found = root.locate(Path::new(*name)).and_then(fstat);
+        found.is_ok_and(|found| (found.st_dev, found.st_ino) == (stat.st_dev, stat.st_ino))
+    };
+    if HARMLESS_IN_PROC.iter().any(is_place) { Ok(()) } else { Err(StepError::InsideProc(show(target))) }
 }
 
 fn mount_cgroup(root: &Root, cgroup: &Path, step: &Step) -> Result<()> {
@@ -196,6 +250,7 @@ fn mount_cgroup(root: &Root, cgroup: &Path, step: &Step) -> Result<()> {
     let what = || format!("mount cgroup on {}", show(target));
     let mounted = *namespaced && {
         let place = root.make_dir(target, DIR_MODE).map_err(kernel(what()))?;
+        keep_out_of_proc(root, &place, target, false)?;
         match mount::mount_new(&place, "cgroup2", Path::new("cgroup"), *flags, data) {
             // The cgroup namespace does not belong to the container's user namespace.
             Err(Errno::EPERM) if data.is_empty() => false,
@@ -205,7 +260,9 @@ fn mount_cgroup(root: &Root, cgroup: &Path, step: &Step) -> Result<()> {
     if !mounted {
         let tree = mount::clone_tree(AT_FDCWD, cgroup, false).map_err(kernel(what()))?;
         mount::change(&tree, false, Change::flags(*flags, MsFlags::empty())).map_err(kernel(what()))?;
-        attach_by_type(root, &tree, target).map_err(kernel(what()))?;
+        let place = place_for(root, &tree, target).map_err(kernel(what()))?;
+        keep_out_of_proc(root, &place, target, false)?;
+        mount::attach(&tree, &place).map_err(kernel(what()))?;
     }
     match propagation {
         Some(kind) => {
@@ -241,25 +298,28 @@ fn make_device(dir: &OwnedFd, name: &Path, node: &DeviceNode, what: impl Fn() ->
         None => SFlag::S_IFIFO,
     };
     let number = makedev(u64::from(node.major), u64::from(node.minor));
-    match mknodat(dir, name, kind, Mode::from_bits_retain(node.mode), number) {
-        Ok(()) => {}
+    let made = match mknodat(dir, name, kind, Mode::from_bits_retain(node.mode), number) {
+        Ok(()) => true,
         // In a user namespace no device may be made, but the host's can be shown.
         Err(Errno::EPERM) => return bind_device(dir, name, node, what),
-        Err(Errno::EEXIST) => {
-            let found = openat(dir, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty());
-            let stat = found.and_then(fstat).map_err(kernel(what()))?;
-            if file_type(&stat) != kind || node.kind.is_some() && stat.st_rdev != number {
-                return Err(StepError::WrongDevice(show(&node.path)));
-            }
-            return Ok(());
-        }
+        Err(Errno::EEXIST) => false,
         Err(errno) => return Err(kernel(what())(errno)),
+    };
+    if made && node.uid == 0 && node.gid == 0 {
+        return Ok(());
     }
-    if node.uid == 0 && node.gid == 0 {
+    // Looked at by descriptor, one that was just made as well: a container that shares the directory may have swapped it.
+    let found = openat(dir, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty());
+    let found = found.map_err(kernel(what()))?;
+    let stat = fstat(&found).map_err(kernel(what()))?;
+    if file_type(&stat) != kind || node.kind.is_some() && stat.st_rdev != number {
+        return Err(StepError::WrongDevice(show(&node.path)));
+    }
+    if !made {
         return Ok(());
     }
     let (uid, gid) = (Uid::from_raw(node.uid), Gid::from_raw(node.gid));
-    fchownat(dir, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW).map_err(kernel(what()))
+    fchownat(&found, Path::new(""), Some(uid), Some(gid), AtFlags::AT_EMPTY_PATH).map_err(kernel(what()))
 }
 
 /// Shows the host's device of the same name, owner and mode as they are there.

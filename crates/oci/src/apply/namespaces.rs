@@ -1,6 +1,6 @@
 //! The steps into namespaces, and those that set what belongs to one.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::Mode;
-use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+use podwright_sys::procfs::Proc;
 use podwright_sys::{process as sys_process, timens};
 
 use super::{Progress, Result, StepError, errno_of, kernel, mounts};
@@ -29,7 +29,7 @@ pub(super) fn apply(progress: &Progress<'_>, step: &Step) -> Result<()> {
             .map_err(|err| kernel("linux.timeOffsets: make a time namespace and set its clocks")(errno_of(&err))),
         Step::UnshareCgroup => unshare(CloneFlags::CLONE_NEWCGROUP).map_err(kernel("make a cgroup namespace")),
         Step::SessionKeyring => session_keyring(progress.init.id),
-        Step::OomScoreAdj(value) => write_proc(Path::new("/proc/self/oom_score_adj"), &value.to_string()),
+        Step::OomScoreAdj(value) => write_proc(Path::new("self/oom_score_adj"), &value.to_string()),
         Step::Hostname(name) => nix::unistd::sethostname(name).map_err(kernel("hostname")),
         Step::Domainname(name) => sys_process::set_domainname(name).map_err(kernel("domainname")),
         Step::Sysctl { path, value, shared_namespace } => sysctl(path, value, *shared_namespace),
@@ -52,14 +52,12 @@ fn session_keyring(id: &str) -> Result<()> {
     }
 }
 
-/// Writes a file of procfs, having made sure that it is one: what answers under the name `/proc` may be something else.
+/// Writes a file of the host's procfs, named without its `/proc`.
 fn write_proc(path: &Path, value: &str) -> Result<()> {
-    let what = || format!("write {value:?} to {}", path.display());
-    let mut file = OpenOptions::new().write(true).open(path).map_err(|err| kernel(what())(errno_of(&err)))?;
-    if fstatfs(&file).map_err(kernel(what()))?.filesystem_type() != PROC_SUPER_MAGIC {
-        return Err(StepError::NotProc(path.display().to_string()));
-    }
-    file.write_all(value.as_bytes()).map_err(|err| kernel(what())(errno_of(&err)))
+    let what = || format!("write {value:?} to /proc/{}", path.display());
+    let proc = Proc::open().map_err(kernel("open /proc"))?.ok_or_else(|| StepError::NotProc("/proc".into()))?;
+    let file = proc.file(path, OFlag::O_WRONLY).map_err(kernel(what()))?;
+    File::from(file).write_all(value.as_bytes()).map_err(|err| kernel(what())(errno_of(&err)))
 }
 
 fn sysctl(path: &Path, value: &str, shared_namespace: Option<&'static str>) -> Result<()> {
@@ -70,5 +68,5 @@ fn sysctl(path: &Path, value: &str, shared_namespace: Option<&'static str>) -> R
             return Err(StepError::HostSysctl(path.display().to_string(), kind));
         }
     }
-    write_proc(&Path::new("/proc/sys").join(path), value)
+    write_proc(&Path::new("sys").join(path), value)
 }

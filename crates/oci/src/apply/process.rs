@@ -9,8 +9,8 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open};
 use nix::sys::prctl;
-use nix::sys::stat::{Mode, SFlag, fstat, makedev, umask};
-use nix::unistd::{AccessFlags, Gid, Uid, execve, faccessat, fchdir, fchown, setresgid, setresuid, setsid};
+use nix::sys::stat::{Mode, SFlag, fstat, umask};
+use nix::unistd::{AccessFlags, Gid, Uid, execve, faccessat, fchdir, fchown, isatty, setresgid, setresuid, setsid};
 use podwright_sys::caps::CapSet;
 use podwright_sys::path::{Root, file_type};
 use podwright_sys::{caps, process as sys_process, sched};
@@ -60,8 +60,9 @@ pub(super) fn apply(step: &Step, passed: &Passed) -> Result<()> {
     }
 }
 
-/// Gives pipes, files and terminals to the user. Some cannot be given away (a read-only file system, a socket of another
-/// user namespace): the program can use them all the same, just not open them anew.
+/// Gives pipes, sockets and terminals to the user. Some cannot be given away (a read-only file system, a socket of another
+/// user namespace): the program can use them all the same, just not open them anew. Files, directories and other devices
+/// stay their owner's: they are the host's, and the container was given a descriptor and no more.
 fn own_stdio(uid: u32) -> Result<()> {
     let stdio = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     for fd in [stdio.0.as_fd(), stdio.1.as_fd(), stdio.2.as_fd()] {
@@ -75,8 +76,10 @@ fn own(fd: BorrowedFd<'_>, uid: u32) -> nix::Result<()> {
         Err(Errno::EBADF) => return Ok(()),
         other => other?,
     };
-    let is_null = file_type(&stat) == SFlag::S_IFCHR && stat.st_rdev == makedev(1, 3);
-    if stat.st_uid == uid || is_null {
+    let kind = file_type(&stat);
+    let is_channel =
+        matches!(kind, SFlag::S_IFIFO | SFlag::S_IFSOCK) || kind == SFlag::S_IFCHR && isatty(fd).unwrap_or(false);
+    if stat.st_uid == uid || !is_channel {
         return Ok(());
     }
     match fchown(fd, Some(Uid::from_raw(uid)), None) {
@@ -112,6 +115,8 @@ fn change_ids(uid: Uid, gid: Gid) -> nix::Result<()> {
     prctl::set_keepcaps(true)?;
     setresuid(uid, uid, uid)?;
     prctl::set_keepcaps(false)?;
+    // The kernel sets this anew with every change of ids, to what fs.suid_dumpable says.
+    prctl::set_dumpable(false)?;
     caps::raise_permitted()
 }
 

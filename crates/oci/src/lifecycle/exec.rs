@@ -141,7 +141,7 @@ pub fn exec(options: &ExecOptions) -> Result<i32> {
             hooks: None,
             state: HookState { id: &options.id, bundle: &state.bundle, annotations: None },
         };
-        std::process::exit(apply::run(init, &plan.steps));
+        apply::run(init, &plan.steps);
     };
     drop((theirs, console));
     let sent = terminal::send_pidfd(options.pidfd_socket.as_deref(), &pidfd);

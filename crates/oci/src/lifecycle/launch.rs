@@ -232,7 +232,7 @@ impl Launch<'_> {
                 hooks: self.spec.hooks().as_ref(),
                 state: self.hook_state(),
             };
-            std::process::exit(apply::run(init, &self.plan.steps));
+            apply::run(init, &self.plan.steps);
         };
         drop((theirs, listener, console.theirs, sources));
         let sent = terminal::send_pidfd(self.options.pidfd_socket.as_deref(), &pidfd);

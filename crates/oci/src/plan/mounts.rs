@@ -1,6 +1,6 @@
 //! `mounts`: fstab-style options to flags, and mounts to steps.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
@@ -152,8 +152,7 @@ pub(super) fn plan(mounts: &[Mount], view: &View<'_>) -> Result<Vec<Step>> {
 
 fn plan_one(mount: &Mount, index: usize, view: &View<'_>) -> Result<Step> {
     let field = format!("mounts[{index}]");
-    // Relative destinations are deprecated; they start at the root.
-    let target = Path::new("/").join(mount.destination());
+    let target = cleaned(mount.destination());
     if target == Path::new("/") {
         return Err(PlanError::new(format!("{field}.destination"), "is the root, which is mounted already"));
     }
@@ -179,9 +178,29 @@ fn plan_one(mount: &Mount, index: usize, view: &View<'_>) -> Result<Step> {
             format!("{field}.type"),
             "is missing, and the options name neither bind nor rbind; give a file system type such as tmpfs",
         )),
+        other if other != "proc" && target == Path::new("/proc") => Err(PlanError::new(
+            format!("{field}.type"),
+            format!("{other:?} found for /proc; proc, or a bind mount of a proc file system, is accepted"),
+        )),
         "cgroup" | "cgroup2" => cgroup(target, &options, view, &field),
         _ => Ok(Step::MountFs(file_system(mount, target, fstype, options, view))),
     }
+}
+
+/// An absolute path without `.` and `..`, so that what is asked about a destination here is asked of its only name. Relative ones
+/// are deprecated; they start at the root.
+fn cleaned(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => {
+                clean.pop();
+            }
+            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
+        }
+    }
+    clean
 }
 
 /// The container's cgroup.
