@@ -49,7 +49,10 @@ pub(crate) fn plans(text: &[u8]) -> bool {
 }
 
 fn container(spec: &Spec, gate: Gate) -> Result<Plan, PlanError> {
-    plan::container(spec, &Context { id: "id", bundle: Path::new("/bundle"), gate, keyring: true, pivot: true })
+    plan::container(
+        spec,
+        &Context { id: "id", bundle: Path::new("/bundle"), gate, keyring: true, pivot: true, systemd: false },
+    )
 }
 
 fn named(text: &[u8], field: &str) -> Verdict {
