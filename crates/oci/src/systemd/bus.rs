@@ -97,13 +97,14 @@ impl Bus {
         stream.set_write_timeout(Some(TIMEOUT))?;
         let uid: String = nix::unistd::geteuid().to_string().bytes().map(|digit| format!("{digit:02x}")).collect();
         let mut stream = BufReader::new(stream);
-        stream.get_mut().write_all(format!("\0AUTH EXTERNAL {uid}\r\n").as_bytes())?;
+        // BEGIN goes along, as systemd's own clients send it: a first message that systemd reads together with a BEGIN of its own
+        // is not looked at before the next one comes.
+        stream.get_mut().write_all(format!("\0AUTH EXTERNAL {uid}\r\nBEGIN\r\n").as_bytes())?;
         let mut answer = String::new();
         (&mut stream).take(MAX_LINE).read_line(&mut answer)?;
         if !answer.starts_with("OK ") {
             return Err(io::Error::other(format!("authentication answered by {:?}", answer.trim_end())).into());
         }
-        stream.get_mut().write_all(b"BEGIN\r\n")?;
         Ok(Self { stream, serial: 0 })
     }
 
