@@ -1,6 +1,6 @@
 //! Resources and annotations as properties of a unit (systemd.resource-control(5), org.freedesktop.systemd1(5)).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use podwright_sys::cgroup::Limit;
 
@@ -85,11 +85,15 @@ fn mask(list: &str) -> Option<Vec<u8>> {
 /// [`PlanError`] for a value that is none of the forms `'text'`, `true`, `false`, `[TYPE] NUMBER`.
 pub(crate) fn check_annotations(annotations: &HashMap<String, String>) -> Result<Vec<Property>, PlanError> {
     let mut found = Vec::new();
-    for (key, text) in annotations {
+    // In order, so that of several mistakes the same one is told every time.
+    for (key, text) in annotations.iter().collect::<BTreeMap<_, _>>() {
         let Some(name) = key.strip_prefix(PREFIX) else { continue };
         let problem = |text: String| PlanError::new(format!("annotations.{key}"), text);
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric()) {
             return Err(problem("names no property of a unit".into()));
+        }
+        if reaches_beyond(name) {
+            return Err(problem("acts on more than the container; it is not accepted from an annotation".into()));
         }
         let value = parse(text.trim()).ok_or_else(|| {
             problem(format!(
@@ -100,6 +104,12 @@ pub(crate) fn check_annotations(annotations: &HashMap<String, String>) -> Result
     }
     found.sort_by(|(a, _), (b, _)| a.cmp(b));
     Ok(found)
+}
+
+/// Whether a property is about the whole host (what is done when the unit ends: `SuccessAction=poweroff-force`) or puts the unit in
+/// somebody else's place. Annotations come from whoever writes pods, in many set-ups (CVE-2024-3154).
+fn reaches_beyond(name: &str) -> bool {
+    name.ends_with("Action") || name.ends_with("RebootArgument") || name == "Slice"
 }
 
 /// The part of GVariant's text format that properties of scopes take.
@@ -175,6 +185,10 @@ mod tests {
         }
         for (name, text) in [("A", "inactive"), ("A", "@as []"), ("", "1"), ("A-B", "1"), ("A", "'a'b'")] {
             assert!(of(name, text).is_err(), "{name} {text}");
+        }
+        for name in ["SuccessAction", "FailureAction", "JobTimeoutRebootArgument", "Slice"] {
+            let error = of(name, "'poweroff-force'").unwrap_err();
+            assert_eq!(error.field, format!("annotations.{PREFIX}{name}"));
         }
         assert_eq!(check_annotations(&HashMap::from([("other".into(), "x".into())])).unwrap(), []);
     }

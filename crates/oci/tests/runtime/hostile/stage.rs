@@ -3,6 +3,7 @@
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +20,8 @@ use crate::harness::{Container, eventually};
 const LEAKED: u32 = 7;
 
 pub(super) struct Stage {
+    /// Keeps what is sent to it: the terminal lasts as long as the scene.
+    _console: UnixListener,
     pub(super) scene: Scene,
     pub(super) container: Container,
 }
@@ -46,7 +49,8 @@ impl Stage {
         }
         merge(&mut container.config, &scene.config);
         container.config["mounts"].as_array_mut().unwrap().extend(scene.mounts.clone());
-        Self { scene, container }
+        let _console = UnixListener::bind(container.bundle().join("console.sock")).unwrap();
+        Self { _console, scene, container }
     }
 
     /// A text with its placeholders filled in.
@@ -133,6 +137,9 @@ impl Stage {
             None => call.arg("exec \"$0\" \"$@\""),
         };
         call.arg(runtime.get_program()).args(runtime.get_args()).args(command).args(options);
+        if self.scene.terminal {
+            call.arg("--console-socket").arg(self.container.bundle().join("console.sock"));
+        }
         if command != ["exec"] {
             call.arg("--bundle").arg(self.container.bundle());
         }
