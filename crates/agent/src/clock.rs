@@ -4,6 +4,8 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use nix::time::{ClockId, clock_gettime};
 use podwright_core::time::Time;
 use podwright_shim::proto::Stamp;
@@ -31,6 +33,16 @@ impl Clock {
         Time(boot_ns().saturating_add(self.offset_ns))
     }
 
+    /// What the wall clock shows now, for schedules: it may have been set since the origin was fixed.
+    pub fn wall(&self) -> Timestamp {
+        Timestamp::from_nanosecond(i128::from(wall_ns())).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+
+    /// How far the wall clock is ahead of the boot-time clock now, nanoseconds: what changes of it was set.
+    pub fn wall_offset_ns(&self) -> i64 {
+        wall_ns().saturating_sub(boot_ns())
+    }
+
     /// Now, for a record.
     pub fn stamp(&self) -> Stamp {
         Stamp { boot_ns: boot_ns(), wall_ns: wall_ns() }
@@ -55,6 +67,12 @@ impl Clock {
     pub fn until(&self, time: Time) -> Duration {
         time.since(self.now())
     }
+}
+
+/// The node's time zone: `/etc/localtime`, as everything on the node has it; without one UTC.
+pub fn local_zone() -> TimeZone {
+    let zone = std::fs::read("/etc/localtime").ok().and_then(|bytes| TimeZone::tzif("localtime", &bytes).ok());
+    zone.unwrap_or(TimeZone::UTC)
 }
 
 fn boot_ns() -> i64 {

@@ -7,6 +7,7 @@
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod job;
 pub mod logging;
 pub mod notify;
 pub mod paths;

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
-use podwright_agent::clock::Clock;
+use podwright_agent::clock::{Clock, local_zone};
 use podwright_agent::config::{self, Config, Live, Settings};
+use podwright_agent::job::Stored;
 use podwright_agent::logging::{self, LevelHandle};
 use podwright_agent::notify;
 use podwright_agent::paths::{Paths, short};
@@ -99,8 +100,9 @@ async fn run(cli: &Cli, config: Config, host: Host, level: &LevelHandle) -> anyh
     let (commands, command_receiver) = mpsc::channel(COMMAND_QUEUE);
     let ctx = Arc::new(context(&config, &host, paths, live_receiver.clone())?);
 
-    let stored = load(&ctx).with_context(|| format!("reading {}", ctx.paths.state_pods().display()))?;
-    let manager = Manager::start(Arc::clone(&ctx), stored, gone).await;
+    let reading = || format!("reading {}", ctx.paths.state().display());
+    let (stored, jobs) = (load(&ctx).with_context(reading)?, Stored::load(&ctx).with_context(reading)?);
+    let manager = Manager::start(Arc::clone(&ctx), stored, jobs, gone).await;
     let clock = Arc::clone(&ctx.clock);
     let api = Api {
         store: ctx.store.clone(),
@@ -231,6 +233,7 @@ fn context(config: &Config, host: &Host, paths: Paths, live: watch::Receiver<Liv
         node: node_facts(host)?,
         host_name: std::fs::read_to_string("/proc/sys/kernel/hostname")?.trim().to_owned(),
         host_ip: host_ip(),
+        time_zone: local_zone(),
         fixed: fixed.clone(),
     })
 }

@@ -31,6 +31,11 @@ impl Paths {
         Paths { state: fixed.state_dir.clone(), run: fixed.run_dir.clone(), log: fixed.log_dir.clone() }
     }
 
+    /// What survives a reboot.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
     /// The API's socket.
     pub fn api_socket(&self) -> PathBuf {
         self.run.join("podwright.sock")

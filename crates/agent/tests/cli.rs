@@ -6,7 +6,7 @@ use std::io::Write;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use common::{Server, after, ended, key, pod, running};
+use common::{Server, after, ended, job, key, pod, running};
 use podwright_agent::status::{FileReport, FileState};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
@@ -50,6 +50,42 @@ fn two_pods() -> Server {
     server.put(pod("old", "Failed", &ended(7)));
     server.store.archive_pod(&key("old"), after(30));
     server
+}
+
+#[tokio::test]
+async fn get_jobs_and_describe_one() {
+    let server = Server::start();
+    server.put_job(job("parts", None));
+    server.put_job(job("bad", Some("Failed")));
+    let table = ok(&server, &["get", "jobs"]).await;
+    let rows: Vec<Vec<&str>> = table.lines().map(|l| l.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["NAME", "STATUS", "COMPLETIONS", "DURATION", "AGE"]);
+    assert_eq!(rows[1][..4], ["bad", "Failed", "1/3", "29s"]);
+    assert_eq!(rows[2][..3], ["parts", "Running", "1/3"]);
+    assert_eq!(ok(&server, &["get", "job/parts", "-o", "name"]).await, "job/parts\n");
+    assert!(ok(&server, &["describe", "job", "parts"]).await.contains("Completions:      3"));
+    assert_eq!(run(&server, &["get", "job", "none"]).await.0, 3);
+    assert_eq!(run(&server, &["get", "jobs", "--all"]).await.0, 2);
+    assert_eq!(run(&server, &["delete", "job", "parts", "--now"]).await.0, 2);
+    assert!(ok(&server, &["delete", "job", "parts"]).await.contains("job \"parts\" is being removed"));
+    assert_eq!(run(&server, &["create", "job", "now", "--from=cronjob/nightly"]).await.0, 3);
+}
+
+#[tokio::test]
+async fn waiting_ends_with_the_condition_with_its_opposite_or_with_time() {
+    let server = Server::start();
+    server.put_job(job("parts", None));
+    server.put_job(job("bad", Some("Failed")));
+    let wait = async |args: &[&str]| run(&server, &[&["wait"], args].concat()).await.0;
+    assert_eq!(wait(&["job/bad", "--for=condition=failed"]).await, 0);
+    assert_eq!(wait(&["job/bad", "--for=condition=complete"]).await, 1);
+    assert_eq!(wait(&["job/parts", "--for=condition=complete", "--timeout=1s"]).await, 6);
+    assert_eq!(wait(&["job/none", "--for=condition=complete", "--timeout=1s"]).await, 3);
+    assert_eq!(wait(&["job/none", "--for=delete", "--timeout=1s"]).await, 0);
+    assert_eq!(wait(&["job/parts", "--for=luck"]).await, 2);
+    let (mut child, _lines) = start(&server, &["wait", "job/parts", "--for=condition=complete", "--timeout=30s"]);
+    server.put_job(job("parts", Some("Complete")));
+    assert!(child.wait().await.unwrap().success());
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args as _, Command, CommandFactory as _};
 use podwright_agent::cli::args::Args;
 use podwright_agent::config::{self, Settings};
-use podwright_core::manifest::{Format, parse};
+use podwright_core::manifest::{Format, read as parse};
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")

@@ -4,8 +4,9 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Server, after, ended, key, pod, running};
+use common::{Server, after, ended, job, key, pod, running};
 use podwright_agent::cli::client::{Client, ClientError, Pieces};
+use podwright_agent::status::Collection;
 use serde_json::{Value, json};
 
 async fn refusal(client: &Client, method: &str, target: &str) -> (u16, String, String) {
@@ -59,6 +60,34 @@ async fn lists_and_single_pods() {
     assert_eq!(old["metadata"]["annotations"]["podwright.dev/ended-at"], "2026-11-23T12:00:30Z");
     assert_eq!(refusal(&client, "GET", "/api/v1/namespaces/default/pods/old").await.0, 404);
     assert_eq!(client.get("/version").await.unwrap()["gitVersion"], concat!("v", env!("CARGO_PKG_VERSION")));
+}
+
+#[tokio::test]
+async fn jobs_are_listed_watched_and_removed() {
+    let server = Server::start();
+    let client = server.client();
+    server.put_job(job("parts", None));
+    let list = client.get("/apis/batch/v1/jobs?labelSelector=team%3Dshop").await.unwrap();
+    assert_eq!((list["kind"].as_str(), list["apiVersion"].as_str()), (Some("JobList"), Some("batch/v1")));
+    assert_eq!(list["items"][0]["metadata"]["name"], "parts");
+    assert_eq!(client.get("/apis/batch/v1/cronjobs").await.unwrap()["items"], json!([]));
+    let target = "/apis/batch/v1/namespaces/default/jobs/parts";
+    assert_eq!(client.get(target).await.unwrap()["spec"]["completions"], 3);
+    let mut changes = client.stream("/apis/batch/v1/namespaces/default/jobs?watch=true").await.unwrap();
+    assert_eq!(line(&mut changes).await["type"], "ADDED");
+    server.put_job(job("parts", Some("Complete")));
+    assert_eq!(line(&mut changes).await["object"]["status"]["conditions"][0]["type"], "Complete");
+    server.store.remove_object(Collection::Jobs, "default", "parts");
+    assert_eq!(line(&mut changes).await["type"], "DELETED");
+    assert_eq!(
+        refusal(&client, "GET", target).await,
+        (404, "NotFound".into(), "jobs.batch \"parts\" not found".into())
+    );
+    client.json("DELETE".parse().unwrap(), target).await.unwrap();
+    let path = "/apis/podwright.dev/v1/namespaces/default/cronjobs/nightly/instantiate";
+    assert_eq!(refusal(&client, "POST", path).await.0, 400);
+    assert_eq!(refusal(&client, "POST", &format!("{path}?job=now")).await.0, 404);
+    assert_eq!(*server.asked.lock().unwrap(), ["delete Job default/parts", "instantiate default/nightly now"]);
 }
 
 #[tokio::test]

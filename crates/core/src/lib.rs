@@ -5,6 +5,8 @@
 //! -> OCI spec).
 
 pub mod bundle;
+pub mod cron;
+pub mod job;
 pub mod ledger;
 pub mod manifest;
 pub mod pod;

@@ -7,17 +7,20 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use podwright_core::manifest::{Document, Format, Problem, api_pod, changes_in_place, from_value, parse};
+use podwright_core::manifest::{
+    Format, Problem, Resource, api_cron_job, api_job, api_pod, changes_in_place, cron_job_from_value,
+};
+use podwright_core::manifest::{from_value, job_from_value, parse, read};
 
 fn folder() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/manifest")
 }
 
-fn shown(name: &str, result: &Result<Vec<Document>, Vec<Problem>>) -> String {
+fn shown(name: &str, result: &Result<Vec<Resource>, Vec<Problem>>) -> String {
     let mut text = String::new();
     match result {
-        Ok(documents) => {
-            for note in documents.iter().flat_map(|d| &d.notes) {
+        Ok(objects) => {
+            for note in objects.iter().flat_map(|object| object.notes()) {
                 writeln!(text, "note: {}", note.in_file(name)).unwrap();
             }
         }
@@ -42,7 +45,7 @@ fn files_and_their_problems() {
         let Some(format) = Format::of(&name) else { continue };
         seen += 1;
         let text = fs::read_to_string(folder().join(&name)).unwrap();
-        let found = shown(&name, &parse(&text, format));
+        let found = shown(&name, &read(&text, format));
         let beside = folder().join(format!("{}.problems", name.rsplit_once('.').unwrap().0));
         let expected = fs::read_to_string(&beside).unwrap_or_default();
         if std::env::var_os("UPDATE").is_some() && !found.is_empty() {
@@ -53,6 +56,49 @@ fn files_and_their_problems() {
     }
     assert!(seen >= 10, "only {seen} manifests found");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn stored_jobs_read_back_the_same_and_are_shown_with_their_defaults() {
+    let text = fs::read_to_string(folder().join("jobs.yaml")).unwrap();
+    let mut kinds = Vec::new();
+    for object in read(&text, Format::Yaml).unwrap() {
+        kinds.push(object.kind().to_string());
+        match &object {
+            Resource::Job(job) => {
+                assert_eq!(job_from_value(&job.manifest).unwrap().job, job.job);
+                let shown = api_job(job);
+                assert_eq!(shown["spec"]["parallelism"], job.job.parallelism);
+                assert!(shown["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"].is_string());
+                assert_eq!(shown["metadata"]["namespace"], job.job.namespace);
+            }
+            Resource::CronJob(cron) => {
+                assert_eq!(cron_job_from_value(&cron.manifest).unwrap().cron, cron.cron);
+                assert_eq!(api_cron_job(cron)["spec"]["successfulJobsHistoryLimit"], cron.cron.successful_limit);
+            }
+            Resource::Pod(_) => {}
+        }
+    }
+    assert_eq!(kinds, ["Job", "Job", "CronJob"]);
+    assert!(parse(&text, Format::Yaml).unwrap_err()[0].to_string().contains("found Job, accepted here: Pod"));
+}
+
+#[test]
+fn what_of_a_job_changes_in_place_makes_no_other_job() {
+    let uid = |spec: &str| {
+        let text = format!(
+            "{{apiVersion: batch/v1, kind: Job, metadata: {{name: j}}, spec: {{{spec}, template: {{spec: {{restartPolicy: Never, containers: [{{name: c, image: i}}]}}}}}}}}"
+        );
+        read(&text, Format::Yaml).unwrap()[0].uid().to_owned()
+    };
+    let base = uid("completions: 3");
+    assert_eq!(
+        base,
+        uid(
+            "completions: 3, parallelism: 2, suspend: true, backoffLimit: 1, activeDeadlineSeconds: 9, ttlSecondsAfterFinished: 1"
+        )
+    );
+    assert_ne!(base, uid("completions: 4"));
 }
 
 #[test]

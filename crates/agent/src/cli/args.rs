@@ -13,15 +13,16 @@ Exit status:
   0  done
   1  failed; validate: a file has a problem
   2  wrong usage
-  3  no such pod
+  3  no such object
   4  the agent cannot be reached, or broke off
-  5  the agent refused: the pod's state does not allow it
+  5  the agent refused: the object's state does not allow it
+  6  wait: not within the time
 
 Environment:
   PODWRIGHT_SOCKET  the agent's socket, if --socket is not given
   NO_COLOR          not empty: no colours, if --color is not given";
 
-/// See and steer the pods of this node.
+/// See and steer the pods and jobs of this node.
 #[derive(Debug, Parser)]
 #[command(name = "podwright", version, after_help = EXIT_CODES, max_term_width = 100)]
 pub struct Args {
@@ -50,10 +51,10 @@ pub enum Color {
 /// The sub-commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// List pods, events or manifest files
+    /// List pods, jobs, cron jobs, events or manifest files
     Get(Get),
-    /// Show everything about a pod, ended ones included
-    Describe(PodNames),
+    /// Show everything about a pod, ended ones included, a job or a cron job
+    Describe(Names),
     /// Show what a container wrote
     Logs(Logs),
     /// Show what happened
@@ -62,12 +63,16 @@ pub enum Command {
     Why(Why),
     /// Draw the life of a pod as a chart
     Timeline(Timeline),
-    /// Stop and remove a pod
+    /// Stop and remove a pod, a job with its pods, or a cron job with its jobs
     ///
-    /// A pod whose manifest is in the directory stays away until that file changes.
+    /// What comes from a file of the directory stays away until that file changes.
     Delete(Delete),
     /// Stop a pod and run it again from its first init container, back-off forgotten
     Restart(PodNames),
+    /// Make a job from a cron job, now
+    Create(Create),
+    /// Wait until something is true of pods or jobs
+    Wait(Wait),
     /// Check manifests without an agent
     Validate(Validate),
     /// Show the order in which a manifest's pods would start and stop, without an agent
@@ -121,7 +126,7 @@ pub struct Scope {
 /// `get`.
 #[derive(Debug, ClapArgs)]
 pub struct Get {
-    /// pods [NAME...], pod/NAME..., events, or files
+    /// pods, jobs or cronjobs [NAME...], KIND/NAME..., events, or files
     #[arg(required = true, value_name = "WHAT")]
     pub what: Vec<String>,
     /// Which namespaces.
@@ -136,10 +141,10 @@ pub struct Get {
     /// Also pods that have ended and were removed
     #[arg(long)]
     pub all: bool,
-    /// Only pods with these labels, such as app=web,tier!=db
+    /// Only those with these labels, such as app=web,tier!=db
     #[arg(short = 'l', long, value_name = "LABELS")]
     pub selector: Option<String>,
-    /// Only pods with these fields, such as status.phase=Running
+    /// Only those with these fields, such as status.phase=Running
     #[arg(long, value_name = "FIELDS")]
     pub field_selector: Option<String>,
 }
@@ -155,10 +160,59 @@ pub struct PodNames {
     pub namespace: String,
 }
 
+/// Pods, jobs or cron jobs by name.
+#[derive(Debug, ClapArgs)]
+pub struct Names {
+    /// NAME of a pod, KIND NAME, or KIND/NAME; KIND: pod, job, cronjob
+    #[arg(required = true, value_name = "WHAT")]
+    pub what: Vec<String>,
+    /// The namespace
+    #[arg(short, long, default_value = "default")]
+    pub namespace: String,
+}
+
+/// `create`.
+#[derive(Debug, ClapArgs)]
+pub struct Create {
+    /// What.
+    #[command(subcommand)]
+    pub what: CreateWhat,
+}
+
+/// What `create` makes.
+#[derive(Debug, Subcommand)]
+pub enum CreateWhat {
+    /// Make a job from a cron job, now
+    Job {
+        /// The job's name
+        name: String,
+        /// The cron job: cronjob/NAME
+        #[arg(long, value_name = "CRONJOB")]
+        from: String,
+        /// The namespace
+        #[arg(short, long, default_value = "default")]
+        namespace: String,
+    },
+}
+
+/// `wait`.
+#[derive(Debug, ClapArgs)]
+pub struct Wait {
+    /// Which.
+    #[command(flatten)]
+    pub names: Names,
+    /// condition=TYPE[=STATUS] (complete, failed, ready, ...), or delete
+    #[arg(long = "for", value_name = "WHAT")]
+    pub until: String,
+    /// How long for all of them; 0: look once
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    pub timeout: Duration,
+}
+
 /// `logs`.
 #[derive(Debug, ClapArgs)]
 pub struct Logs {
-    /// NAME, pod NAME, or pod/NAME
+    /// NAME of a pod, pod/NAME, or job/NAME
     #[arg(required = true, value_name = "POD")]
     pub what: Vec<String>,
     /// The namespace
@@ -187,8 +241,8 @@ pub struct Events {
     /// Which namespaces.
     #[command(flatten)]
     pub scope: Scope,
-    /// Only about this pod: NAME or pod/NAME
-    #[arg(long = "for", value_name = "POD")]
+    /// Only about this: NAME of a pod, or KIND/NAME
+    #[arg(long = "for", value_name = "WHAT")]
     pub about: Option<String>,
     /// Go on showing new ones
     #[arg(short, long)]
@@ -259,16 +313,16 @@ impl From<Data> for Output {
 /// `delete`.
 #[derive(Debug, ClapArgs)]
 pub struct Delete {
-    /// Which pods.
+    /// Which.
     #[command(flatten)]
-    pub pods: PodNames,
+    pub names: Names,
     /// Seconds between the stop signal and SIGKILL [default: the pod's own]
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = seconds)]
     pub grace_period: Option<u64>,
     /// The shortest grace period, 1 second
     #[arg(long, conflicts_with = "grace_period")]
     pub now: bool,
-    /// Wait until the pod is gone
+    /// Wait until it is gone
     #[arg(long)]
     pub wait: bool,
 }
@@ -324,15 +378,16 @@ pub enum Gate {
 fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = match text.strip_suffix("ms") {
         Some(number) => (number, 1e-3),
-        None => match text.strip_suffix('m') {
-            Some(number) => (number, 60.0),
-            None => (text.strip_suffix('s').unwrap_or(text), 1.0),
+        None => match (text.strip_suffix('m'), text.strip_suffix('h')) {
+            (Some(number), _) => (number, 60.0),
+            (None, Some(number)) => (number, 3600.0),
+            (None, None) => (text.strip_suffix('s').unwrap_or(text), 1.0),
         },
     };
     let seconds = number.parse::<f64>().ok().map(|n| n * unit).filter(|s| *s <= 1e9);
     seconds
         .and_then(|s| Duration::try_from_secs_f64(s).ok())
-        .ok_or_else(|| "accepted: a number of seconds, or with a unit, such as 500ms, 1.5s, 2m".to_owned())
+        .ok_or_else(|| "accepted: a number of seconds, or with a unit, such as 500ms, 1.5s, 2m, 1h".to_owned())
 }
 
 fn seconds(text: &str) -> Result<u64, String> {
@@ -343,50 +398,110 @@ fn stop_takes(text: &str) -> Result<StopTakes, String> {
     if text == "never" { Ok(StopTakes::Never) } else { duration(text).map(StopTakes::After) }
 }
 
-/// What `get` can show.
+/// What can be shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Kind {
     Pods,
+    Jobs,
+    CronJobs,
     Events,
     Files,
+}
+
+impl Kind {
+    /// What one of them is called: `pod`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Pods => "pod",
+            Kind::Jobs => "job",
+            Kind::CronJobs => "cronjob",
+            Kind::Events => "event",
+            Kind::Files => "file",
+        }
+    }
+
+    /// The API's name of their list, and the path before its namespace.
+    pub fn resource(self) -> (&'static str, &'static str) {
+        match self {
+            Kind::Pods => ("pods", "/api/v1"),
+            Kind::Jobs => ("jobs", "/apis/batch/v1"),
+            Kind::CronJobs => ("cronjobs", "/apis/batch/v1"),
+            Kind::Events => ("events", "/api/v1"),
+            Kind::Files => ("files", "/apis/podwright.dev/v1"),
+        }
+    }
+
+    /// The API's kind of one of them.
+    pub fn api(self) -> &'static str {
+        match self {
+            Kind::Pods => "Pod",
+            Kind::Jobs => "Job",
+            Kind::CronJobs => "CronJob",
+            Kind::Events => "Event",
+            Kind::Files => "File",
+        }
+    }
+
+    /// Whether one of them can be named.
+    pub fn has_names(self) -> bool {
+        matches!(self, Kind::Pods | Kind::Jobs | Kind::CronJobs)
+    }
 }
 
 fn kind(word: &str) -> Option<Kind> {
     match word {
         "pod" | "pods" | "po" => Some(Kind::Pods),
+        "job" | "jobs" | "jobs.batch" | "job.batch" => Some(Kind::Jobs),
+        "cronjob" | "cronjobs" | "cj" | "cronjobs.batch" | "cronjob.batch" => Some(Kind::CronJobs),
         "event" | "events" | "ev" => Some(Kind::Events),
         "file" | "files" => Some(Kind::Files),
         _ => None,
     }
 }
 
-/// The words of `get`: a kind and names, or `kind/name` each.
+/// The words of `get`: a kind and names, or `kind/name` each, all of one kind.
 ///
 /// # Errors
 /// A text for the user.
 pub fn get_words(words: &[String]) -> Result<(Kind, Vec<String>), String> {
-    let accepted = "accepted: pods [NAME...], pod/NAME..., events, files";
+    let accepted = "accepted: pods, jobs, cronjobs [NAME...], KIND/NAME..., events, files";
     let first = words.first().map(String::as_str).unwrap_or_default();
     let word = first.split('/').next().unwrap_or_default();
     let kind = kind(word).ok_or_else(|| format!("cannot get \"{first}\"; {accepted}"))?;
-    let names = if first.contains('/') { words } else { &words[1..] };
-    if kind != Kind::Pods && !(names.is_empty() && words.len() == 1) {
-        return Err(format!("\"{}\" takes no names; {accepted}", first));
+    if !kind.has_names() && (words.len() != 1 || first.contains('/')) {
+        return Err(format!("\"{first}\" takes no names; {accepted}"));
     }
-    Ok((kind, names.iter().map(|n| pod_name(n)).collect::<Result<_, _>>()?))
+    let names = if first.contains('/') { words } else { &words[1..] };
+    Ok((
+        kind,
+        names.iter().map(|name| name_of(name, kind, &[kind])).map(|n| n.map(|(_, n)| n)).collect::<Result<_, _>>()?,
+    ))
 }
 
-/// The words of a command about pods: `NAME...`, `pod NAME...`, or `pod/NAME...`.
+/// The words of a command about objects of these kinds, the first of which is meant by a bare name: `NAME...`, `KIND NAME...`,
+/// or `KIND/NAME...`.
+///
+/// # Errors
+/// A text for the user.
+pub fn object_words(words: &[String], kinds: &[Kind]) -> Result<Vec<(Kind, String)>, String> {
+    let bare = kinds.first().copied().unwrap_or(Kind::Pods);
+    let (default, names) = match words {
+        [first, rest @ ..] if !rest.is_empty() => match kind(first).filter(|kind| kinds.contains(kind)) {
+            Some(kind) => (kind, rest),
+            None => (bare, words),
+        },
+        all => (bare, all),
+    };
+    names.iter().map(|name| name_of(name, default, kinds)).collect()
+}
+
+/// As of [`object_words`], for pods only.
 ///
 /// # Errors
 /// A text for the user.
 pub fn pod_words(words: &[String]) -> Result<Vec<String>, String> {
-    let names = match words {
-        [first, rest @ ..] if !rest.is_empty() && kind(first) == Some(Kind::Pods) => rest,
-        all => all,
-    };
-    names.iter().map(|n| pod_name(n)).collect()
+    Ok(object_words(words, &[Kind::Pods])?.into_iter().map(|(_, name)| name).collect())
 }
 
 /// One pod and perhaps a container: `NAME`, `NAME/CONTAINER`, `pod NAME`, `pod/NAME`, `pod/NAME/CONTAINER`.
@@ -406,27 +521,37 @@ pub fn pod_and_container(words: &[String], container: Option<&str>) -> Result<(S
     let (name, named) = word.split_once('/').map_or((word, None), |(name, container)| (name, Some(container)));
     match (named, container) {
         (Some(a), Some(b)) if a != b => Err(format!("two containers are named: {a} and {b}")),
-        (named, option) => Ok((pod_name(name)?, option.or(named).map(str::to_owned))),
+        (named, option) => {
+            let (_, name) = name_of(name, Kind::Pods, &[Kind::Pods])?;
+            Ok((name, option.or(named).map(str::to_owned)))
+        }
     }
 }
 
-/// `NAME` or `pod/NAME`.
+/// `NAME` of a default kind, or `KIND/NAME`.
 ///
 /// # Errors
 /// A text for the user.
-pub fn pod_name(word: &str) -> Result<String, String> {
-    let name = match word.split_once('/') {
-        Some((prefix, name)) if kind(prefix) == Some(Kind::Pods) => name,
-        Some((prefix, _)) => {
-            return Err(format!("\"{word}\": cannot do this with \"{prefix}\"; accepted: NAME, pod/NAME"));
-        }
-        None => word,
+pub fn name_of(word: &str, default: Kind, kinds: &[Kind]) -> Result<(Kind, String), String> {
+    let (kind, name) = match word.split_once('/') {
+        Some((prefix, name)) => match kind(prefix).filter(|kind| kinds.contains(kind)) {
+            Some(kind) => (kind, name),
+            None => {
+                let accepted: Vec<String> = kinds.iter().map(|kind| format!("{}/NAME", kind.word())).collect();
+                let accepted = accepted.join(", ");
+                return Err(format!("\"{word}\": cannot do this with \"{prefix}\"; accepted: NAME, {accepted}"));
+            }
+        },
+        None => (default, word),
     };
     let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
     if name.is_empty() || !name.chars().all(legal) {
-        return Err(format!("\"{name}\" cannot be the name of a pod; accepted: lower-case letters, digits, - and ."));
+        let what = kind.word();
+        return Err(format!(
+            "\"{name}\" cannot be the name of a {what}; accepted: lower-case letters, digits, - and ."
+        ));
     }
-    Ok(name.to_owned())
+    Ok((kind, name.to_owned()))
 }
 
 #[cfg(test)]
@@ -456,6 +581,13 @@ mod tests {
         assert_eq!(get_words(&words("pods")).unwrap(), (Kind::Pods, vec![]));
         assert_eq!(get_words(&words("po/web pod/db")).unwrap(), (Kind::Pods, words("web db")));
         assert_eq!(get_words(&words("files")).unwrap(), (Kind::Files, vec![]));
+        let objects = |text: &str| object_words(&words(text), &[Kind::Pods, Kind::Jobs]);
+        assert_eq!(objects("web job/nightly").unwrap(), [(Kind::Pods, "web".into()), (Kind::Jobs, "nightly".into())]);
+        assert_eq!(objects("jobs a b").unwrap(), [(Kind::Jobs, "a".into()), (Kind::Jobs, "b".into())]);
+        assert!(objects("cronjob/x").unwrap_err().ends_with("accepted: NAME, pod/NAME, job/NAME"));
+        assert_eq!(get_words(&words("job nightly")).unwrap(), (Kind::Jobs, words("nightly")));
+        assert_eq!(get_words(&words("cj")).unwrap(), (Kind::CronJobs, vec![]));
+        assert!(get_words(&words("job/a pod/b")).is_err());
         assert!(get_words(&words("files x")).is_err());
         assert!(get_words(&words("events/x")).is_err());
         assert!(get_words(&words("nodes")).unwrap_err().contains("cannot get \"nodes\""));
@@ -485,7 +617,8 @@ mod tests {
         assert_eq!(duration("1.5"), Ok(Duration::from_millis(1500)));
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
         assert_eq!(stop_takes("never"), Ok(StopTakes::Never));
-        for bad in ["", "x", "-1s", "1h", "inf", "nan", "1e99"] {
+        assert_eq!(duration("1h"), Ok(Duration::from_secs(3600)));
+        for bad in ["", "x", "-1s", "1d", "inf", "nan", "1e99"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
     }

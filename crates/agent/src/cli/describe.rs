@@ -34,17 +34,21 @@ pub fn describe(pod: &Value, events: &[Value], now: Timestamp, style: Style) -> 
     conditions(&status["conditions"], &mut out);
     volumes(&spec["volumes"], &mut out);
     field(&mut out, "QoS Class", &or(&status["qosClass"], "<none>"));
-    if events.is_empty() {
-        field(&mut out, "Events", "<none>");
-    } else {
-        out.push_str("Events:\n");
-        for line in events::short_table(events, now, style).lines() {
-            out.push_str("  ");
-            out.push_str(line);
-            out.push('\n');
-        }
-    }
+    event_list(events, now, style, &mut out);
     out
+}
+
+/// What happened to it.
+pub(super) fn event_list(events: &[Value], now: Timestamp, style: Style, out: &mut String) {
+    if events.is_empty() {
+        return field(out, "Events", "<none>");
+    }
+    out.push_str("Events:\n");
+    for line in events::short_table(events, now, style).lines() {
+        out.push_str("  ");
+        out.push_str(line);
+        out.push('\n');
+    }
 }
 
 fn head(pod: &Value, now: Timestamp, style: Style, out: &mut String) {
@@ -53,6 +57,9 @@ fn head(pod: &Value, now: Timestamp, style: Style, out: &mut String) {
     field(out, "Namespace", &text(&metadata["namespace"]));
     field(out, "UID", &text(&metadata["uid"]));
     field(out, "Node", &or(&spec["nodeName"], "<none>"));
+    for owner in items(&metadata["ownerReferences"]) {
+        field(out, "Controlled By", &format!("{}/{}", text(&owner["kind"]), text(&owner["name"])));
+    }
     let start = &status["startTime"];
     field(out, "Start Time", &if start.is_null() { "<none>".to_owned() } else { age::long(start) });
     map(out, "Labels", &metadata["labels"], "=");
@@ -93,12 +100,12 @@ fn head(pod: &Value, now: Timestamp, style: Style, out: &mut String) {
     }
 }
 
-fn field(out: &mut String, label: &str, value: &str) {
+pub(super) fn field(out: &mut String, label: &str, value: &str) {
     // Writing to a String cannot fail.
     writeln!(out, "{:<LABEL$}{value}", format!("{label}: ")).ok();
 }
 
-fn map(out: &mut String, label: &str, map: &Value, separator: &str) {
+pub(super) fn map(out: &mut String, label: &str, map: &Value, separator: &str) {
     let entries: Vec<String> = map
         .as_object()
         .into_iter()
@@ -117,7 +124,7 @@ fn map(out: &mut String, label: &str, map: &Value, separator: &str) {
     }
 }
 
-fn conditions(conditions: &Value, out: &mut String) {
+pub(super) fn conditions(conditions: &Value, out: &mut String) {
     let all: Vec<&Value> = items(conditions).collect();
     if all.is_empty() {
         return;
@@ -164,7 +171,7 @@ fn volumes(volumes: &Value, out: &mut String) {
     }
 }
 
-fn or(value: &Value, default: &str) -> String {
+pub(super) fn or(value: &Value, default: &str) -> String {
     non_empty(value).unwrap_or(default).to_owned()
 }
 

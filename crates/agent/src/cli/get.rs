@@ -3,11 +3,11 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::args::{self, Events, Get, Kind, Output, PodNames, Scope};
+use super::args::{self, Events, Get, Kind, Names, Output, Scope};
 use super::client::encode;
 use super::pods::{Columns, items};
 use super::table::{Cell, Table};
-use super::{CliError, Context, Done, describe as printer, events as event_printer, files, output};
+use super::{CliError, Context, Done, describe as printer, describe_job, events as event_printer, files, jobs, output};
 
 /// Makes an object's row at a time.
 type Row = Box<dyn Fn(&Value, Timestamp) -> Vec<Cell>>;
@@ -27,16 +27,16 @@ struct Listing {
 
 pub(super) async fn get(args: Get, context: &mut Context) -> Done {
     let (kind, names) = args::get_words(&args.what).map_err(CliError::Usage)?;
-    let only_pods = [
-        ("--all", args.all),
-        ("--selector", args.selector.is_some()),
-        ("--field-selector", args.field_selector.is_some()),
+    let only = [
+        ("--all", args.all, kind == Kind::Pods, "pods"),
+        ("--selector", args.selector.is_some(), kind.has_names(), "pods and jobs"),
+        ("--field-selector", args.field_selector.is_some(), kind.has_names(), "pods and jobs"),
     ];
-    if let Some((option, _)) = only_pods.iter().find(|(_, given)| *given && kind != Kind::Pods) {
-        return Err(CliError::Usage(format!("{option} is for pods only")));
+    if let Some((option, .., what)) = only.iter().find(|(_, given, fits, _)| *given && !fits) {
+        return Err(CliError::Usage(format!("{option} is for {what} only")));
     }
     match kind {
-        Kind::Pods => get_pods(args, &names, context).await,
+        Kind::Pods | Kind::Jobs | Kind::CronJobs => get_objects(kind, args, &names, context).await,
         Kind::Events => {
             let Get { scope, output, watch, .. } = args;
             events(Events { scope, about: None, watch, output }, context).await
@@ -55,11 +55,11 @@ pub(super) async fn get(args: Get, context: &mut Context) -> Done {
     }
 }
 
-async fn get_pods(args: Get, names: &[String], context: &mut Context) -> Done {
+async fn get_objects(kind: Kind, args: Get, names: &[String], context: &mut Context) -> Done {
     if args.scope.all_namespaces && !names.is_empty() {
-        return Err(CliError::Usage(
-            "a pod cannot be got by name across all namespaces; give its --namespace".to_owned(),
-        ));
+        let what = kind.word();
+        let message = format!("a {what} cannot be got by name across all namespaces; give its --namespace");
+        return Err(CliError::Usage(message));
     }
     let mut query = Vec::new();
     query.extend(args.all.then(|| "all=true".to_owned()));
@@ -71,24 +71,23 @@ async fn get_pods(args: Get, names: &[String], context: &mut Context) -> Done {
     if !fields.is_empty() {
         query.push(format!("fieldSelector={}", encode(&fields.join(","))));
     }
-    let columns =
-        Columns { namespace: args.scope.all_namespaces, wide: args.output == Some(Output::Wide), ended: args.all };
+    let (headings, row) = columns(kind, &args);
     let mut listing = Listing {
-        path: scoped("pods", &args.scope),
+        path: scoped(kind, &args.scope),
         query,
         format: args.output,
-        table: Table::new(columns.headings(), context.style),
-        row: Box::new(move |pod, now| columns.row(pod, now)),
+        table: Table::new(headings, context.style),
+        row,
         shows_deleted: true,
     };
     if args.watch {
         if names.len() > 1 {
-            return Err(CliError::Usage("one pod or all of them can be watched, not several by name".to_owned()));
+            return Err(CliError::Usage("one of them or all can be watched, not several by name".to_owned()));
         }
         return watch(&mut listing, context).await;
     }
     let mut list = list(&listing, context).await?;
-    let missing = keep_named(&mut list, names, &args);
+    let missing = keep_named(kind, &mut list, names, &args);
     let (found, nowhere) = (items(&list["items"]).count(), no_resources("resources", &args.scope));
     // As kubectl: one pod by its name is an object, everything else a list.
     let single = (names.len() == 1 && found == 1).then(|| list["items"][0].clone());
@@ -101,7 +100,7 @@ async fn get_pods(args: Get, names: &[String], context: &mut Context) -> Done {
 }
 
 /// Takes the named pods out of the list, in the order of the names; returns what to say of those that are not there.
-fn keep_named(list: &mut Value, names: &[String], args: &Get) -> Vec<String> {
+fn keep_named(kind: Kind, list: &mut Value, names: &[String], args: &Get) -> Vec<String> {
     if names.is_empty() {
         return Vec::new();
     }
@@ -111,8 +110,10 @@ fn keep_named(list: &mut Value, names: &[String], args: &Get) -> Vec<String> {
         let before = kept.len();
         kept.extend(items(&list["items"]).filter(|p| p["metadata"]["name"] == **name).cloned());
         if kept.len() == before {
-            let hint = if args.all { "" } else { "; if it has ended and was removed, --all shows it" };
-            missing.push(format!("pods \"{name}\" not found in namespace \"{}\"{hint}", args.scope.namespace));
+            let all = args.all || kind != Kind::Pods;
+            let hint = if all { "" } else { "; if it has ended and was removed, --all shows it" };
+            let what = kind.resource().0;
+            missing.push(format!("{what} \"{name}\" not found in namespace \"{}\"{hint}", args.scope.namespace));
         }
     }
     list["items"] = Value::Array(kept);
@@ -123,11 +124,13 @@ pub(super) async fn events(args: Events, context: &mut Context) -> Done {
     let namespace = args.scope.all_namespaces;
     let mut query = Vec::new();
     if let Some(about) = &args.about {
-        let name = args::pod_name(about).map_err(CliError::Usage)?;
-        query.push(format!("fieldSelector={}", encode(&format!("involvedObject.kind=Pod,involvedObject.name={name}"))));
+        let kinds = [Kind::Pods, Kind::Jobs, Kind::CronJobs];
+        let (kind, name) = args::name_of(about, Kind::Pods, &kinds).map_err(CliError::Usage)?;
+        let selector = format!("involvedObject.kind={},involvedObject.name={name}", kind.api());
+        query.push(format!("fieldSelector={}", encode(&selector)));
     }
     let mut listing = Listing {
-        path: scoped("events", &args.scope),
+        path: scoped(Kind::Events, &args.scope),
         query,
         format: args.output,
         table: Table::new(event_printer::headings(namespace), context.style),
@@ -146,28 +149,57 @@ pub(super) async fn events(args: Events, context: &mut Context) -> Done {
     print_list(&mut listing, &list, context)
 }
 
-pub(super) async fn describe(args: PodNames, context: &mut Context) -> Done {
-    let names = args::pod_words(&args.what).map_err(CliError::Usage)?;
-    for (i, name) in names.iter().enumerate() {
-        let namespace = encode(&args.namespace);
-        let pod = context.client.get(&format!("/api/v1/namespaces/{namespace}/pods/{}?all=true", encode(name))).await?;
-        let uid = pod["metadata"]["uid"].as_str().unwrap_or_default();
+pub(super) async fn describe(args: Names, context: &mut Context) -> Done {
+    let kinds = [Kind::Pods, Kind::Jobs, Kind::CronJobs];
+    let objects = args::object_words(&args.what, &kinds).map_err(CliError::Usage)?;
+    for (i, (kind, name)) in objects.iter().enumerate() {
+        let path = format!("{}/{}", in_namespace(*kind, &args.namespace), encode(name));
+        let query = if *kind == Kind::Pods { "?all=true" } else { "" };
+        let object = context.client.get(&format!("{path}{query}")).await?;
+        let uid = object["metadata"]["uid"].as_str().unwrap_or_default();
         let selector = encode(&format!("involvedObject.uid={uid}"));
-        let events =
-            context.client.get(&format!("/api/v1/namespaces/{namespace}/events?fieldSelector={selector}")).await?;
+        let events = in_namespace(Kind::Events, &args.namespace);
+        let events = context.client.get(&format!("{events}?fieldSelector={selector}")).await?;
         let events: Vec<Value> = items(&events["items"]).cloned().collect();
-        let text = printer::describe(&pod, &events, Timestamp::now(), context.style);
+        let (now, style) = (Timestamp::now(), context.style);
+        let text = match kind {
+            Kind::Jobs => describe_job::job(&object, &events, now, style),
+            Kind::CronJobs => describe_job::cron_job(&object, &events, now, style),
+            Kind::Pods | Kind::Events | Kind::Files => printer::describe(&object, &events, now, style),
+        };
         context.out.print(&format!("{}{text}", if i > 0 { "\n" } else { "" }))?;
     }
     Ok(())
 }
 
-fn scoped(resource: &str, scope: &Scope) -> String {
-    if scope.all_namespaces {
-        format!("/api/v1/{resource}")
-    } else {
-        format!("/api/v1/namespaces/{}/{resource}", encode(&scope.namespace))
+/// The headings of a kind's table, and what makes a row.
+fn columns(kind: Kind, args: &Get) -> (Vec<&'static str>, Row) {
+    let (namespace, wide) = (args.scope.all_namespaces, args.output == Some(Output::Wide));
+    match kind {
+        Kind::Jobs => {
+            let columns = jobs::Columns { namespace, wide };
+            (columns.of_jobs(), Box::new(move |job, now| columns.job(job, now)))
+        }
+        Kind::CronJobs => {
+            let columns = jobs::Columns { namespace, wide };
+            (columns.of_cron_jobs(), Box::new(move |cron, now| columns.cron_job(cron, now)))
+        }
+        Kind::Pods | Kind::Events | Kind::Files => {
+            let columns = Columns { namespace, wide, ended: args.all };
+            (columns.headings(), Box::new(move |pod, now| columns.row(pod, now)))
+        }
     }
+}
+
+fn scoped(kind: Kind, scope: &Scope) -> String {
+    let (resource, base) = kind.resource();
+    if scope.all_namespaces { format!("{base}/{resource}") } else { in_namespace(kind, &scope.namespace) }
+}
+
+/// The path of a list in one namespace.
+pub(super) fn in_namespace(kind: Kind, namespace: &str) -> String {
+    let (resource, base) = kind.resource();
+    format!("{base}/namespaces/{}/{resource}", encode(namespace))
 }
 
 fn no_resources(what: &str, scope: &Scope) -> String {

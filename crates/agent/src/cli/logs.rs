@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use super::args::{self, Logs};
+use super::args::{self, Kind, Logs};
 use super::client::encode;
+use super::get::in_namespace;
 use super::pods::{items, text};
 use super::{CliError, Context, Done};
 
@@ -11,11 +12,13 @@ use super::{CliError, Context, Done};
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
 pub(super) async fn logs(args: Logs, context: &mut Context) -> Done {
-    let names = args::pod_words(&args.what).map_err(CliError::Usage)?;
-    let [name] = names.as_slice() else {
+    let objects = args::object_words(&args.what, &[Kind::Pods, Kind::Jobs]).map_err(CliError::Usage)?;
+    let [(kind, name)] = objects.as_slice() else {
         return Err(CliError::Usage("logs takes one pod; another container of it: -c NAME".to_owned()));
     };
-    let path = format!("/api/v1/namespaces/{}/pods/{}", encode(&args.namespace), encode(name));
+    let pods = in_namespace(Kind::Pods, &args.namespace);
+    let pod = if *kind == Kind::Jobs { pod_of_job(context, &pods, name).await? } else { name.clone() };
+    let path = format!("{pods}/{}", encode(&pod));
     let container = match args.container {
         Some(container) => container,
         None => {
@@ -39,6 +42,29 @@ pub(super) async fn logs(args: Logs, context: &mut Context) -> Done {
     Ok(())
 }
 
+/// The pod of a job that says most: one that runs, else the one made last. What else there is stands on stderr, in kubectl's
+/// words.
+async fn pod_of_job(context: &Context, pods: &str, job: &str) -> Result<String, CliError> {
+    let selector = encode(&format!("batch.kubernetes.io/job-name={job}"));
+    let list = context.client.get(&format!("{pods}?all=true&labelSelector={selector}")).await?;
+    let (count, chosen) = choose(items(&list["items"]));
+    let chosen = chosen.ok_or_else(|| CliError::NotFound(format!("job \"{job}\" has no pods")))?;
+    if count > 1 {
+        eprintln!("Found {count} pods, using pod/{chosen}");
+    }
+    Ok(chosen)
+}
+
+fn choose<'a>(pods: impl Iterator<Item = &'a Value>) -> (usize, Option<String>) {
+    let rank = |pod: &Value| {
+        let running = pod["status"]["phase"] == "Running";
+        (running, text(&pod["metadata"]["creationTimestamp"]), text(&pod["metadata"]["name"]))
+    };
+    let pods: Vec<&Value> = pods.collect();
+    let best = pods.iter().max_by_key(|pod| rank(pod)).map(|pod| text(&pod["metadata"]["name"]));
+    (pods.len(), best)
+}
+
 /// The container that is meant by none, and what to say about the choice, in kubectl's words.
 fn default_container(pod: &Value) -> (String, Option<String>) {
     let spec = &pod["spec"];
@@ -59,6 +85,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn the_pod_of_a_job() {
+        let pod = |name: &str, created: &str, phase: &str| json!({"metadata": {"name": name, "creationTimestamp": created}, "status": {"phase": phase}});
+        let (old, new) =
+            (pod("old", "2026-11-23T12:00:00Z", "Failed"), pod("new", "2026-11-23T12:01:00Z", "Succeeded"));
+        assert_eq!(choose([&old, &new].into_iter()), (2, Some("new".to_owned())));
+        let running = pod("now", "2026-11-23T11:00:00Z", "Running");
+        assert_eq!(choose([&running, &new].into_iter()), (2, Some("now".to_owned())));
+        assert_eq!(choose([].into_iter()), (0, None));
+    }
 
     #[test]
     fn the_default_container() {

@@ -6,7 +6,10 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use podwright_core::manifest::{self, Document, Format, LONGEST};
+use jiff::Timestamp;
+use podwright_core::cron::spec::CronSpec;
+use podwright_core::job::spec::JobSpec;
+use podwright_core::manifest::{self, Format, LONGEST, Resource};
 use podwright_core::pod::spec::{Container, PodSpec, Role, StartGate};
 use podwright_core::pod::{NodePolicy, backoff};
 use podwright_core::rehearse::{Assumptions, Line, RUNS_FOR, rehearse};
@@ -14,6 +17,8 @@ use podwright_core::rehearse::{Assumptions, Line, RUNS_FOR, rehearse};
 use super::args::{Gate, Plan, StopTakes, Validate};
 use super::table::Tone;
 use super::{CliError, Context, Done};
+use crate::clock::local_zone;
+use crate::source::Identity;
 use crate::source::decide::conflict;
 
 pub(super) fn validate(args: &Validate, context: &mut Context) -> Done {
@@ -30,8 +35,8 @@ pub(super) fn validate(args: &Validate, context: &mut Context) -> Done {
     let mut places: BTreeMap<String, String> = BTreeMap::new();
     for file in &files {
         let shown = shown(file);
-        let documents = match read(file) {
-            Ok(documents) => documents,
+        let objects = match read(file) {
+            Ok(objects) => objects,
             Err(problems) => {
                 sound = false;
                 context.out.print(&format!("{}\n", Tone::Bad.paint(&problems.join("\n"), context.style)))?;
@@ -39,18 +44,18 @@ pub(super) fn validate(args: &Validate, context: &mut Context) -> Done {
             }
         };
         let (mut names, mut twins) = (Vec::new(), Vec::new());
-        for document in &documents {
-            let name = full_name(document);
+        for object in &objects {
+            let name = full_name(object);
             if let Some(other) = places.get(&name) {
                 twins.push(conflict(&shown, &name, other));
             }
-            for note in &document.notes {
+            for note in object.notes() {
                 context.out.print(&format!("{}\n", note.in_file(&shown)))?;
             }
             names.push(name);
         }
         if twins.is_empty() {
-            context.out.print(&format!("{shown}: ok (pod {})\n", names.join(", pod ")))?;
+            context.out.print(&format!("{shown}: ok ({})\n", names.join(", ")))?;
             places.extend(names.into_iter().map(|name| (name, shown.clone())));
         } else {
             sound = false;
@@ -61,8 +66,8 @@ pub(super) fn validate(args: &Validate, context: &mut Context) -> Done {
 }
 
 pub(super) fn plan(args: &Plan, context: &mut Context) -> Done {
-    let documents = match read(&args.file) {
-        Ok(documents) => documents,
+    let objects = match read(&args.file) {
+        Ok(objects) => objects,
         Err(problems) => {
             problems.iter().for_each(|problem| eprintln!("{problem}"));
             return Err(CliError::Reported);
@@ -81,13 +86,22 @@ pub(super) fn plan(args: &Plan, context: &mut Context) -> Done {
         StopTakes::Never => None,
     };
     let assumed = Assumptions { init_takes: args.init_takes, main_takes: args.main_takes, stop_takes };
-    for (i, document) in documents.iter().enumerate() {
-        let timeline = rehearse(&document.pod, &policy, &assumed).map_err(|e| {
+    for (i, object) in objects.iter().enumerate() {
+        let (pod, about) = match object {
+            Resource::Pod(document) => (&document.pod, String::new()),
+            Resource::Job(document) => (&document.job.template.pod, about_job(&document.job)),
+            Resource::CronJob(document) => {
+                let job = &document.cron.template.job;
+                let about = format!("{}{}", about_cron_job(&document.cron, Timestamp::now()), about_job(job));
+                (&job.template.pod, about)
+            }
+        };
+        let timeline = rehearse(pod, &policy, &assumed).map_err(|e| {
             CliError::Failed(format!("a rule of podwright itself does not hold, please report it: {e}"))
         })?;
         let gap = if i > 0 { "\n" } else { "" };
-        let title = format!("{gap}pod {}\n{}\n", full_name(document), assumptions(&assumed));
-        let roles = roles(&document.pod, policy.start_gate);
+        let title = format!("{gap}{}\n{about}{}\n", full_name(object), assumptions(&assumed));
+        let roles = roles(pod, policy.start_gate);
         context.out.print(&format!("{title}\n{roles}\n{}", print_timeline(&timeline)))?;
     }
     Ok(())
@@ -135,8 +149,35 @@ fn role(container: &Container, gate: StartGate) -> &'static str {
     }
 }
 
-fn full_name(document: &Document) -> String {
-    format!("{}/{}", document.pod.namespace, document.pod.name)
+fn full_name(object: &Resource) -> String {
+    Identity::of(object).to_string()
+}
+
+/// How many pods of a job there will be, and what it bears.
+fn about_job(job: &JobSpec) -> String {
+    let pods = match job.completions {
+        Some(completions) => format!("{completions} completions, at most {} pods at a time", job.parallelism),
+        None => format!("{} pods at a time until one succeeds", job.parallelism),
+    };
+    let bears = match job.backoff_limit_per_index {
+        Some(limit) => format!("{limit} failures of each index are borne"),
+        None => format!("{} failures are borne", job.backoff_limit),
+    };
+    let held = if job.suspend { "; suspended" } else { "" };
+    format!("{pods}; {bears}{held}. Each pod:\n")
+}
+
+/// The next times, in the schedule's zone; without one in this machine's.
+fn about_cron_job(cron: &CronSpec, now: Timestamp) -> String {
+    let zone = cron.time_zone.clone().unwrap_or_else(local_zone);
+    let mut text = format!("schedule {}, next times:\n", cron.schedule.text());
+    let mut at = now;
+    for _ in 0..5 {
+        let Some(next) = cron.schedule.next(at, &zone) else { break };
+        text.push_str(&format!("  {}\n", next.to_zoned(zone.clone()).strftime("%a, %d %b %Y %H:%M:%S %z")));
+        at = next;
+    }
+    text
 }
 
 fn shown(file: &Path) -> String {
@@ -164,7 +205,7 @@ fn expand(given: &Path) -> Result<Vec<PathBuf>, String> {
 }
 
 /// The objects of a file, or everything that is wrong with it, one line each.
-fn read(file: &Path) -> Result<Vec<Document>, Vec<String>> {
+fn read(file: &Path) -> Result<Vec<Resource>, Vec<String>> {
     let shown = shown(file);
     let (format, text) = if file == Path::new("-") {
         // JSON is YAML.
@@ -179,7 +220,7 @@ fn read(file: &Path) -> Result<Vec<Document>, Vec<String>> {
         (format, File::open(file).and_then(read_text))
     };
     let text = text.map_err(|e| vec![format!("{shown}: cannot be read: {e}")])?;
-    manifest::parse(&text, format).map_err(|problems| problems.iter().map(|p| p.in_file(&shown)).collect())
+    manifest::read(&text, format).map_err(|problems| problems.iter().map(|p| p.in_file(&shown)).collect())
 }
 
 fn read_text(from: impl Read) -> io::Result<String> {

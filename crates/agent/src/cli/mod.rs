@@ -6,9 +6,11 @@ pub mod args;
 pub mod client;
 pub mod describe;
 mod describe_container;
+mod describe_job;
 pub mod events;
 pub mod files;
 mod get;
+pub mod jobs;
 mod logs;
 mod manifests;
 mod output;
@@ -17,6 +19,7 @@ mod steer;
 pub mod svg;
 pub mod table;
 pub mod timeline;
+mod wait;
 pub mod why;
 pub mod yaml;
 
@@ -44,6 +47,8 @@ enum CliError {
     #[error("cannot write the output")]
     Output(#[from] io::Error),
     #[error("{0}")]
+    TimedOut(String),
+    #[error("{0}")]
     Failed(String),
     /// All that there is to say was said.
     #[error("")]
@@ -56,6 +61,7 @@ impl CliError {
             CliError::Failed(_) | CliError::Reported | CliError::Output(_) => 1,
             CliError::Usage(_) => 2,
             CliError::NotFound(_) => 3,
+            CliError::TimedOut(_) => 6,
             CliError::Client(ClientError::Unreachable { .. } | ClientError::Broken { .. }) => 4,
             CliError::Client(ClientError::Refused { code: 404, .. }) => 3,
             CliError::Client(ClientError::Refused { code: 409, .. }) => 5,
@@ -118,6 +124,8 @@ async fn dispatch_online(command: Command, context: &mut Context) -> Done {
         Command::Timeline(args) => timeline::timeline(args, context).await,
         Command::Delete(args) => steer::delete(args, context).await,
         Command::Restart(args) => steer::restart(args, context).await,
+        Command::Create(args) => steer::create(args, context).await,
+        Command::Wait(args) => wait::wait(args, context).await,
         Command::Version { .. } => {
             version_of_client(context)?;
             let agent = context.client.get("/version").await?;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use podwright_core::manifest::Kind;
 use podwright_core::pod::why::Explanation;
 use podwright_core::timeline::Timeline;
 use tokio::sync::oneshot;
@@ -15,7 +16,7 @@ pub type Reply = Result<Accepted, Refused>;
 /// A command was taken on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
-    /// The pod's uid, so that the caller can tell it from a later pod of the same name.
+    /// The object's uid, so that the caller can tell it from a later one of the same name.
     pub uid: String,
     /// What follows from it, for people; e.g. that a pod from the directory stays away until its file changes.
     pub note: Option<String>,
@@ -24,9 +25,11 @@ pub struct Accepted {
 /// A command was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// No such pod that could still be acted on.
-    #[error("pods \"{name}\" not found in namespace \"{namespace}\"")]
+    /// No such object that could still be acted on.
+    #[error("{} \"{name}\" not found in namespace \"{namespace}\"", plural(*kind))]
     NotFound {
+        /// As asked.
+        kind: Kind,
         /// As asked.
         namespace: String,
         /// As asked.
@@ -38,12 +41,27 @@ pub enum Refused {
         /// For people: what is in the way, and what to do next.
         message: String,
     },
+    /// What was asked for is not valid.
+    #[error("{message}")]
+    Invalid {
+        /// For people.
+        message: String,
+    },
     /// The agent itself could not do it.
     #[error("{message}")]
     Internal {
         /// For people.
         message: String,
     },
+}
+
+/// The resource, as the API names it.
+pub fn plural(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Pod => "pods",
+        Kind::Job => "jobs.batch",
+        Kind::CronJob => "cronjobs.batch",
+    }
 }
 
 /// What the API asks of the agent.
@@ -79,6 +97,28 @@ pub enum Command {
         name: String,
         /// For the answer.
         reply: oneshot::Sender<Result<Timeline, Refused>>,
+    },
+    /// Remove a job or cron job, with all that belongs to it. Answered as `Delete`.
+    DeleteObject {
+        /// What it is.
+        kind: Kind,
+        /// Whose.
+        namespace: String,
+        /// Whose.
+        name: String,
+        /// For the answer.
+        reply: oneshot::Sender<Reply>,
+    },
+    /// Make a job from a cron job's template, now.
+    Instantiate {
+        /// Of both.
+        namespace: String,
+        /// The cron job's.
+        name: String,
+        /// The job's name.
+        job: String,
+        /// For the answer.
+        reply: oneshot::Sender<Reply>,
     },
     /// Stop a pod and run it again from its first init, back-off forgotten.
     Restart {

@@ -2,9 +2,10 @@
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use podwright_core::manifest::Kind;
 use serde_json::{Value, json};
 
-use super::command::Refused;
+use super::command::{Refused, plural};
 use crate::status::Expired;
 
 /// A refused request. Always a 4xx or 5xx code.
@@ -28,6 +29,12 @@ impl ApiError {
     /// 404 for a pod, in Kubernetes' words.
     pub fn no_pod(name: &str) -> Self {
         ApiError { code: StatusCode::NOT_FOUND, reason: "NotFound", message: format!("pods \"{name}\" not found") }
+    }
+
+    /// 404 for a job or cron job, in Kubernetes' words.
+    pub fn no_object(kind: Kind, name: &str) -> Self {
+        let message = format!("{} \"{name}\" not found", plural(kind));
+        ApiError { code: StatusCode::NOT_FOUND, reason: "NotFound", message }
     }
 
     /// 404 for a path that is no resource.
@@ -72,6 +79,7 @@ impl From<Refused> for ApiError {
         match refused {
             Refused::NotFound { .. } => ApiError { code: StatusCode::NOT_FOUND, reason: "NotFound", message },
             Refused::Conflict { .. } => ApiError { code: StatusCode::CONFLICT, reason: "Conflict", message },
+            Refused::Invalid { .. } => ApiError { code: StatusCode::UNPROCESSABLE_ENTITY, reason: "Invalid", message },
             Refused::Internal { .. } => ApiError::internal(message),
         }
     }

@@ -12,10 +12,15 @@
 //! | `GET …/pods/{name}/why`, below the same path | Explanation, also of a name without a pod; `container` |
 //! | `GET …/pods/{name}/timeline`, below the same path | Timeline |
 //! | `GET /api/v1/events`, `/api/v1/namespaces/{ns}/events` | EventList; `watch`, `fieldSelector`, `resourceVersion`, `timeoutSeconds` |
+//! | `GET /apis/batch/v1/jobs`, `/apis/batch/v1/namespaces/{ns}/jobs`, and `cronjobs` | JobList, CronJobList; as pods, without `all` |
+//! | `GET …/jobs/{name}`, `…/cronjobs/{name}` | Job, CronJob |
+//! | `DELETE …/jobs/{name}`, `…/cronjobs/{name}` | Status |
+//! | `POST /apis/podwright.dev/v1/namespaces/{ns}/cronjobs/{name}/instantiate` | Status; `job`: the name of the job to make |
 //! | `GET /apis/podwright.dev/v1/files` | FileList |
 //!
 //! Without `resourceVersion` a watch begins with every existing object as ADDED.
 
+mod batch;
 pub mod command;
 mod cri;
 pub mod error;
@@ -97,6 +102,7 @@ fn router(api: Api) -> Router {
         .route("/api/v1/events", get(resources::events_everywhere))
         .route("/api/v1/namespaces/{namespace}/events", get(resources::events))
         .route("/apis/podwright.dev/v1/files", get(resources::files))
+        .merge(batch::router())
         .fallback(async |uri: Uri| ApiError::no_resource(uri.path()))
         .method_not_allowed_fallback(async |method: Method, uri: Uri| ApiError {
             code: StatusCode::METHOD_NOT_ALLOWED,

@@ -19,7 +19,7 @@ use super::watch::Watch;
 use crate::status::index::{EVENT_FIELDS, POD_FIELDS};
 use crate::status::{Collection, Snapshot};
 
-type Answer = Result<Response, ApiError>;
+pub(super) type Answer = Result<Response, ApiError>;
 
 /// How long the agent may take to answer a command.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
@@ -68,7 +68,13 @@ fn list_events(api: &Api, namespace: Option<&str>, uri: &Uri) -> Answer {
     list(api, &params, selector, Collection::Events, api.store.events((api.clock)()))
 }
 
-fn list(api: &Api, params: &Params, selector: Selector, collection: Collection, snapshot: Snapshot) -> Answer {
+pub(super) fn list(
+    api: &Api,
+    params: &Params,
+    selector: Selector,
+    collection: Collection,
+    snapshot: Snapshot,
+) -> Answer {
     let from = params.number("resourceVersion")?.filter(|v| *v != 0);
     let timeout = params.number("timeoutSeconds")?.filter(|s| *s != 0).map(Duration::from_secs);
     if params.flag("watch")? {
@@ -76,13 +82,15 @@ fn list(api: &Api, params: &Params, selector: Selector, collection: Collection, 
         let watch = Watch { selector, watcher, closing: api.closing.clone(), timeout };
         return Ok(watch.respond(from.is_none().then_some(snapshot)));
     }
-    let kind = match collection {
-        Collection::Pods => "PodList",
-        Collection::Events => "EventList",
+    let (version, kind) = match collection {
+        Collection::Pods => ("v1", "PodList"),
+        Collection::Events => ("v1", "EventList"),
+        Collection::Jobs => ("batch/v1", "JobList"),
+        Collection::CronJobs => ("batch/v1", "CronJobList"),
     };
     let shown: Vec<&str> = snapshot.items.iter().filter(|(i, _)| selector.matches(i)).map(|(_, o)| &**o).collect();
     let body = format!(
-        "{{\"kind\":\"{kind}\",\"apiVersion\":\"v1\",\"metadata\":{{\"resourceVersion\":\"{}\"}},\"items\":[{}]}}\n",
+        "{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\",\"metadata\":{{\"resourceVersion\":\"{}\"}},\"items\":[{}]}}\n",
         snapshot.version,
         shown.join(",")
     );
@@ -129,14 +137,14 @@ pub(super) async fn delete(
     let grace = asked.or(options.grace_period_seconds).map(Duration::from_secs);
     let pod = name.clone();
     let reply = ask(&api.commands, |reply| Command::Delete { namespace, name, grace, reply }).await?;
-    done(&pod, reply)
+    done(&pod, "pods", reply)
 }
 
 pub(super) async fn restart(State(api): State<Api>, Path((ns, name)): Path<(String, String)>, uri: Uri) -> Answer {
     Params::parse(&uri, &[])?;
     let pod = name.clone();
     let reply = ask(&api.commands, |reply| Command::Restart { namespace: ns, name, reply }).await?;
-    done(&pod, reply)
+    done(&pod, "pods", reply)
 }
 
 pub(super) async fn why(State(api): State<Api>, Path((ns, name)): Path<(String, String)>, uri: Uri) -> Answer {
@@ -159,7 +167,7 @@ fn typed(kind: &str, value: &impl serde::Serialize) -> Answer {
     Ok(json_response(StatusCode::OK, object.to_string()))
 }
 
-async fn ask<T>(
+pub(super) async fn ask<T>(
     agent: &mpsc::Sender<Command>,
     command: impl FnOnce(oneshot::Sender<T>) -> Command,
 ) -> Result<T, ApiError> {
@@ -181,7 +189,7 @@ async fn ask<T>(
     }
 }
 
-fn done(name: &str, reply: Reply) -> Answer {
+pub(super) fn done(name: &str, kind: &str, reply: Reply) -> Answer {
     let accepted = reply?;
     let body = json!({
         "apiVersion": "v1",
@@ -189,7 +197,7 @@ fn done(name: &str, reply: Reply) -> Answer {
         "metadata": {},
         "status": "Success",
         "message": accepted.note,
-        "details": {"name": name, "kind": "pods", "uid": accepted.uid},
+        "details": {"name": name, "kind": kind, "uid": accepted.uid},
     });
     Ok(json_response(StatusCode::OK, body.to_string()))
 }

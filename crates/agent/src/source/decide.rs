@@ -8,34 +8,34 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use podwright_core::manifest::Document;
+use podwright_core::manifest::{Document, Resource};
 
 use super::{Identity, Listing, Seen};
 use crate::status::{FileReport, FileState};
 
 /// An object in force, and where it comes from.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Claim {
+pub struct Claim<T = Arc<Document>> {
     /// Name of the file.
     pub file: String,
     /// Of the file when the object was taken from it last.
     pub digest: String,
     /// The object.
-    pub object: Arc<Document>,
+    pub object: T,
     /// It was deleted by hand and stays away until the file's bytes change.
     pub suppressed: bool,
 }
 
 /// Everything in force.
-pub type Claims = BTreeMap<Identity, Claim>;
+pub type Claims = BTreeMap<Identity, Claim<Resource>>;
 
 /// What follows from a listing.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
     /// Run this: a new object, one with another uid than before, or one that was deleted by hand and is wanted again.
-    Add(Claim),
-    /// The same pod: labels, annotations, grace period, deadline or the file's name may be others.
-    Update(Claim),
+    Add(Claim<Resource>),
+    /// The same object: what changes in place, or the file's name, may be another.
+    Update(Claim<Resource>),
     /// Stop it.
     Remove(Identity),
 }
@@ -73,7 +73,14 @@ struct Files<'a> {
 struct Wish<'a> {
     file: &'a str,
     digest: &'a str,
-    object: &'a Arc<Document>,
+    object: &'a Resource,
+}
+
+impl<T> Claim<T> {
+    /// The same claim to another form of the object.
+    pub fn with<U>(self, object: U) -> Claim<U> {
+        Claim { file: self.file, digest: self.digest, object, suppressed: self.suppressed }
+    }
 }
 
 impl<'a> Files<'a> {
@@ -87,11 +94,11 @@ impl<'a> Files<'a> {
         files
     }
 
-    fn reject_twins(&mut self, name: &'a str, objects: &[Arc<Document>]) {
+    fn reject_twins(&mut self, name: &'a str, objects: &[Resource]) {
         let mut seen = BTreeSet::new();
-        for identity in objects.iter().map(|o| Identity::of(&o.pod)) {
+        for identity in objects.iter().map(Identity::of) {
             if !seen.insert(identity.clone()) {
-                let problem = format!("{name}: describes pod {identity} twice; keep one of them");
+                let problem = format!("{name}: describes {identity} twice; keep one of them");
                 self.conflicts.entry(name).or_default().push(problem);
             }
         }
@@ -104,7 +111,7 @@ impl<'a> Files<'a> {
             match seen {
                 Seen::Good { digest, objects, .. } if !self.conflicts.contains_key(file.as_str()) => {
                     for object in objects {
-                        wishes.entry(Identity::of(&object.pod)).or_default().push(Wish { file, digest, object });
+                        wishes.entry(Identity::of(object)).or_default().push(Wish { file, digest, object });
                     }
                 }
                 Seen::Good { .. } | Seen::Bad { .. } | Seen::Busy => {
@@ -153,12 +160,8 @@ impl<'a> Files<'a> {
         for (identity, wishes) in self.wishes() {
             let Wish { file, digest, object } = &wishes[self.winner(&identity, &wishes)];
             let suppressed = self.before.get(&identity).is_some_and(|c| c.suppressed && c.digest == *digest);
-            let claim = Claim {
-                file: (*file).to_owned(),
-                digest: (*digest).to_owned(),
-                object: Arc::clone(object),
-                suppressed,
-            };
+            let claim =
+                Claim { file: (*file).to_owned(), digest: (*digest).to_owned(), object: (*object).clone(), suppressed };
             claims.insert(identity, claim);
         }
         claims
@@ -173,20 +176,20 @@ impl<'a> Files<'a> {
             (Seen::Busy, None) => (FileState::Ok, vec![]),
         };
         let of_file = || claims.iter().filter(|(_, c)| c.file == name);
-        let pods = of_file().filter(|(_, c)| !c.suppressed).map(|(i, _)| i.to_string()).collect();
+        let pods = of_file().filter(|(_, c)| !c.suppressed).map(|(i, _)| i.listed()).collect();
         let away = of_file().filter(|(_, c)| c.suppressed).map(|(i, _)| stays_away(i));
         FileReport { file: name.to_owned(), state, pods, problems: problems.into_iter().chain(away).collect() }
     }
 }
 
-/// What is wrong with a `file` that describes a pod which `owner` describes already.
-pub fn conflict(file: &str, pod: &str, owner: &str) -> String {
-    format!("{file}: pod {pod} is described by {owner} already; remove it from one of the two files")
+/// What is wrong with a `file` that describes an object (`pod default/web`) which `owner` describes already.
+pub fn conflict(file: &str, object: &str, owner: &str) -> String {
+    format!("{file}: {object} is described by {owner} already; remove it from one of the two files")
 }
 
-/// What a file's report says of a pod that its user has deleted.
-pub fn stays_away(pod: &Identity) -> String {
-    format!("pod {pod} was deleted; it stays away until this file changes")
+/// What a file's report says of an object that its user has deleted, or whose time is over.
+pub fn stays_away(object: &Identity) -> String {
+    format!("{object} was deleted; it stays away until this file changes")
 }
 
 fn changes(before: &Claims, after: &Claims) -> Vec<Change> {
@@ -194,7 +197,7 @@ fn changes(before: &Claims, after: &Claims) -> Vec<Change> {
     let others = after.iter().filter_map(|(identity, claim)| match before.get(identity) {
         _ if claim.suppressed => None,
         None => Some(Change::Add(claim.clone())),
-        Some(old) if old.suppressed || old.object.pod.uid != claim.object.pod.uid => Some(Change::Add(claim.clone())),
+        Some(old) if old.suppressed || old.object.uid() != claim.object.uid() => Some(Change::Add(claim.clone())),
         Some(old) if old == claim => None,
         Some(_) => Some(Change::Update(claim.clone())),
     });

@@ -3,7 +3,7 @@
 use super::*;
 use podwright_core::pod::spec::{PodSecurity, PodSpec, RestartPolicy};
 
-fn object(pod: &str) -> Arc<Document> {
+fn object(pod: &str) -> Resource {
     let mut parts = pod.split(':');
     let (name, uid, label) = (parts.next().unwrap(), parts.next().unwrap(), parts.next());
     let spec = PodSpec {
@@ -25,7 +25,7 @@ fn object(pod: &str) -> Arc<Document> {
         volumes: vec![],
         containers: vec![],
     };
-    Arc::new(Document { pod: spec, manifest: serde_json::Value::Null, line: None, notes: vec![] })
+    Resource::Pod(Arc::new(Document { pod: spec, manifest: serde_json::Value::Null, line: None, notes: vec![] }))
 }
 
 fn listing(files: &str) -> Listing {
@@ -50,8 +50,8 @@ fn listing(files: &str) -> Listing {
 
 fn shown(changes: &[Change]) -> String {
     let lines = changes.iter().map(|change| match change {
-        Change::Add(c) => format!("+{}:{}@{}", c.object.pod.name, c.object.pod.uid, c.file),
-        Change::Update(c) => format!("~{}:{}@{}", c.object.pod.name, c.object.pod.uid, c.file),
+        Change::Add(c) => format!("+{}:{}@{}", c.object.name(), c.object.uid(), c.file),
+        Change::Update(c) => format!("~{}:{}@{}", c.object.name(), c.object.uid(), c.file),
         Change::Remove(i) => format!("-{}", i.name),
     });
     lines.collect::<Vec<_>>().join(" ")
@@ -148,7 +148,7 @@ fn what_is_no_manifest_is_reported_and_harmless() {
 #[test]
 fn deleted_by_hand_stays_away_until_the_files_bytes_change() {
     let mut claims = decide(&Claims::new(), &listing("a=p:1,q:1")).claims;
-    let p = Identity { namespace: "default".into(), name: "p".into() };
+    let p = Identity::new(podwright_core::manifest::Kind::Pod, "default", "p");
     claims.get_mut(&p).unwrap().suppressed = true;
     let after = |claims: &Claims, files| {
         let decision = decide(claims, &listing(files));

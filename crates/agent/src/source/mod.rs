@@ -1,4 +1,4 @@
-//! Where pods come from: the manifest directory.
+//! Where objects come from: the manifest directory.
 //!
 //! [`directory`] watches it and reads what changed into a [`Listing`]; [`decide`] says what follows, as values; the
 //! manager in [`crate::worker`] carries that out.
@@ -9,16 +9,16 @@ mod parse;
 mod read;
 mod watch;
 
+use podwright_core::manifest::{Kind, Resource};
+use podwright_core::pod::spec::PodSpec;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 
-use podwright_core::manifest::Document;
-use podwright_core::pod::spec::PodSpec;
-
-/// Which object: kind is always Pod.
+/// Which object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identity {
+    /// `kind`.
+    pub kind: Kind,
     /// `metadata.namespace`.
     pub namespace: String,
     /// `metadata.name`.
@@ -27,14 +27,32 @@ pub struct Identity {
 
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
+        write!(f, "{} {}/{}", self.kind.word(), self.namespace, self.name)
     }
 }
 
 impl Identity {
+    /// Of an object of a file.
+    pub fn of(object: &Resource) -> Identity {
+        Identity::new(object.kind(), object.namespace(), object.name())
+    }
+
     /// Of a pod.
-    pub fn of(pod: &PodSpec) -> Identity {
-        Identity { namespace: pod.namespace.clone(), name: pod.name.clone() }
+    pub fn of_pod(pod: &PodSpec) -> Identity {
+        Identity::new(Kind::Pod, &pod.namespace, &pod.name)
+    }
+
+    /// Of what is called so.
+    pub fn new(kind: Kind, namespace: &str, name: &str) -> Identity {
+        Identity { kind, namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+
+    /// For the list of a file's objects: `default/web`, `job default/report`.
+    pub fn listed(&self) -> String {
+        match self.kind {
+            Kind::Pod => format!("{}/{}", self.namespace, self.name),
+            Kind::Job | Kind::CronJob => self.to_string(),
+        }
     }
 }
 
@@ -46,7 +64,7 @@ pub enum Seen {
         /// Of its bytes, in hex.
         digest: String,
         /// In the order of the file.
-        objects: Vec<Arc<Document>>,
+        objects: Vec<Resource>,
         /// Accepted fields without an effect, and the like: `FILE:LINE: …`.
         notes: Vec<String>,
     },

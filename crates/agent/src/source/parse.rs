@@ -1,7 +1,6 @@
 //! Bytes of a file -> accepted objects, or all that is wrong with them.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use podwright_core::manifest::{self, Format};
 use sha2::{Digest as _, Sha256};
@@ -20,11 +19,10 @@ pub(super) fn parse(name: &str, bytes: &[u8]) -> Seen {
             return Seen::Bad { problems: vec![format!("{name}:{line}: not UTF-8 text; save it as UTF-8")] };
         }
     };
-    match manifest::parse(text, format) {
+    match manifest::read(text, format) {
         Err(problems) => Seen::Bad { problems: problems.iter().map(|p| p.in_file(name)).collect() },
-        Ok(documents) => {
-            let notes = documents.iter().flat_map(|d| &d.notes).map(|note| note.in_file(name)).collect();
-            let objects = documents.into_iter().map(Arc::new).collect();
+        Ok(objects) => {
+            let notes = objects.iter().flat_map(|object| object.notes()).map(|note| note.in_file(name)).collect();
             Seen::Good { digest: digest(bytes), objects, notes }
         }
     }

@@ -11,12 +11,16 @@ const MAX_CHANGES: usize = 2048;
 const MAX_BYTES: usize = 2 << 20;
 
 /// Which list a change belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Collection {
     /// `v1` Pods.
     Pods,
     /// `v1` Events.
     Events,
+    /// `batch/v1` Jobs.
+    Jobs,
+    /// `batch/v1` CronJobs.
+    CronJobs,
 }
 
 /// One change of one object.

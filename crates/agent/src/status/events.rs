@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use podwright_core::manifest::Kind;
 use podwright_core::time::Time;
 use serde_json::{Value, json};
 
@@ -28,6 +29,17 @@ pub enum Subject {
         uid: String,
         /// `spec.containers{NAME}` or `spec.initContainers{NAME}`; `None`: the pod itself.
         field_path: Option<String>,
+    },
+    /// A job or cron job.
+    Object {
+        /// Which of the two.
+        kind: Kind,
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// Its uid.
+        uid: String,
     },
     /// A file or directory of manifests.
     File {
@@ -118,7 +130,7 @@ impl Events {
 
 fn subject_name(subject: &Subject) -> &str {
     match subject {
-        Subject::Pod { name, .. } => name,
+        Subject::Pod { name, .. } | Subject::Object { name, .. } => name,
         Subject::File { path } => path.rsplit('/').next().unwrap_or(path),
     }
 }
@@ -131,6 +143,12 @@ fn to_json(identity: &Identity, name: &str, count: u32, first: Time, last: Time,
             if let Some(path) = field_path {
                 involved["fieldPath"] = json!(path);
             }
+            (namespace.as_str(), involved)
+        }
+        Subject::Object { kind, namespace, name, uid } => {
+            let kind = kind.to_string();
+            let involved =
+                json!({"apiVersion": "batch/v1", "kind": kind, "namespace": namespace, "name": name, "uid": uid});
             (namespace.as_str(), involved)
         }
         Subject::File { path } => ("default", json!({"apiVersion": "podwright.dev/v1", "kind": "File", "name": path})),

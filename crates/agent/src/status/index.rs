@@ -15,6 +15,9 @@ pub const POD_FIELDS: &[&str] = &[
     "status.podIP",
 ];
 
+/// Fields of a job or cron job that a field selector may name.
+pub const OBJECT_FIELDS: &[&str] = &["metadata.name", "metadata.namespace", "metadata.uid"];
+
 /// Fields of an event that a field selector may name.
 pub const EVENT_FIELDS: &[&str] = &[
     "metadata.name",

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::changes::{Change, ChangeLog, Collection, Expired};
 use super::events::{EventInput, Events};
 use super::files::FileReport;
-use super::index::{Index, POD_FIELDS};
+use super::index::{Index, OBJECT_FIELDS, POD_FIELDS};
 use super::retention::{self, Retention};
 
 /// Annotation that a pod bears once it has ended and was removed: when it ended.
@@ -38,6 +38,14 @@ pub struct StoredPod {
     pub index: Arc<Index>,
     /// When it had ended, if it was removed since.
     pub ended_at: Option<Time>,
+    version: u64,
+}
+
+/// A job or cron job as it is kept.
+#[derive(Debug, Clone)]
+struct StoredObject {
+    object: Arc<str>,
+    index: Arc<Index>,
     version: u64,
 }
 
@@ -78,6 +86,8 @@ pub struct Store {
 struct Inner {
     version: u64,
     pods: BTreeMap<PodKey, StoredPod>,
+    /// Jobs and cron jobs, by namespace and name.
+    objects: BTreeMap<(Collection, String, String), StoredObject>,
     events: Events,
     files: Vec<FileReport>,
     changes: ChangeLog,
@@ -91,6 +101,7 @@ impl Store {
         let inner = Inner {
             version,
             pods: BTreeMap::new(),
+            objects: BTreeMap::new(),
             events: Events::default(),
             files: Vec::new(),
             changes: ChangeLog::new(version),
@@ -113,6 +124,35 @@ impl Store {
             inner.put(key, pod, None);
         });
         Ok(())
+    }
+
+    /// The newest state of a job or cron job, as of [`Store::put_pod`].
+    ///
+    /// # Errors
+    /// If it has no namespace, name or uid.
+    pub fn put_object(&self, collection: Collection, object: Value) -> Result<(), PutError> {
+        let key = key_of(&object)?;
+        self.change(|inner| inner.put_object((collection, key.namespace, key.name), object));
+        Ok(())
+    }
+
+    /// A job or cron job is gone. Unknown ones are ignored.
+    pub fn remove_object(&self, collection: Collection, namespace: &str, name: &str) {
+        self.change(|inner| inner.remove_object(&(collection, namespace.to_owned(), name.to_owned())));
+    }
+
+    /// The job or cron job of that name, as JSON.
+    pub fn object(&self, collection: Collection, namespace: &str, name: &str) -> Option<Arc<str>> {
+        let key = (collection, namespace.to_owned(), name.to_owned());
+        self.lock().objects.get(&key).map(|stored| Arc::clone(&stored.object))
+    }
+
+    /// All jobs, or all cron jobs, by namespace and name.
+    pub fn objects(&self, collection: Collection) -> Snapshot {
+        let inner = self.lock();
+        let of = inner.objects.iter().filter(|((of, _, _), _)| *of == collection);
+        let items = of.map(|(_, stored)| (Arc::clone(&stored.index), Arc::clone(&stored.object))).collect();
+        Snapshot { version: inner.version, items }
     }
 
     /// The pod has ended and nothing is left of it but its last state, which stays readable. Unknown pods are ignored.
@@ -263,6 +303,28 @@ impl Inner {
         let (after, object) = (Some(stored.index.clone()), stored.object.clone());
         let before = self.pods.insert(key, stored).map(|p| p.index);
         self.changes.push(Change { version, collection: Collection::Pods, before, after, object });
+    }
+
+    fn put_object(&mut self, key: (Collection, String, String), mut object: Value) {
+        let index = Arc::new(Index::of(&object, OBJECT_FIELDS));
+        if let Some(known) = self.objects.get(&key) {
+            object["metadata"]["resourceVersion"] = json!(known.version.to_string());
+            if *known.object == *object.to_string() {
+                return;
+            }
+        }
+        let (collection, version) = (key.0, self.next_version());
+        object["metadata"]["resourceVersion"] = json!(version.to_string());
+        let stored = StoredObject { object: object.to_string().into(), index, version };
+        let (after, object) = (Some(Arc::clone(&stored.index)), Arc::clone(&stored.object));
+        let before = self.objects.insert(key, stored).map(|stored| stored.index);
+        self.changes.push(Change { version, collection, before, after, object });
+    }
+
+    fn remove_object(&mut self, key: &(Collection, String, String)) {
+        let Some(StoredObject { object, index, .. }) = self.objects.remove(key) else { return };
+        let version = self.next_version();
+        self.changes.push(Change { version, collection: key.0, before: Some(index), after: None, object });
     }
 
     fn archive(&mut self, key: &PodKey, ended_at: Time) {

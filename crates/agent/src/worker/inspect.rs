@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use super::kept::Kept;
+use super::manager::not_found;
 use super::pod::Input;
 use super::{Context, ledger, records, recover};
 use crate::server::command::Refused;
@@ -98,7 +99,7 @@ pub(super) async fn timeline(
     let snapshot = ask(worker).await;
     blocking(move || {
         let Some(subject) = subject(&ctx, &identity, snapshot)? else {
-            return Err(Refused::NotFound { namespace: identity.namespace, name: identity.name });
+            return Err(not_found(&identity));
         };
         Ok(timeline::draw(&timeline::Life {
             spec: &subject.kept.document().pod,

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
+use crate::job::Owner;
 use crate::source::decide::Claim;
 
 /// Version of the file. A field may be added with `#[serde(default)]`; any other change raises it.
@@ -43,6 +44,8 @@ pub struct Kept {
     pub removed_by: Option<Asker>,
     /// A volume over its limit: when, and the message.
     pub evicted: Option<(Time, String)>,
+    /// The job that made it; `None`: it comes from a file.
+    pub owner: Option<Owner>,
     /// Set when it will never do anything again.
     pub ended: Option<Ended>,
 }
@@ -54,6 +57,8 @@ pub struct Ended {
     pub at: Time,
     /// Its last `v1.PodStatus`.
     pub status: Value,
+    /// A main was told to stop before it ended.
+    pub stopped: bool,
     /// It is no longer wanted by any file (or was deleted by hand): not listed, but readable.
     pub archived: bool,
 }
@@ -70,6 +75,7 @@ impl Kept {
             deletion: None,
             removed_by: None,
             evicted: None,
+            owner: None,
             ended: None,
         }
     }
@@ -111,6 +117,8 @@ struct PodFile {
     #[serde(default)]
     removed_by: Option<String>,
     evicted: Option<(Stamp, String)>,
+    #[serde(default)]
+    owner: Option<Owner>,
     ended: Option<EndedFile>,
 }
 
@@ -125,6 +133,8 @@ struct DeletionFile {
 struct EndedFile {
     at: Stamp,
     status: Value,
+    #[serde(default)]
+    stopped: bool,
     archived: bool,
 }
 
@@ -181,7 +191,13 @@ impl Kept {
                 .map(|d| Deletion { requested_at: time(d.requested_at), deadline: time(d.deadline) }),
             removed_by: stored.removed_by.as_deref().map(Asker::of_name),
             evicted: stored.evicted.map(|(at, message)| (time(at), message)),
-            ended: stored.ended.map(|e| Ended { at: time(e.at), status: e.status, archived: e.archived }),
+            owner: stored.owner,
+            ended: stored.ended.map(|e| Ended {
+                at: time(e.at),
+                status: e.status,
+                stopped: e.stopped,
+                archived: e.archived,
+            }),
         })
     }
 
@@ -207,7 +223,13 @@ impl Kept {
                 .map(|d| DeletionFile { requested_at: stamp(d.requested_at), deadline: stamp(d.deadline) }),
             removed_by: self.removed_by.map(|by| by.name().to_owned()),
             evicted: self.evicted.clone().map(|(at, message)| (stamp(at), message)),
-            ended: self.ended.clone().map(|e| EndedFile { at: stamp(e.at), status: e.status, archived: e.archived }),
+            owner: self.owner.clone(),
+            ended: self.ended.clone().map(|e| EndedFile {
+                at: stamp(e.at),
+                status: e.status,
+                stopped: e.stopped,
+                archived: e.archived,
+            }),
         };
         let text = serde_json::to_vec(&file)?;
         if let Some(directory) = path.parent() {
@@ -317,7 +339,13 @@ mod tests {
             deletion: Some(Deletion { requested_at: now, deadline: now + Duration::from_secs(3) }),
             removed_by: Some(Asker::User),
             evicted: Some((now, "full".into())),
-            ended: Some(Ended { at: now, status: serde_json::json!({"phase": "Failed"}), archived: true }),
+            owner: Some(Owner { name: "j".into(), uid: "u".into() }),
+            ended: Some(Ended {
+                at: now,
+                status: serde_json::json!({"phase": "Failed"}),
+                stopped: true,
+                archived: true,
+            }),
             ..Kept::new(claim, now)
         }
     }

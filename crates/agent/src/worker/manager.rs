@@ -1,22 +1,25 @@
-//! Which pods there are: listings of the directory and commands become workers that begin and end.
+//! Which pods there are: listings of the directory, commands, and the orders of jobs become workers that begin and end.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use podwright_core::ledger::Asker;
+use podwright_core::manifest::{Kind, Resource};
 use podwright_sys::durable::Durability;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 
+use super::disk::Disk;
 use super::kept::{Ended, Kept};
 use super::pod::{self, Finished, Gate, Input};
 use super::recover::{self, Beginning};
 use super::slot::{Act, Slot, Stage};
 use super::{Context, inspect, publish, setup};
 use crate::config::Live;
+use crate::job::places::{self, Jobs};
+use crate::job::{Order, Owner, Stored};
 use crate::paths::PodPaths;
 use crate::server::Closing;
 use crate::server::command::{Accepted, Command, Refused, Reply};
@@ -31,28 +34,39 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the agent waits at its start until every pod of the last one is known. A shim answers within milliseconds.
 const TAKE_UP_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Pods of one job that are over and still listed; older ones are shown with `--all`, until retention forgets them.
+pub(super) const LISTED_PER_JOB: usize = 100;
+
 /// One name's pod.
 #[derive(Default)]
-struct Place {
-    slot: Slot,
+pub(super) struct Place {
+    pub(super) slot: Slot,
     /// To the worker, while there is one.
     worker: Option<mpsc::UnboundedSender<Input>>,
     /// What is kept of it once it has ended.
     ended: Option<Kept>,
+    /// The job that made it.
+    pub(super) owner: Option<Owner>,
     /// Who asked for a restart while the worker was on its way out.
     restart: Option<oneshot::Sender<Reply>>,
 }
 
 /// All pods.
 pub struct Manager {
-    ctx: Arc<Context>,
-    places: HashMap<Identity, Place>,
-    claims: Claims,
+    pub(super) ctx: Arc<Context>,
+    pub(super) places: HashMap<Identity, Place>,
+    pub(super) claims: Claims,
     /// Uids of ended pods whose file on disk says that the name stays away.
     suppressed: HashMap<Identity, String>,
     workers: JoinSet<(Identity, Option<Finished>)>,
     reports: BTreeMap<String, FileReport>,
     disk: Disk,
+    pub(super) jobs: Jobs,
+    orders: mpsc::UnboundedReceiver<Order>,
+    /// Uids of jobs' pods that are over, and that their job has not counted yet: they have to be kept.
+    pub(super) uncounted: HashSet<String>,
+    /// Of each job's uid, the pods that are over and listed, oldest first.
+    pub(super) over: HashMap<String, VecDeque<Identity>>,
     /// When an ended pod will be too old.
     prune_at: Option<podwright_core::time::Time>,
 }
@@ -72,8 +86,13 @@ pub struct Inputs {
 impl Manager {
     /// Takes up the pods of an earlier agent, and waits until all of them are known and shown. They go on when `go`
     /// becomes true.
-    pub async fn start(ctx: Arc<Context>, stored: Vec<Kept>, go: watch::Receiver<bool>) -> Manager {
+    pub async fn start(ctx: Arc<Context>, stored: Vec<Kept>, jobs: Stored, go: watch::Receiver<bool>) -> Manager {
+        let (sender, orders) = mpsc::unbounded_channel();
         let mut manager = Manager {
+            jobs: Jobs::new(Arc::clone(&ctx), sender),
+            orders,
+            uncounted: HashSet::new(),
+            over: HashMap::new(),
             ctx,
             places: HashMap::new(),
             claims: Claims::new(),
@@ -83,10 +102,13 @@ impl Manager {
             disk: Disk::start(),
             prune_at: None,
         };
+        let claims = manager.jobs.restore(jobs, &go);
+        manager.claims.extend(claims);
         let mut waiting = Vec::new();
         for kept in stored {
             waiting.extend(manager.restore(kept, &go));
         }
+        manager.remove_orphans();
         let all = async {
             for ready in waiting {
                 // An error: the worker has ended; nothing to wait for.
@@ -103,10 +125,12 @@ impl Manager {
     /// Takes up one pod; the receiver is told when it is shown.
     fn restore(&mut self, kept: Kept, go: &watch::Receiver<bool>) -> Option<oneshot::Receiver<()>> {
         let pod = &kept.document().pod;
-        let identity = Identity::of(pod);
+        let identity = Identity::of_pod(pod);
+        self.restore_owned(&kept);
         let wanted = kept.claim.suppressed || kept.ended.as_ref().map_or(kept.deletion.is_none(), |e| !e.archived);
-        if wanted {
-            self.claims.insert(identity.clone(), kept.claim.clone());
+        if wanted && kept.owner.is_none() {
+            let object = Resource::Pod(Arc::clone(kept.document()));
+            self.claims.insert(identity.clone(), kept.claim.clone().with(object));
         }
         if kept.claim.suppressed {
             self.suppressed.insert(identity.clone(), pod.uid.clone());
@@ -115,8 +139,7 @@ impl Manager {
         match &kept.ended {
             // Deleted by hand and ended: the last agent may have died before it had written down that nobody wants it.
             Some(ended) if ended.archived || kept.claim.suppressed || place.slot.current.is_some() => {
-                let shown =
-                    publish::pod(kept.document(), &self.ctx.fixed.node_name, kept.accepted_at, None, &ended.status);
+                let shown = publish::pod(&kept, &self.ctx.fixed.node_name, &ended.status);
                 if let Err(error) = self.ctx.store.restore_archived(shown, ended.at) {
                     tracing::error!(%error, "an ended pod could not be shown");
                 }
@@ -124,6 +147,7 @@ impl Manager {
             }
             Some(ended) => {
                 place.slot.current = Some((pod.uid.clone(), Stage::Ended));
+                place.owner.clone_from(&kept.owner);
                 show_ended(&self.ctx, &kept, ended);
                 place.ended = Some(kept);
                 None
@@ -143,18 +167,20 @@ impl Manager {
         }
     }
 
-    fn begin(&mut self, identity: Identity, kept: Kept, beginning: Beginning, gate: Option<Gate>) {
+    pub(super) fn begin(&mut self, identity: Identity, kept: Kept, beginning: Beginning, gate: Option<Gate>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let place = self.places.entry(identity.clone()).or_default();
         place.worker = Some(sender.clone());
         place.ended = None;
+        place.owner.clone_from(&kept.owner);
         let (ctx, settled) = (Arc::clone(&self.ctx), self.disk.settled());
+        let reports = self.jobs.reports(kept.owner.as_ref());
         self.workers.spawn(async move {
             if let Some(settled) = settled {
                 // An error: the agent ends.
                 let _ended = settled.await;
             }
-            let finished = pod::run(ctx, kept, beginning, (sender, receiver), gate).await;
+            let finished = pod::run(ctx, kept, beginning, (sender, receiver), gate, reports).await;
             (identity, finished)
         });
     }
@@ -186,6 +212,14 @@ impl Manager {
                     Ok((_, None)) => {}
                     Err(error) => tracing::error!(%error, "a pod's worker failed; its pod goes on, and is taken up by the next podwrightd"),
                 },
+                // Cancel-safe: a channel. It cannot close: `self.jobs` holds a sender.
+                Some(order) = self.orders.recv() => self.order(order).await,
+                // Cancel-safe, says tokio. Never empty: the condition.
+                Some(ended) = self.jobs.workers.join_next(), if !self.jobs.workers.is_empty() => match ended {
+                    Ok(places::Finished::Removed { identity, uid }) => self.job_removed(&identity, &uid),
+                    Ok(places::Finished::Left) => {}
+                    Err(error) => tracing::error!(%error, "a job's worker failed; the job is taken up by the next podwrightd"),
+                },
                 // Cancel-safe: a value. Closing: the agent ends.
                 changed = inputs.live.changed() => match changed {
                     Ok(()) => self.settings_changed(),
@@ -201,6 +235,9 @@ impl Manager {
     }
 
     async fn leave(mut self) {
+        if tokio::time::timeout(LEAVE_TIMEOUT, self.jobs.leave()).await.is_err() {
+            tracing::warn!("some jobs' state is still being written; leaving all the same");
+        }
         for place in self.places.values() {
             send(place.worker.as_ref(), Input::Leave);
         }
@@ -225,17 +262,24 @@ impl Manager {
         self.claims = decision.claims;
         for change in decision.changes {
             match change {
-                Change::Add(claim) => {
-                    let identity = Identity::of(&claim.object.pod);
-                    self.lift_suppression(&identity, Some(&claim));
-                    let acts = self.places.entry(identity.clone()).or_default().slot.want(claim);
-                    self.carry_out(&identity, acts);
-                }
-                Change::Update(claim) => {
-                    let identity = Identity::of(&claim.object.pod);
-                    let acts = self.places.entry(identity.clone()).or_default().slot.update(claim);
-                    self.carry_out(&identity, acts);
-                }
+                Change::Add(claim) => match pod_of(&claim) {
+                    Some(claim) => {
+                        let identity = Identity::of_pod(&claim.object.pod);
+                        self.lift_suppression(&identity, Some(&claim));
+                        let acts = self.places.entry(identity.clone()).or_default().slot.want(claim);
+                        self.carry_out(&identity, acts);
+                    }
+                    None => self.jobs.want(claim),
+                },
+                Change::Update(claim) => match pod_of(&claim) {
+                    Some(claim) => {
+                        let identity = Identity::of_pod(&claim.object.pod);
+                        let acts = self.places.entry(identity.clone()).or_default().slot.update(claim);
+                        self.carry_out(&identity, acts);
+                    }
+                    None => self.jobs.update(claim),
+                },
+                Change::Remove(identity) if identity.kind != Kind::Pod => self.jobs.remove(&identity),
                 Change::Remove(identity) => {
                     self.lift_suppression(&identity, None);
                     let acts = self.places.entry(identity.clone()).or_default().slot.remove();
@@ -246,7 +290,7 @@ impl Manager {
         self.report(decision.reports);
     }
 
-    fn carry_out(&mut self, identity: &Identity, acts: Vec<Act>) {
+    pub(super) fn carry_out(&mut self, identity: &Identity, acts: Vec<Act>) {
         for act in acts {
             let now = self.ctx.clock.now();
             let place = self.places.entry(identity.clone()).or_default();
@@ -294,9 +338,12 @@ impl Manager {
 
     fn finished(&mut self, identity: &Identity, finished: Finished) {
         let Finished { mut kept } = finished;
-        if let Some(claim) = self.claims.get(identity).filter(|c| c.object.pod.uid == kept.document().pod.uid) {
-            kept.claim = claim.clone();
+        if let Some(claim) = self.claims.get(identity).filter(|c| c.object.uid() == kept.document().pod.uid)
+            && let Some(claim) = pod_of(claim)
+        {
+            kept.claim = claim;
         }
+        self.report_end(&kept);
         if kept.claim.suppressed {
             self.suppressed.insert(identity.clone(), kept.document().pod.uid.clone());
         }
@@ -338,19 +385,25 @@ impl Manager {
         // Whoever asked may have gone.
         match command {
             Command::Delete { namespace, name, grace, reply } => {
-                let answer = self.delete(Identity { namespace, name }, grace).await;
+                let answer = self.delete(Identity::new(Kind::Pod, &namespace, &name), grace).await;
                 drop(reply.send(answer));
             }
             Command::Restart { namespace, name, reply } => {
-                self.restart(Identity { namespace, name }, reply).await;
+                self.restart(Identity::new(Kind::Pod, &namespace, &name), reply).await;
+            }
+            Command::DeleteObject { kind, namespace, name, reply } => {
+                self.delete_object(&Identity::new(kind, &namespace, &name), reply);
+            }
+            Command::Instantiate { namespace, name, job, reply } => {
+                drop(reply.send(self.instantiate(&Identity::new(Kind::CronJob, &namespace, &name), &job).await));
             }
             Command::Why { namespace, name, container, reply } => {
-                let (identity, ctx) = (Identity { namespace, name }, Arc::clone(&self.ctx));
+                let (identity, ctx) = (Identity::new(Kind::Pod, &namespace, &name), Arc::clone(&self.ctx));
                 let worker = self.places.get(&identity).and_then(|place| place.worker.clone());
                 tokio::spawn(async move { drop(reply.send(inspect::why(ctx, identity, container, worker).await)) });
             }
             Command::Timeline { namespace, name, reply } => {
-                let (identity, ctx) = (Identity { namespace, name }, Arc::clone(&self.ctx));
+                let (identity, ctx) = (Identity::new(Kind::Pod, &namespace, &name), Arc::clone(&self.ctx));
                 let worker = self.places.get(&identity).and_then(|place| place.worker.clone());
                 tokio::spawn(async move { drop(reply.send(inspect::timeline(ctx, identity, worker).await)) });
             }
@@ -358,7 +411,7 @@ impl Manager {
     }
 
     async fn delete(&mut self, identity: Identity, grace: Option<Duration>) -> Reply {
-        let not_found = Refused::NotFound { namespace: identity.namespace.clone(), name: identity.name.clone() };
+        let not_found = not_found(&identity);
         let Some(place) = self.places.get_mut(&identity) else { return Err(not_found) };
         let Some((uid, stage)) = place.slot.current.clone() else { return Err(not_found) };
         let suppress = self.claims.get_mut(&identity).map(|claim| {
@@ -393,9 +446,9 @@ impl Manager {
     }
 
     /// Says of the file what the next look at the directory would say.
-    fn report_deleted(&mut self, path: &str, identity: &Identity) {
+    pub(super) fn report_deleted(&mut self, path: &str, identity: &Identity) {
         let Some(report) = self.reports.get_mut(path) else { return };
-        let (name, said) = (identity.to_string(), stays_away(identity));
+        let (name, said) = (identity.listed(), stays_away(identity));
         report.pods.retain(|pod| *pod != name);
         if !report.problems.contains(&said) {
             report.problems.push(said);
@@ -421,12 +474,16 @@ impl Manager {
 
     /// The pod's uid, and what tells when its worker has recorded the request. An error of that: the worker is at its end.
     fn ask_to_restart(&mut self, identity: &Identity) -> Result<(String, oneshot::Receiver<()>), Refused> {
-        let not_found = Refused::NotFound { namespace: identity.namespace.clone(), name: identity.name.clone() };
+        let not_found = not_found(identity);
         let Some(place) = self.places.get_mut(identity) else { return Err(not_found) };
         let Some((uid, stage)) = place.slot.current.clone() else { return Err(not_found) };
+        if let Some(owner) = &place.owner {
+            let message = format!("{identity} belongs to job {}; delete it, and the job makes another", owner.name);
+            return Err(Refused::Conflict { message });
+        }
         match stage {
             Stage::Stopping => {
-                let message = format!("pod {identity} is being removed; wait until it is gone (podwright get pods -w)");
+                let message = format!("{identity} is being removed; wait until it is gone (podwright get pods -w)");
                 return Err(Refused::Conflict { message });
             }
             Stage::Live => {}
@@ -498,15 +555,27 @@ impl Manager {
         let pruned = self.ctx.store.prune(Retention { age, pods }, self.ctx.clock.now());
         self.prune_at = pruned.next;
         for key in pruned.removed {
-            let identity = Identity { namespace: key.namespace.clone(), name: key.name.clone() };
+            let identity = Identity::new(Kind::Pod, &key.namespace, &key.name);
             let begun =
                 self.places.get(&identity).and_then(|p| p.slot.current.as_ref()).is_some_and(|c| c.0 == key.uid);
-            if begun || self.suppressed.get(&identity) == Some(&key.uid) {
+            if begun || self.uncounted.contains(&key.uid) || self.suppressed.get(&identity) == Some(&key.uid) {
                 continue;
             }
             let paths = self.ctx.paths.ended(&key.namespace, &key.name, &key.uid);
             self.disk.add(move || forget(&paths));
         }
+    }
+}
+
+pub(super) fn not_found(identity: &Identity) -> Refused {
+    Refused::NotFound { kind: identity.kind, namespace: identity.namespace.clone(), name: identity.name.clone() }
+}
+
+/// The claim to a pod; `None`: it is to something else.
+fn pod_of(claim: &Claim<Resource>) -> Option<Claim> {
+    match &claim.object {
+        Resource::Pod(pod) => Some(claim.clone().with(Arc::clone(pod))),
+        Resource::Job(_) | Resource::CronJob(_) => None,
     }
 }
 
@@ -518,71 +587,9 @@ fn send(worker: Option<&mpsc::UnboundedSender<Input>>, input: Input) {
 }
 
 fn show_ended(ctx: &Context, kept: &Kept, ended: &Ended) {
-    let shown = publish::pod(kept.document(), &ctx.fixed.node_name, kept.accepted_at, None, &ended.status);
+    let shown = publish::pod(kept, &ctx.fixed.node_name, &ended.status);
     if let Err(error) = ctx.store.put_pod(shown, ctx.clock.now()) {
         tracing::error!(%error, "an ended pod could not be shown");
-    }
-}
-
-type Job = Box<dyn FnOnce() + Send>;
-
-/// What is written and removed for ended pods: one job after the other, off the agent's thread.
-struct Disk {
-    jobs: mpsc::UnboundedSender<Job>,
-    waiting: Arc<AtomicUsize>,
-    task: JoinHandle<()>,
-}
-
-impl Disk {
-    fn start() -> Disk {
-        let (jobs, mut receiver) = mpsc::unbounded_channel::<Job>();
-        let waiting = Arc::new(AtomicUsize::new(0));
-        let left = Arc::clone(&waiting);
-        let task = tokio::spawn(async move {
-            while let Some(job) = receiver.recv().await {
-                if let Err(error) = tokio::task::spawn_blocking(job).await {
-                    tracing::error!(%error, "writing an ended pod's state failed");
-                }
-                left.fetch_sub(1, Ordering::Relaxed);
-            }
-        });
-        Disk { jobs, waiting, task }
-    }
-
-    fn add(&self, job: impl FnOnce() + Send + 'static) {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        // The task ends only after `self`.
-        let _never = self.jobs.send(Box::new(job));
-    }
-
-    fn save(&self, ctx: &Arc<Context>, kept: Kept) {
-        let ctx = Arc::clone(ctx);
-        self.add(move || {
-            let path = ctx.paths.pod(&kept.document().pod).file();
-            if let Err(error) = kept.write(&path, &ctx.clock, Durability::Synced) {
-                tracing::error!(file = %path.display(), error = format!("{error:#}"), "an ended pod's state could not be saved");
-            }
-        });
-    }
-
-    /// Told when everything so far is done, so that a new run does not meet what is written about the last; `None`: it is.
-    fn settled(&self) -> Option<oneshot::Receiver<()>> {
-        if self.waiting.load(Ordering::Relaxed) == 0 {
-            return None;
-        }
-        let (done, settled) = oneshot::channel();
-        // Whoever waits may have ended with the agent.
-        self.add(move || {
-            let _ended = done.send(());
-        });
-        Some(settled)
-    }
-
-    async fn finish(self) {
-        drop(self.jobs);
-        if let Err(error) = self.task.await {
-            tracing::error!(%error, "the task that saves ended pods' state failed");
-        }
     }
 }
 

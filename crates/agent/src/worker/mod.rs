@@ -4,17 +4,19 @@
 //! [`pod`] is a worker: it merges what happens into events, asks the machine for a plan, and has the plan's steps carried
 //! out by others ([`sandbox`], [`start`], [`crate::probe`]) without ever waiting for one of them.
 
+mod disk;
 mod inspect;
 pub mod kept;
 mod ledger;
 pub mod manager;
+mod owned;
 mod pod;
 mod publish;
 mod records;
 mod recover;
 mod sandbox;
 mod setup;
-mod slot;
+pub(crate) mod slot;
 mod start;
 mod volumes;
 
@@ -23,6 +25,7 @@ pub use publish::event as event_of;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use jiff::tz::TimeZone;
 use podwright_core::bundle::NodeFacts;
 use podwright_core::pod::NodePolicy;
 use podwright_core::pod::backoff::Curve;
@@ -65,6 +68,8 @@ pub struct Context {
     pub host_name: String,
     /// The node's address, for pods in its network.
     pub host_ip: Option<String>,
+    /// The node's time zone, for schedules without one.
+    pub time_zone: TimeZone,
 }
 
 impl Context {

@@ -9,7 +9,7 @@ use podwright_core::ledger::Asker;
 use podwright_core::pod::Machine;
 use podwright_core::pod::observe::{Event, Memo, ProbeKind, ProbeOutcome};
 use podwright_core::pod::plan::{Notice, Plan, Step};
-use podwright_core::pod::spec::{Probe, ProbeAction};
+use podwright_core::pod::spec::{Probe, ProbeAction, Role};
 use podwright_core::pod::why;
 use podwright_core::time::Time;
 use podwright_shim::proto::{self, ExecResult, InstanceId, Record, Request, StartRequest};
@@ -23,6 +23,7 @@ use super::recover::{self, Beginning, Recovered};
 use super::sandbox::{self, Handle, Order, Origin, Sandbox, Word};
 use super::start::{self, Refused};
 use super::{Context, ledger, publish, records, setup, volumes};
+use crate::job::seen::Reports;
 use crate::paths::PodPaths;
 use crate::probe;
 use crate::source::decide::Claim;
@@ -111,6 +112,8 @@ pub(super) struct Worker {
     execs: HashMap<u64, (usize, u32, ProbeKind)>,
     next_exec: u64,
     measuring: Option<AbortHandle>,
+    /// To the job that made the pod.
+    reports: Option<Reports>,
     /// What the shim was told to remember last, and how its instances fared then.
     remembered: (Memo, Fares),
     /// What was published last, besides the status.
@@ -130,6 +133,7 @@ pub(super) async fn run(
     beginning: Beginning,
     (sender, receiver): (mpsc::UnboundedSender<Input>, mpsc::UnboundedReceiver<Input>),
     gate: Option<Gate>,
+    reports: Option<Reports>,
 ) -> Option<Finished> {
     let paths = ctx.paths.pod(&kept.document().pod);
     let Recovered { observed, memo, sandbox } =
@@ -148,6 +152,7 @@ pub(super) async fn run(
         wanted: Vec::new(),
         execs: HashMap::new(),
         measuring: None,
+        reports,
         shown: None,
         answered: false,
         sender,
@@ -156,7 +161,8 @@ pub(super) async fn run(
     if worker.sandbox.is_some() {
         worker.measure();
     }
-    if beginning == Beginning::Run {
+    // A job's pod is on disk already.
+    if beginning == Beginning::Run && worker.kept.owner.is_none() {
         worker.saver.save(&worker.kept, None);
     }
     if let Some(gate) = gate {
@@ -576,8 +582,10 @@ impl Worker {
             return;
         }
         let text = status_value(status);
-        let node = &self.ctx.fixed.node_name;
-        let pod = publish::pod(self.kept.document(), node, self.kept.accepted_at, self.kept.deletion.as_ref(), &text);
+        let pod = publish::pod(&self.kept, &self.ctx.fixed.node_name, &text);
+        if let Some(reports) = &mut self.reports {
+            reports.live(self.machine.spec(), status, self.kept.deletion.is_some());
+        }
         if let Err(error) = self.ctx.store.put_pod(pod, now) {
             tracing::error!(%error, "a pod could not be shown");
         }
@@ -586,7 +594,10 @@ impl Worker {
 
     async fn finish(mut self, now: Time) -> Finished {
         let status = self.shown.take().map(|(status, _)| status_value(&status)).unwrap_or_default();
-        self.kept.ended = Some(Ended { at: now, status, archived: false });
+        let mains = self.machine.spec().containers.iter().zip(&self.machine.observed().containers);
+        let newest = mains.filter(|(c, _)| c.role == Role::Main).filter_map(|(_, known)| known.instances.last());
+        let stopped = newest.into_iter().any(|instance| instance.signaled_at.is_some());
+        self.kept.ended = Some(Ended { at: now, status, stopped, archived: false });
         self.saver.save(&self.kept, None);
         let (paths, cgroup) = (self.paths.clone(), setup::pod_cgroup(&self.ctx, self.machine.spec()));
         let cleaned = tokio::task::spawn_blocking(move || {

@@ -28,11 +28,20 @@ pub(super) fn read(directory: &Path, clock: &Clock) -> io::Result<Records> {
             let Some(attempt) = file.strip_suffix(".json").and_then(|n| n.parse().ok()) else { continue };
             let path = directory.join(&container).join(&file);
             let id = InstanceId { container: container.clone(), attempt };
-            let record = match serde_json::from_slice::<Record>(&fs::read(&path)?) {
+            let bytes = fs::read(&path)?;
+            let record = match serde_json::from_slice::<Record>(&bytes) {
                 Ok(record) if record.id == id => record,
                 Ok(record) => {
                     tracing::error!(file = %path.display(), found = ?record.id, "a record is another instance's; its end counts as unknown");
                     lost_without_a_trace(&id, clock)
+                }
+                // A start is not synced: a power cut leaves its name without its bytes. Its end is, and comes in its place.
+                Err(_) if bytes.is_empty() => {
+                    tracing::info!(file = %path.display(), "the power went while this instance ran; nobody saw its end");
+                    let record = lost_without_a_trace(&id, clock);
+                    let text = serde_json::to_vec(&record).map_err(io::Error::other)?;
+                    durable::write_atomic(&path, &text, Durability::Synced).map_err(io::Error::other)?;
+                    record
                 }
                 Err(error) => {
                     tracing::error!(file = %path.display(), %error, "a record is damaged; the instance's end counts as unknown");
@@ -200,8 +209,11 @@ mod tests {
         fs::write(records_dir.join("app/4.json"), serde_json::to_vec(&open).unwrap()).unwrap();
         fs::write(records_dir.join("app/5.json"), "{").unwrap();
         fs::write(records_dir.join("app/.6.json.1-2.tmp"), "{").unwrap();
+        fs::create_dir_all(records_dir.join("cut")).unwrap();
+        fs::write(records_dir.join("cut/0.json"), "").unwrap();
         let mut records = read(&records_dir, &clock).unwrap();
-        assert_eq!(records.keys().map(|id| id.attempt).collect::<Vec<_>>(), [4, 5]);
+        assert_eq!(records.keys().map(|id| id.attempt).collect::<Vec<_>>(), [4, 5, 0]);
+        assert_ne!(fs::read(records_dir.join("cut/0.json")).unwrap(), b"", "what a power cut left is put right");
         let completed = complete(&records_dir, &mut records, &clock).unwrap();
         assert_eq!(completed.iter().map(|r| r.id.attempt).collect::<Vec<_>>(), [4]);
         let mut again = read(&records_dir, &clock).unwrap();

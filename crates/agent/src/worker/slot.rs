@@ -1,10 +1,38 @@
-//! Which pod of a name runs, which waits: at most one at a time. Pure.
+//! Which pod, or job, of a name runs, which waits: at most one at a time. Pure.
+
+use std::sync::Arc;
+
+use podwright_core::manifest::{CronJobDocument, Document, JobDocument};
 
 use crate::source::decide::Claim;
 
+/// What a slot tells objects apart by.
+pub(crate) trait HasUid {
+    /// `metadata.uid`.
+    fn uid(&self) -> &str;
+}
+
+impl HasUid for Arc<Document> {
+    fn uid(&self) -> &str {
+        &self.pod.uid
+    }
+}
+
+impl HasUid for Arc<JobDocument> {
+    fn uid(&self) -> &str {
+        &self.job.uid
+    }
+}
+
+impl HasUid for Arc<CronJobDocument> {
+    fn uid(&self) -> &str {
+        &self.cron.uid
+    }
+}
+
 /// Where the present pod of a name is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(crate) enum Stage {
     /// It has a worker and is wanted.
     Live,
     /// It has a worker and is to go.
@@ -14,33 +42,39 @@ pub(super) enum Stage {
 }
 
 /// The place of one namespace and name.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Slot {
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Slot<T = Arc<Document>> {
     /// The present pod: its uid.
-    pub(super) current: Option<(String, Stage)>,
+    pub(crate) current: Option<(String, Stage)>,
     /// What comes after it; of several, the newest.
-    pub(super) next: Option<Claim>,
+    pub(crate) next: Option<Claim<T>>,
+}
+
+impl<T> Default for Slot<T> {
+    fn default() -> Slot<T> {
+        Slot { current: None, next: None }
+    }
 }
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Act {
+pub(crate) enum Act<T = Arc<Document>> {
     /// Start a worker for a new run.
-    Begin(Claim),
+    Begin(Claim<T>),
     /// Tell the worker that the pod is written differently now.
-    Update(Claim),
+    Update(Claim<T>),
     /// The same, for a pod that has ended.
-    Refresh(Claim),
+    Refresh(Claim<T>),
     /// Tell the worker to stop the pod.
     Stop,
     /// What has ended is no longer listed, but kept readable.
     Archive,
 }
 
-impl Slot {
+impl<T: HasUid> Slot<T> {
     /// This is to run: something new, or again.
-    pub(super) fn want(&mut self, claim: Claim) -> Vec<Act> {
-        let uid = claim.object.pod.uid.clone();
+    pub(crate) fn want(&mut self, claim: Claim<T>) -> Vec<Act<T>> {
+        let uid = claim.object.uid().to_owned();
         match &mut self.current {
             Some((current, Stage::Live)) if *current == uid => vec![Act::Update(claim)],
             Some((_, stage @ Stage::Live)) => {
@@ -64,13 +98,13 @@ impl Slot {
     }
 
     /// The same pod is written differently, or its file has another name.
-    pub(super) fn update(&mut self, claim: Claim) -> Vec<Act> {
-        if self.next.as_ref().is_some_and(|next| next.object.pod.uid == claim.object.pod.uid) {
+    pub(crate) fn update(&mut self, claim: Claim<T>) -> Vec<Act<T>> {
+        if self.next.as_ref().is_some_and(|next| next.object.uid() == claim.object.uid()) {
             self.next = Some(claim);
             return vec![];
         }
         match &self.current {
-            Some((uid, stage)) if *uid == claim.object.pod.uid => match stage {
+            Some((uid, stage)) if uid == claim.object.uid() => match stage {
                 Stage::Live | Stage::Stopping => vec![Act::Update(claim)],
                 Stage::Ended => vec![Act::Refresh(claim)],
             },
@@ -79,7 +113,7 @@ impl Slot {
     }
 
     /// Nothing of that name is to run.
-    pub(super) fn remove(&mut self) -> Vec<Act> {
+    pub(crate) fn remove(&mut self) -> Vec<Act<T>> {
         self.next = None;
         match &mut self.current {
             Some((_, stage @ Stage::Live)) => {
@@ -95,7 +129,7 @@ impl Slot {
     }
 
     /// The worker has come to its end.
-    pub(super) fn finished(&mut self) -> Vec<Act> {
+    pub(crate) fn finished(&mut self) -> Vec<Act<T>> {
         match &mut self.current {
             Some((_, stage @ Stage::Live)) => {
                 *stage = Stage::Ended;
@@ -118,7 +152,6 @@ impl Slot {
 mod tests {
     use super::*;
     use podwright_core::manifest::{Format, parse};
-    use std::sync::Arc;
 
     /// The same letter is the same uid.
     fn claim(version: &str) -> Claim {
@@ -131,7 +164,7 @@ mod tests {
 
     /// Words in, acts out: `+a` want, `~a` update, `-` remove, `.` the worker ends.
     fn check(script: &[(&str, &str)]) {
-        let mut slot = Slot::default();
+        let mut slot: Slot = Slot::default();
         for (n, (word, expected)) in script.iter().enumerate() {
             let acts = match word.split_at(1) {
                 ("+", v) => slot.want(claim(v)),

@@ -9,7 +9,8 @@ use std::time::Duration;
 use podwright_agent::cli::client::Client;
 use podwright_agent::server::command::{Accepted, COMMAND_QUEUE, Command, Refused};
 use podwright_agent::server::{Api, Closing, serve};
-use podwright_agent::status::{EventInput, PodKey, Store, Subject};
+use podwright_agent::status::{Collection, EventInput, PodKey, Store, Subject};
+use podwright_core::manifest::Kind;
 use podwright_core::pod::why::{Known, missing};
 use podwright_core::time::Time;
 use serde_json::{Value, json};
@@ -67,6 +68,11 @@ impl Server {
         self.closing.send(true).unwrap();
     }
 
+    /// Adds or updates a job.
+    pub(crate) fn put_job(&self, job: Value) {
+        self.store.put_object(Collection::Jobs, job).unwrap();
+    }
+
     /// Adds or updates a pod.
     pub(crate) fn put(&self, pod: Value) {
         self.store.put_pod(pod, after(1)).unwrap();
@@ -122,13 +128,23 @@ async fn answer(mut inbox: mpsc::Receiver<Command>, store: Store, asked: Arc<Mut
                 continue;
             }
             Command::Timeline { namespace, name, reply } => {
-                reply.send(Err(Refused::NotFound { namespace, name })).ok();
+                reply.send(Err(Refused::NotFound { kind: Kind::Pod, namespace, name })).ok();
+                continue;
+            }
+            Command::DeleteObject { kind, namespace, name, reply } => {
+                asked.lock().unwrap().push(format!("delete {kind} {namespace}/{name}"));
+                reply.send(Ok(Accepted { uid: format!("uid-{name}"), note: None })).ok();
+                continue;
+            }
+            Command::Instantiate { namespace, name, job, reply } => {
+                asked.lock().unwrap().push(format!("instantiate {namespace}/{name} {job}"));
+                reply.send(Err(Refused::NotFound { kind: Kind::CronJob, namespace, name })).ok();
                 continue;
             }
         };
         asked.lock().unwrap().push(format!("{what} {namespace}/{name}"));
         let result = match store.pod(&namespace, &name, false) {
-            None => Err(Refused::NotFound { namespace, name: name.clone() }),
+            None => Err(Refused::NotFound { kind: Kind::Pod, namespace, name: name.clone() }),
             Some(pod) if pod.object.contains("deletionTimestamp") && what == "restart" => {
                 Err(Refused::Conflict { message: format!("pod \"{name}\" is being removed") })
             }
@@ -168,6 +184,22 @@ pub(crate) fn pod(name: &str, phase: &str, state: &Value) -> Value {
         "status": {"phase": phase, "podIP": "10.1.2.3", "conditions": [{"type": "Initialized", "status": initialized}],
                    "initContainerStatuses": [status("proxy")],
                    "containerStatuses": [status("app")]},
+    })
+}
+
+/// A job with this condition, if one is given.
+pub(crate) fn job(name: &str, condition: Option<&str>) -> Value {
+    let conditions: Vec<Value> = condition
+        .iter()
+        .map(|kind| json!({"type": kind, "status": "True", "reason": "R", "message": "because", "lastTransitionTime": "2026-11-23T12:00:30Z"}))
+        .collect();
+    json!({
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"namespace": "default", "name": name, "uid": format!("uid-{name}"), "labels": {"team": "shop"},
+                     "creationTimestamp": "2026-11-23T12:00:00Z"},
+        "spec": {"completions": 3, "parallelism": 2, "template": {"spec": {"containers": [{"name": "main", "image": "busybox"}]}}},
+        "status": {"startTime": "2026-11-23T12:00:01Z", "succeeded": 1, "conditions": conditions},
     })
 }
 

@@ -1,22 +1,87 @@
-//! A pod as an API server would show it: what was written, defaults filled in.
+//! Objects as an API server would show them: what was written, defaults filled in.
 
 use serde_json::{Map, Value, json};
 
-use super::Document;
 use super::convert::container::default_pull_policy;
+use super::{CronJobDocument, Document, JobDocument};
+use crate::job::spec::{JobSpec, Replacement};
 use crate::pod::spec::PullPolicy;
 
 /// The `v1` Pod of a document, without `status` and `metadata.creationTimestamp`, which the caller knows.
 pub fn api_pod(document: &Document) -> Value {
     let mut pod = document.manifest.clone();
-    if let Some(fields) = pod.as_object_mut() {
+    fill_head(&mut pod, &document.pod.namespace, &document.pod.uid);
+    if let Some(spec) = object(&mut pod, "spec") {
+        fill_spec(spec, document.pod.host_network);
+    }
+    pod
+}
+
+/// The `batch/v1` Job of a document, without `status` and `metadata.creationTimestamp`.
+pub fn api_job(document: &JobDocument) -> Value {
+    let (mut job, spec) = (document.manifest.clone(), &document.job);
+    fill_head(&mut job, &spec.namespace, &spec.uid);
+    if let Some(fields) = object(&mut job, "spec") {
+        fill_job_spec(fields, spec);
+        fields.insert("selector".to_owned(), json!({"matchLabels": {"batch.kubernetes.io/controller-uid": spec.uid}}));
+    }
+    job
+}
+
+/// The `batch/v1` CronJob of a document, without `status` and `metadata.creationTimestamp`.
+pub fn api_cron_job(document: &CronJobDocument) -> Value {
+    let (mut cron, spec) = (document.manifest.clone(), &document.cron);
+    fill_head(&mut cron, &spec.namespace, &spec.uid);
+    let Some(fields) = object(&mut cron, "spec") else { return cron };
+    for (key, value) in [
+        ("concurrencyPolicy", json!("Allow")),
+        ("suspend", json!(false)),
+        ("successfulJobsHistoryLimit", json!(spec.successful_limit)),
+        ("failedJobsHistoryLimit", json!(spec.failed_limit)),
+    ] {
+        default(fields, key, value);
+    }
+    if let Some(fields) = fields.get_mut("jobTemplate").and_then(|t| object(t, "spec")) {
+        fill_job_spec(fields, &spec.template.job);
+    }
+    cron
+}
+
+fn fill_head(value: &mut Value, namespace: &str, uid: &str) {
+    if let Some(fields) = value.as_object_mut() {
         fields.remove("status");
     }
-    if let Some(metadata) = object(&mut pod, "metadata") {
-        default(metadata, "namespace", json!(document.pod.namespace));
-        metadata.insert("uid".to_owned(), json!(document.pod.uid));
+    if let Some(metadata) = object(value, "metadata") {
+        default(metadata, "namespace", json!(namespace));
+        metadata.insert("uid".to_owned(), json!(uid));
     }
-    let Some(spec) = object(&mut pod, "spec") else { return pod };
+}
+
+fn fill_job_spec(fields: &mut Map<String, Value>, spec: &JobSpec) {
+    let replacement = match spec.replacement {
+        Replacement::TerminatingOrFailed => "TerminatingOrFailed",
+        Replacement::Failed => "Failed",
+    };
+    for (key, value) in [
+        ("parallelism", json!(spec.parallelism)),
+        ("completionMode", json!(if spec.indexed { "Indexed" } else { "NonIndexed" })),
+        ("backoffLimit", json!(spec.backoff_limit)),
+        ("manualSelector", json!(false)),
+        ("podReplacementPolicy", json!(replacement)),
+        ("suspend", json!(spec.suspend)),
+    ] {
+        default(fields, key, value);
+    }
+    if let Some(completions) = spec.completions {
+        default(fields, "completions", json!(completions));
+    }
+    if let Some(pod) = fields.get_mut("template").and_then(|t| object(t, "spec")) {
+        fill_spec(pod, spec.template.pod.host_network);
+    }
+}
+
+/// A `v1` PodSpec.
+fn fill_spec(spec: &mut Map<String, Value>, host_network: bool) {
     for (key, value) in [
         ("restartPolicy", json!("Always")),
         ("terminationGracePeriodSeconds", json!(30)),
@@ -28,12 +93,10 @@ pub fn api_pod(document: &Document) -> Value {
     ] {
         default(spec, key, value);
     }
-    let host_network = document.pod.host_network;
     for list in ["initContainers", "containers"] {
         each(spec, list, |container| fill_container(container, host_network));
     }
     each(spec, "volumes", fill_volume);
-    pod
 }
 
 fn fill_container(container: &mut Map<String, Value>, host_network: bool) {

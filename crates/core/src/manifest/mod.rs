@@ -1,16 +1,18 @@
-//! Manifests: text -> accepted pods, or everything that is wrong with it.
+//! Manifests: text -> accepted objects, or everything that is wrong with it.
 //!
 //! Text is read into values with lines (`yaml`, `json`), held against the fields that there are (`schema`, with its data in
-//! `table`), and made into [`PodSpec`]s with the checks of an API server (`convert`). A file is accepted as a whole or not
+//! `table` and `batch`), and made into [`PodSpec`]s, [`JobSpec`]s and [`CronSpec`]s with the checks of an API server (`convert`). A file is accepted as a whole or not
 //! at all, and nothing in it is silently ignored.
 
 mod api;
+mod batch;
 mod convert;
 mod json;
 mod names;
 mod node;
 mod problem;
 mod quantity;
+mod resource;
 mod scalar;
 mod schema;
 mod suggest;
@@ -19,17 +21,18 @@ mod uid;
 mod yaml;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 
-pub use api::api_pod;
+pub use api::{api_cron_job, api_job, api_pod};
 #[cfg(test)]
 pub(crate) use convert::container::CAPABILITIES;
 pub use problem::Problem;
+pub use resource::{CronJobDocument, Document, JobDocument, Kind, Resource};
 pub use suggest::nearest;
-pub use uid::uid;
+pub use uid::{cron_job_uid, job_uid, uid};
 
-use crate::pod::spec::PodSpec;
 use node::Node;
 use problem::{At, Problems, shown};
 use schema::{Findings, LATER};
@@ -61,26 +64,13 @@ impl Format {
     }
 }
 
-/// An accepted object.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Document {
-    /// What the rest of podwright works with; its `uid` is set.
-    pub pod: PodSpec,
-    /// What the author wrote, for storing and for the API. [`from_value`] reads it back to the same document.
-    pub manifest: Value,
-    /// Where the object begins in its file.
-    pub line: Option<usize>,
-    /// What is accepted without having an effect, and why.
-    pub notes: Vec<Problem>,
-}
-
-/// Reads all objects of a text: documents, and the items of a `List` or `PodList`.
+/// Reads all objects of a text: documents, and the items of a `List`, `PodList`, `JobList` or `CronJobList`.
 ///
 /// # Errors
 /// Everything that is wrong, in the order of the text, at most some hundred. One is enough to refuse the whole text.
-pub fn parse(text: &str, format: Format) -> Result<Vec<Document>, Vec<Problem>> {
+pub fn read(text: &str, format: Format) -> Result<Vec<Resource>, Vec<Problem>> {
     let mut problems = Problems::default();
-    let mut documents = Vec::new();
+    let mut objects = Vec::new();
     if text.len() > LONGEST {
         problems.push(None, "file", format!("{} bytes, accepted: at most {LONGEST}", text.len()));
         return Err(problems.into_vec());
@@ -90,30 +80,79 @@ pub fn parse(text: &str, format: Format) -> Result<Vec<Document>, Vec<Problem>> 
         Format::Json => json::read(text, &mut problems).into_iter().collect(),
     };
     for node in &nodes {
-        object(&At::new(node, ""), &mut documents, &mut problems);
+        object(&At::new(node, ""), &mut objects, &mut problems);
     }
-    if documents.is_empty() && problems.is_empty() {
-        let advice = "accepted: a v1 Pod, or a v1 List of them";
+    if objects.is_empty() && problems.is_empty() {
+        let advice = format!("accepted: {ACCEPTED}");
         problems.push(None, "file", format!("no object found; {advice}. Remove the file to remove its pods"));
     }
-    check_twins(&documents, &mut problems);
-    if problems.is_empty() { Ok(documents) } else { Err(problems.into_vec()) }
+    check_twins(&objects, &mut problems);
+    if problems.is_empty() { Ok(objects) } else { Err(problems.into_vec()) }
 }
 
-/// Reads one object again that was accepted before.
+/// Reads a text of which only pods are expected.
 ///
 /// # Errors
-/// What is wrong with it, as of [`parse`], without lines.
+/// As of [`read`], or an object of another kind.
+pub fn parse(text: &str, format: Format) -> Result<Vec<Document>, Vec<Problem>> {
+    let pods = read(text, format)?.into_iter().map(|object| match object {
+        Resource::Pod(pod) => Ok(Arc::unwrap_or_clone(pod)),
+        other => {
+            let message = format!("found {}, accepted here: Pod", other.kind());
+            Err(vec![Problem { line: other.line(), path: "kind".to_owned(), message }])
+        }
+    });
+    pods.collect()
+}
+
+/// Reads one pod again that was accepted before, or that a job makes.
+///
+/// # Errors
+/// What is wrong with it, as of [`read`], without lines.
 pub fn from_value(value: &Value) -> Result<Document, Vec<Problem>> {
+    match one(value)? {
+        Resource::Pod(pod) => Ok(Arc::unwrap_or_clone(pod)),
+        other => Err(unexpected(&other, Kind::Pod)),
+    }
+}
+
+/// Reads one job again that was accepted before, or that a cron job makes.
+///
+/// # Errors
+/// As of [`from_value`].
+pub fn job_from_value(value: &Value) -> Result<Arc<JobDocument>, Vec<Problem>> {
+    match one(value)? {
+        Resource::Job(job) => Ok(job),
+        other => Err(unexpected(&other, Kind::Job)),
+    }
+}
+
+/// Reads one cron job again that was accepted before.
+///
+/// # Errors
+/// As of [`from_value`].
+pub fn cron_job_from_value(value: &Value) -> Result<Arc<CronJobDocument>, Vec<Problem>> {
+    match one(value)? {
+        Resource::CronJob(cron) => Ok(cron),
+        other => Err(unexpected(&other, Kind::CronJob)),
+    }
+}
+
+fn unexpected(found: &Resource, accepted: Kind) -> Vec<Problem> {
+    let message = format!("found {}, accepted here: {accepted}", found.kind());
+    vec![Problem { line: None, path: "kind".to_owned(), message }]
+}
+
+fn one(value: &Value) -> Result<Resource, Vec<Problem>> {
     let mut problems = Problems::default();
-    let mut documents = Vec::new();
+    let mut objects = Vec::new();
     let node = Node::from_value(value);
-    object(&At::new(&node, ""), &mut documents, &mut problems);
-    match documents.pop() {
-        Some(document) if problems.is_empty() && documents.is_empty() => Ok(document),
+    object(&At::new(&node, ""), &mut objects, &mut problems);
+    match objects.pop() {
+        Some(object) if problems.is_empty() && objects.is_empty() => Ok(object),
         _ => {
             if problems.is_empty() {
-                problems.push(None, "kind", "accepted here: one Pod");
+                problems.push(None, "kind", "accepted here: one object");
             }
             Err(problems.into_vec())
         }
@@ -125,16 +164,23 @@ pub fn changes_in_place(old: &Document, new: &Document) -> bool {
     old.pod.uid == new.pod.uid
 }
 
+/// The kinds that there are, in words.
+const ACCEPTED: &str = "a v1 Pod, a batch/v1 Job or CronJob, or a v1 List of them";
+
 /// One document or item.
-fn object(at: &At<'_>, documents: &mut Vec<Document>, problems: &mut Problems) {
+fn object(at: &At<'_>, objects: &mut Vec<Resource>, problems: &mut Problems) {
     if !at.node.is_map() {
         let whole = At { path: whole(at), ..at.clone() };
-        problems.at(&whole, format!("found {}, accepted: a v1 Pod", at.node.describe()));
+        problems.at(&whole, format!("found {}, accepted: {ACCEPTED}", at.node.describe()));
         return;
     }
     match (at.str("apiVersion"), at.str("kind")) {
-        (Some("v1"), Some("Pod")) => pod(at, documents, problems),
-        (Some("v1"), Some("List" | "PodList")) => list(at, documents, problems),
+        (Some("v1"), Some("Pod")) => pod(at, objects, problems),
+        (Some("batch/v1"), Some("Job")) => job(at, objects, problems),
+        (Some("batch/v1"), Some("CronJob")) => cron_job(at, objects, problems),
+        (Some("v1"), Some("List" | "PodList")) | (Some("batch/v1"), Some("JobList" | "CronJobList")) => {
+            list(at, objects, problems);
+        }
         (version, kind) => wrong_kind(at, version, kind, problems),
     }
 }
@@ -143,7 +189,7 @@ fn whole(at: &At<'_>) -> String {
     if at.path.is_empty() { "document".to_owned() } else { at.path.clone() }
 }
 
-fn list(at: &At<'_>, documents: &mut Vec<Document>, problems: &mut Problems) {
+fn list(at: &At<'_>, objects: &mut Vec<Resource>, problems: &mut Problems) {
     for (key, value) in at.fields() {
         match key {
             "apiVersion" | "kind" | "items" => {}
@@ -153,16 +199,16 @@ fn list(at: &At<'_>, documents: &mut Vec<Document>, problems: &mut Problems) {
         }
     }
     match at.get("items") {
-        None => problems.push(at.node.line, at.path_of("items"), "required; accepted: list of Pods"),
+        None => problems.push(at.node.line, at.path_of("items"), "required; accepted: list of Pods, Jobs and CronJobs"),
         Some(items) if !items.node.is_seq() => {
-            problems.at(&items, format!("found {}, accepted: list of Pods", items.node.describe()));
+            problems.at(&items, format!("found {}, accepted: list of Pods, Jobs and CronJobs", items.node.describe()));
         }
         // Not deeper: a List in a List is no Kubernetes object.
         Some(items) => items.elements().iter().for_each(|item| {
-            if matches!(item.str("kind"), Some("List" | "PodList")) {
-                problems.at(item, "found a List in a List, accepted: Pods");
+            if item.str("kind").is_some_and(|kind| LISTS.contains(&kind)) {
+                problems.at(item, "found a List in a List, accepted: Pods, Jobs and CronJobs");
             } else {
-                object(item, documents, problems);
+                object(item, objects, problems);
             }
         }),
     }
@@ -171,11 +217,9 @@ fn list(at: &At<'_>, documents: &mut Vec<Document>, problems: &mut Problems) {
 /// Kinds that manifests are often of.
 const KINDS: &[&str] = &[
     "ConfigMap",
-    "CronJob",
     "DaemonSet",
     "Deployment",
     "Ingress",
-    "Job",
     "Namespace",
     "NetworkPolicy",
     "PersistentVolume",
@@ -189,8 +233,22 @@ const KINDS: &[&str] = &[
     "StatefulSet",
 ];
 
+/// Kinds that are lists.
+const LISTS: &[&str] = &["List", "PodList", "JobList", "CronJobList"];
+
+/// Kinds that are accepted, with the version that they have.
+const VERSIONS: &[(&str, &str)] = &[
+    ("Pod", "v1"),
+    ("List", "v1"),
+    ("PodList", "v1"),
+    ("Job", "batch/v1"),
+    ("CronJob", "batch/v1"),
+    ("JobList", "batch/v1"),
+    ("CronJobList", "batch/v1"),
+];
+
 fn wrong_kind(at: &At<'_>, version: Option<&str>, kind: Option<&str>, problems: &mut Problems) {
-    for (key, accepted) in [("apiVersion", "v1"), ("kind", "Pod, List")] {
+    for (key, accepted) in [("apiVersion", "v1, batch/v1"), ("kind", "Pod, Job, CronJob, List")] {
         match at.get(key) {
             None => problems.push(at.node.line, at.path_of(key), format!("required; accepted: {accepted}")),
             Some(field) if field.node.as_str().is_none() => {
@@ -200,47 +258,75 @@ fn wrong_kind(at: &At<'_>, version: Option<&str>, kind: Option<&str>, problems: 
         }
     }
     let (Some(version), Some(kind)) = (version, kind) else { return };
-    if let Some(field) = at.get("kind").filter(|_| !["Pod", "List", "PodList"].contains(&kind)) {
+    let Some((_, accepted)) = VERSIONS.iter().find(|(known, _)| *known == kind) else {
         let message = if KINDS.contains(&kind) {
-            format!("{kind} is {LATER}; accepted: Pod, List")
+            format!("{kind} is {LATER}; accepted: Pod, Job, CronJob, List")
         } else {
-            let hint = nearest(kind, ["Pod", "List"]).map(|k| format!("; did you mean \"{k}\"?"));
-            format!("found {}, accepted: Pod, List{}", shown(kind), hint.unwrap_or_default())
+            let near = nearest(kind, ["Pod", "Job", "CronJob", "List"]);
+            let hint = near.map(|k| format!("; did you mean \"{k}\"?")).unwrap_or_default();
+            format!("found {}, accepted: Pod, Job, CronJob, List{hint}", shown(kind))
         };
-        problems.at(&field, message);
-    } else if let Some(field) = at.get("apiVersion") {
-        problems.at(&field, format!("found {}, accepted for a {kind}: v1", shown(version)));
+        return at.get("kind").iter().for_each(|field| problems.at(field, message.clone()));
+    };
+    if let Some(field) = at.get("apiVersion") {
+        problems.at(&field, format!("found {}, accepted for a {kind}: {accepted}", shown(version)));
     }
 }
 
-fn pod(at: &At<'_>, documents: &mut Vec<Document>, problems: &mut Problems) {
+fn pod(at: &At<'_>, objects: &mut Vec<Resource>, problems: &mut Problems) {
+    let Some((mut pod, manifest, notes)) = accept(at, &table::POD, convert::pod, problems) else { return };
+    pod.uid = uid(&pod.namespace, &pod.name, &manifest);
+    objects.push(Resource::Pod(Arc::new(Document { pod, manifest, line: at.node.line, notes })));
+}
+
+fn job(at: &At<'_>, objects: &mut Vec<Resource>, problems: &mut Problems) {
+    let Some((mut job, manifest, notes)) = accept(at, &batch::JOB, convert::job, problems) else { return };
+    job.uid = job_uid(&job.namespace, &job.name, &manifest);
+    objects.push(Resource::Job(Arc::new(JobDocument { job, manifest, line: at.node.line, notes })));
+}
+
+fn cron_job(at: &At<'_>, objects: &mut Vec<Resource>, problems: &mut Problems) {
+    let Some((Some(mut cron), manifest, notes)) = accept(at, &batch::CRON_JOB, convert::cron_job, problems) else {
+        return;
+    };
+    cron.uid = cron_job_uid(&cron.namespace, &cron.name);
+    objects.push(Resource::CronJob(Arc::new(CronJobDocument { cron, manifest, line: at.node.line, notes })));
+}
+
+/// An object of this form, what its author wrote, and the notes on that; `None`: it has a problem.
+fn accept<T>(
+    at: &At<'_>,
+    form: &schema::Object,
+    convert: impl FnOnce(&At<'_>, &mut Problems) -> T,
+    problems: &mut Problems,
+) -> Option<(T, Value, Vec<Problem>)> {
     let before = problems.len();
     let mut notes = Problems::default();
-    schema::check(at, &table::POD, &mut Findings { problems, notes: &mut notes });
-    let mut pod = convert::pod(at, problems);
+    schema::check(at, form, &mut Findings { problems, notes: &mut notes });
+    let made = convert(at, problems);
     if problems.len() > before {
-        return;
+        return None;
     }
     let mut manifest = at.node.to_value();
     if let Some(fields) = manifest.as_object_mut() {
         fields.remove("status");
     }
-    pod.uid = uid(&pod.namespace, &pod.name, &manifest);
-    documents.push(Document { pod, manifest, line: at.node.line, notes: notes.into_vec() });
+    Some((made, manifest, notes.into_vec()))
 }
 
-fn check_twins(documents: &[Document], problems: &mut Problems) {
-    let mut first: HashMap<(&str, &str), Option<usize>> = HashMap::new();
-    for Document { pod, line, .. } in documents {
-        match first.get(&(pod.namespace.as_str(), pod.name.as_str())) {
+fn check_twins(objects: &[Resource], problems: &mut Problems) {
+    let mut first: HashMap<(Kind, &str, &str), Option<usize>> = HashMap::new();
+    for object in objects {
+        let (kind, namespace, name) = (object.kind(), object.namespace(), object.name());
+        match first.get(&(kind, namespace, name)) {
             Some(other) => {
                 let other = other.map(|line| format!(", first in line {line}")).unwrap_or_default();
-                let message =
-                    format!("pod {}/{} is given twice in this file{other}; keep one", pod.namespace, pod.name);
-                problems.push(*line, "metadata.name", message);
+                let what = kind.word();
+                let message = format!("{what} {namespace}/{name} is given twice in this file{other}; keep one");
+                problems.push(object.line(), "metadata.name", message);
             }
             None => {
-                first.insert((&pod.namespace, &pod.name), *line);
+                first.insert((kind, namespace, name), object.line());
             }
         }
     }

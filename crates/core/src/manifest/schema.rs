@@ -29,6 +29,8 @@ pub(super) enum Support {
     NoEffect(Type, &'static str),
     /// Valid in Kubernetes, not done yet; the text says what to do.
     Later(&'static str),
+    /// Not done on purpose; the text says why, and what to do.
+    Never(&'static str),
     /// Written by an API server, not by people; the text says what to do.
     Server(&'static str),
 }
@@ -89,6 +91,7 @@ pub(super) fn check(at: &At<'_>, object: &Object, found: &mut Findings<'_>) {
             Support::Later(advice) => {
                 found.problems.push(entry.line, value.path, format!("{LATER}; {advice}"));
             }
+            Support::Never(reason) => found.problems.push(entry.line, value.path, format!("not accepted: {reason}")),
             // What `kubectl create --dry-run -o yaml` leaves: it says nothing.
             Support::Server(_) if entry.node.is_map() && entry.node.entries().is_empty() => {}
             Support::Server(advice) => {
@@ -111,7 +114,7 @@ pub(super) const LATER: &str = "valid in Kubernetes, not done by podwright yet";
 fn article(support: &Support) -> String {
     match support {
         Support::Done(accepted) | Support::NoEffect(accepted, _) => format!("accepted: {}", accepted.describe()),
-        Support::Later(advice) | Support::Server(advice) => (*advice).to_owned(),
+        Support::Later(advice) | Support::Never(advice) | Support::Server(advice) => (*advice).to_owned(),
     }
 }
 

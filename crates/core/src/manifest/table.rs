@@ -4,23 +4,27 @@
 
 use super::schema::{Field, LARGE, Object, Support, Type};
 
-const fn done(name: &'static str, accepted: Type) -> Field {
+pub(super) const fn done(name: &'static str, accepted: Type) -> Field {
     Field { name, required: false, support: Support::Done(accepted) }
 }
 
-const fn required(name: &'static str, accepted: Type) -> Field {
+pub(super) const fn required(name: &'static str, accepted: Type) -> Field {
     Field { name, required: true, support: Support::Done(accepted) }
 }
 
-const fn no_effect(name: &'static str, accepted: Type, why: &'static str) -> Field {
+pub(super) const fn no_effect(name: &'static str, accepted: Type, why: &'static str) -> Field {
     Field { name, required: false, support: Support::NoEffect(accepted, why) }
 }
 
-const fn later(name: &'static str, advice: &'static str) -> Field {
+pub(super) const fn later(name: &'static str, advice: &'static str) -> Field {
     Field { name, required: false, support: Support::Later(advice) }
 }
 
-const fn server(name: &'static str) -> Field {
+pub(super) const fn never(name: &'static str, reason: &'static str) -> Field {
+    Field { name, required: false, support: Support::Never(reason) }
+}
+
+pub(super) const fn server(name: &'static str) -> Field {
     Field {
         name,
         required: false,
@@ -338,7 +342,7 @@ pub(super) static HOST_PATH: Object = Object {
 };
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use k8s_openapi::api::core::v1;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
     use serde::de::value::Error;
@@ -372,7 +376,7 @@ mod tests {
         }
     }
 
-    fn compare<'de, T: Deserialize<'de>>(object: &Object) {
+    pub(in crate::manifest) fn compare<'de, T: Deserialize<'de>>(object: &Object) {
         let mut fields = Fields(Vec::new());
         assert!(T::deserialize(&mut fields).is_err());
         let mut api = fields.0;

@@ -1,4 +1,4 @@
-//! A pod's identity, derived from what its author wrote.
+//! An object's identity, derived from what its author wrote.
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -11,19 +11,49 @@ const IN_PLACE: &[&[&str]] = &[
     &["spec", "activeDeadlineSeconds"],
 ];
 
+/// Fields of a job whose change is taken up by the running job: those that the API server lets change, too.
+const JOB_IN_PLACE: &[&[&str]] = &[
+    &["metadata", "labels"],
+    &["metadata", "annotations"],
+    &["spec", "parallelism"],
+    &["spec", "suspend"],
+    &["spec", "backoffLimit"],
+    &["spec", "activeDeadlineSeconds"],
+    &["spec", "ttlSecondsAfterFinished"],
+];
+
 /// The pod's UID: a hash of kind, namespace, name and content, without what changes in place.
 ///
 /// The same object read from YAML or JSON, from another file, with other comments, order or white space, has the same UID;
 /// an edit that has to replace the pod gives another one. UUID version 8 (RFC 9562), from SHA-256.
 pub fn uid(namespace: &str, name: &str, manifest: &Value) -> String {
+    hash(["v1", "Pod", namespace, name, &replacing(manifest, IN_PLACE)])
+}
+
+/// The job's UID, as of [`uid`]: another one is another job, which replaces this one and its pods.
+pub fn job_uid(namespace: &str, name: &str, manifest: &Value) -> String {
+    hash(["batch/v1", "Job", namespace, name, &replacing(manifest, JOB_IN_PLACE)])
+}
+
+/// The cron job's UID: all of it changes in place.
+pub fn cron_job_uid(namespace: &str, name: &str) -> String {
+    hash(["batch/v1", "CronJob", namespace, name, ""])
+}
+
+/// What of an object, when it changes, makes another object.
+fn replacing(manifest: &Value, in_place: &[&[&str]]) -> String {
     let mut content = manifest.clone();
-    for path in IN_PLACE {
+    for path in in_place {
         remove(&mut content, path);
     }
     // "default" may be written or not.
     remove(&mut content, &["metadata", "namespace"]);
+    content.to_string()
+}
+
+fn hash(parts: [&str; 5]) -> String {
     let mut hash = Sha256::new();
-    for part in ["v1", "Pod", namespace, name, &content.to_string()] {
+    for part in parts {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part.as_bytes());
     }

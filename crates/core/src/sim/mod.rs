@@ -5,12 +5,14 @@
 
 mod actor;
 mod check;
+mod job;
 mod random;
 mod schedule;
 mod world;
 
 pub use actor::{Actor, Start, Term, Turn};
 pub use check::Violation;
+pub use job::{JobReport, JobSchedule};
 pub use random::Random;
 pub use schedule::{Report, Schedule};
 pub use world::{Entry, What, World};

@@ -4,6 +4,8 @@
 //! then is thrown away.
 
 pub(super) mod container;
+mod cron;
+mod job;
 mod probe;
 mod volume;
 
@@ -13,47 +15,70 @@ use std::time::Duration;
 use super::names;
 use super::problem::{At, Problems, shown};
 use super::suggest::nearest;
+use crate::cron::spec::CronSpec;
+use crate::job::spec::JobSpec;
 use crate::pod::spec::{Container, PodSecurity, PodSpec, RestartPolicy, Role, Seccomp, StartGate};
 
 /// Annotations with this prefix are podwright's own.
 const OWN_PREFIX: &str = "podwright.dev/";
 /// Chooses, for one pod, when a sidecar lets the next container start.
 const START_GATE: &str = "podwright.dev/sidecar-start-gate";
+/// Those of a pod.
+const POD_ANNOTATIONS: &[&str] = &[START_GATE];
 /// Of all annotations of an object, in bytes; the API server's limit.
 const MOST_ANNOTATIONS: usize = 256 * 1024;
+
+/// Makes the accepted job, all but its UID.
+pub(super) fn job(at: &At<'_>, problems: &mut Problems) -> JobSpec {
+    job::job(at, problems)
+}
+
+/// Makes the accepted cron job, all but its UID.
+pub(super) fn cron_job(at: &At<'_>, problems: &mut Problems) -> Option<CronSpec> {
+    cron::cron_job(at, problems)
+}
 
 /// Makes the accepted pod, all but its UID.
 pub(super) fn pod(at: &At<'_>, problems: &mut Problems) -> PodSpec {
     let metadata = at.get("metadata").unwrap_or_else(|| at.clone());
     let spec = at.get("spec").unwrap_or_else(|| at.clone());
     let name = named(&metadata, "name", names::subdomain, problems);
-    let namespace = match metadata.get("namespace") {
-        Some(_) => named(&metadata, "namespace", names::label, problems),
+    let namespace = namespace(&metadata, problems);
+    spec_of(&metadata, &spec, (namespace, name), problems)
+}
+
+fn namespace(metadata: &At<'_>, problems: &mut Problems) -> String {
+    match metadata.get("namespace") {
+        Some(_) => named(metadata, "namespace", names::label, problems),
         None => "default".to_owned(),
-    };
+    }
+}
+
+/// A `v1` PodSpec, of a pod or of the template of a job.
+fn spec_of(metadata: &At<'_>, spec: &At<'_>, (namespace, name): (String, String), problems: &mut Problems) -> PodSpec {
     let hostname = match spec.get("hostname") {
-        Some(_) => named(&spec, "hostname", names::label, problems),
+        Some(_) => named(spec, "hostname", names::label, problems),
         None => default_hostname(&name),
     };
-    let volumes = volume::volumes(&spec, problems);
+    let volumes = volume::volumes(spec, problems);
     let host_network = spec.bool("hostNetwork").unwrap_or(false);
     PodSpec {
-        labels: labels(&metadata, problems),
-        annotations: annotations(&metadata, problems),
-        start_gate: start_gate(&metadata, problems),
+        labels: labels(metadata, problems),
+        annotations: annotations(metadata, POD_ANNOTATIONS, problems),
+        start_gate: start_gate(metadata, problems),
         restart_policy: match spec.str("restartPolicy") {
             Some("OnFailure") => RestartPolicy::OnFailure,
             Some("Never") => RestartPolicy::Never,
             _ => RestartPolicy::Always,
         },
-        grace: seconds(&spec, "terminationGracePeriodSeconds").unwrap_or(Duration::from_secs(30)),
-        active_deadline: seconds(&spec, "activeDeadlineSeconds"),
+        grace: seconds(spec, "terminationGracePeriodSeconds").unwrap_or(Duration::from_secs(30)),
+        active_deadline: seconds(spec, "activeDeadlineSeconds"),
         host_network,
         host_pid: spec.bool("hostPID").unwrap_or(false),
         runtime_class: spec.str("runtimeClassName").map(str::to_owned),
         host_ipc: spec.bool("hostIPC").unwrap_or(false),
-        security: pod_security(&spec),
-        containers: containers(&spec, host_network, problems),
+        security: pod_security(spec),
+        containers: containers(spec, host_network, problems),
         volumes,
         hostname,
         namespace,
@@ -97,15 +122,18 @@ fn labels(metadata: &At<'_>, problems: &mut Problems) -> BTreeMap<String, String
     strings(&labels)
 }
 
-fn annotations(metadata: &At<'_>, problems: &mut Problems) -> BTreeMap<String, String> {
+/// `known` are those of podwright's own that the kind of object has.
+fn annotations(metadata: &At<'_>, known: &[&str], problems: &mut Problems) -> BTreeMap<String, String> {
     let Some(annotations) = metadata.get("annotations") else { return BTreeMap::new() };
     for (key, value) in annotations.fields() {
         if let Err(accepted) = names::annotation_key(key) {
             problems.at(&value, format!("found the key {}, {accepted}", shown(key)));
         }
-        if key.starts_with(OWN_PREFIX) && key != START_GATE {
-            let hint = nearest(key, [START_GATE]).map(|k| format!("; did you mean \"{k}\"?")).unwrap_or_default();
-            problems.at(&value, format!("unknown annotation of podwright; accepted: {START_GATE}{hint}"));
+        if key.starts_with(OWN_PREFIX) && !known.contains(&key) {
+            let hint = nearest(key, known.iter().copied()).map(|k| format!("; did you mean \"{k}\"?"));
+            let accepted = if known.is_empty() { "none here".to_owned() } else { known.join(", ") };
+            let message = format!("unknown annotation of podwright; accepted: {accepted}{}", hint.unwrap_or_default());
+            problems.at(&value, message);
         }
     }
     let all = strings(&annotations);

@@ -1,0 +1,329 @@
+//! One cron job: what is due becomes orders for jobs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use podwright_core::cron::state::{JobSeen, Jobs};
+use podwright_core::cron::{Moment, Plan, Step, decide, job_manifest};
+use podwright_core::job::plan::Notice;
+use podwright_core::manifest::{CronJobDocument, JobDocument, Kind, job_from_value};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::disk::{self, CronKept};
+use super::wall::WallTimer;
+use super::{CronInput, Order, Owner, cron_publish};
+use crate::source::Identity;
+use crate::status::Collection;
+use crate::worker::Context;
+
+/// Pause after a failure to write, such as a full disk, or to make a job.
+const RETRY: Duration = Duration::from_secs(10);
+/// A wall clock that gains more than this on the boot-time clock between two looks was set; what it gains by being slewed is less.
+const SET_NS: i64 = 10_000_000_000;
+
+/// One worker.
+pub(super) struct Worker {
+    pub(super) ctx: Arc<Context>,
+    pub(super) kept: CronKept,
+    pub(super) receiver: mpsc::UnboundedReceiver<CronInput>,
+    /// To the manager.
+    pub(super) orders: mpsc::UnboundedSender<Order>,
+    /// It was just accepted.
+    pub(super) is_new: bool,
+}
+
+/// The job of a cron job.
+///
+/// # Errors
+/// What is wrong with it: its name, since the template was accepted.
+pub(super) fn job(
+    cron: &CronJobDocument,
+    name: &str,
+    scheduled: Option<Timestamp>,
+) -> Result<Arc<JobDocument>, String> {
+    job_from_value(&job_manifest(&cron.cron, name, scheduled))
+        .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+}
+
+/// Runs a cron job until it is removed, or until the agent leaves it (`None`). It waits for `go`, so that all that is known of
+/// its jobs has been said.
+pub(super) async fn run(worker: Worker, go: Option<watch::Receiver<bool>>) -> Option<()> {
+    if let Some(mut go) = go {
+        // An error: the agent ends.
+        let _gone = go.wait_for(|go| *go).await;
+    }
+    let timer = match WallTimer::new() {
+        Ok(timer) => Some(timer),
+        Err(error) => {
+            tracing::error!(%error, "no timer for a cron job: a clock that is set is noticed late");
+            None
+        }
+    };
+    let cron = &worker.kept.claim.object.cron;
+    let life = Life {
+        identity: Identity::new(Kind::CronJob, &cron.namespace, &cron.name),
+        offset_ns: worker.ctx.clock.wall_offset_ns(),
+        object_changed: worker.is_new,
+        worker,
+        jobs: Jobs::new(),
+        timer,
+        recorded: Vec::new(),
+        said: None,
+    };
+    life.live().await
+}
+
+struct Life {
+    worker: Worker,
+    identity: Identity,
+    jobs: Jobs,
+    timer: Option<WallTimer>,
+    /// As of the last look at the clocks.
+    offset_ns: i64,
+    /// The object on disk is an older one.
+    object_changed: bool,
+    recorded: Vec<oneshot::Sender<()>>,
+    /// The last word, which is not said again and again.
+    said: Option<Notice>,
+}
+
+impl Life {
+    async fn live(mut self) -> Option<()> {
+        let mut unsaved = self.worker.is_new;
+        loop {
+            // What was accepted is on disk before anything follows from it.
+            if unsaved || self.object_changed {
+                self.save(unsaved).await;
+            }
+            for told in self.recorded.drain(..) {
+                // Whoever asked may have gone.
+                let _gone = told.send(());
+            }
+            while let Ok(input) = self.worker.receiver.try_recv() {
+                if !self.take(input) {
+                    return None;
+                }
+            }
+            if self.object_changed {
+                unsaved = false;
+                continue;
+            }
+            if self.worker.kept.removing {
+                if self.remove_jobs() {
+                    self.finish().await;
+                    return Some(());
+                }
+                if !self.wait(None, None).await {
+                    return None;
+                }
+                continue;
+            }
+            let plan = self.decide();
+            let made = self.carry_out(&plan).await;
+            if !made {
+                if !self.wait(plan.wake_at, Some(RETRY)).await {
+                    return None;
+                }
+                continue;
+            }
+            unsaved = plan.state != self.worker.kept.state;
+            self.worker.kept.state = plan.state.clone();
+            self.publish(&plan);
+            if unsaved {
+                continue;
+            }
+            if !self.wait(plan.wake_at, None).await {
+                return None;
+            }
+        }
+    }
+
+    fn decide(&mut self) -> Plan {
+        let clock = &self.worker.ctx.clock;
+        let offset_ns = clock.wall_offset_ns();
+        let jumped = offset_ns.saturating_sub(self.offset_ns) > SET_NS;
+        self.offset_ns = offset_ns;
+        let moment = Moment { now: clock.wall(), jumped, zone: self.worker.ctx.time_zone.clone() };
+        decide(&self.worker.kept.claim.object.cron, &self.worker.kept.state, &self.jobs, &moment)
+    }
+
+    /// Waits for something to happen or for the moment; `false`: leave.
+    async fn wait(&mut self, wake_at: Option<Timestamp>, retry: Option<Duration>) -> bool {
+        let now = self.worker.ctx.clock.wall();
+        let until = wake_at.map(|at| Duration::try_from(now.duration_until(at)).unwrap_or_default());
+        let timer = async {
+            match &mut self.timer {
+                Some(timer) => timer.wait(wake_at, now).await,
+                None => match until {
+                    Some(pause) => {
+                        tokio::time::sleep(pause).await;
+                        Ok(())
+                    }
+                    None => std::future::pending().await,
+                },
+            }
+        };
+        tokio::select! {
+            // Cancel-safe: a channel. Closing: the manager is gone, and the agent with it.
+            input = self.worker.receiver.recv() => match input {
+                Some(input) => return self.take(input),
+                None => return false,
+            },
+            // Cancel-safe: a descriptor.
+            woken = timer => if let Err(error) = woken {
+                tracing::error!(%error, "a timer by the wall clock failed");
+                self.timer = None;
+            },
+            // Cancel-safe: a timer.
+            () = tokio::time::sleep(retry.unwrap_or_default()), if retry.is_some() => {}
+        }
+        true
+    }
+
+    /// Takes an input in; `false`: leave.
+    fn take(&mut self, input: CronInput) -> bool {
+        match input {
+            CronInput::Leave => return false,
+            CronInput::Update(claim) => {
+                self.object_changed |= claim != self.worker.kept.claim;
+                self.worker.kept.claim = claim;
+            }
+            CronInput::Remove { suppress, recorded } => {
+                if let Some((file, digest)) = suppress {
+                    let claim = &mut self.worker.kept.claim;
+                    (claim.file, claim.digest, claim.suppressed) = (file, digest, true);
+                }
+                self.worker.kept.removing = true;
+                self.object_changed = true;
+                self.recorded.extend(recorded);
+            }
+            CronInput::Job { name, seen: Some(seen) } => {
+                if let (Some(end), Some(before)) = (seen.end, self.jobs.get(&name))
+                    && before.end.is_none()
+                {
+                    let condition = if end.success { "Complete" } else { "Failed" };
+                    let message = format!("Saw completed job: {name}, condition: {condition}");
+                    self.tell(&Notice { reason: "SawCompletedJob".to_owned(), message, warning: false });
+                }
+                self.jobs.insert(name, seen);
+            }
+            CronInput::Job { name, seen: None } => {
+                self.jobs.remove(&name);
+            }
+        }
+        true
+    }
+
+    /// Until it is on disk, nothing follows from what was decided.
+    async fn save(&mut self, state: bool) {
+        let object = std::mem::take(&mut self.object_changed);
+        loop {
+            let (kept, ctx) = (self.worker.kept.clone(), Arc::clone(&self.worker.ctx));
+            let directory = kept.directory(ctx.paths.state());
+            let shown = directory.display().to_string();
+            let written = tokio::task::spawn_blocking(move || {
+                if state {
+                    kept.write_state(&directory, &ctx.clock)?;
+                }
+                if object { kept.write_object(&directory) } else { Ok(()) }
+            });
+            match written.await.map_err(Into::into).flatten() {
+                Ok(()) => return,
+                Err(error) => tracing::error!(
+                    directory = shown,
+                    error = format!("{error:#}"),
+                    "a cron job's state could not be saved; it waits, and this is tried again"
+                ),
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// Makes and removes jobs; `false`: one could not be made, and the time is not over for it.
+    async fn carry_out(&mut self, plan: &Plan) -> bool {
+        for step in &plan.steps {
+            match step {
+                Step::Create { name, scheduled } => {
+                    if let Err(message) = self.create(name, *scheduled).await {
+                        let message = format!("Error creating job: {message}");
+                        self.tell(&Notice { reason: "FailedCreate".to_owned(), message, warning: true });
+                        return false;
+                    }
+                }
+                Step::Delete { name } => {
+                    if let Some(job) = self.jobs.get_mut(name) {
+                        job.removing = true;
+                    }
+                    let identity = Identity::new(Kind::Job, &self.identity.namespace, name);
+                    self.order(Order::DeleteJob { identity });
+                }
+            }
+        }
+        true
+    }
+
+    async fn create(&mut self, name: &str, scheduled: Timestamp) -> Result<(), String> {
+        let object = Arc::clone(&self.worker.kept.claim.object);
+        let document = job(&object, name, Some(scheduled))?;
+        let owner = Owner { name: object.cron.name.clone(), uid: object.cron.uid.clone() };
+        let (uid, (reply, answer)) = (document.job.uid.clone(), oneshot::channel());
+        self.order(Order::CreateJob { owner, document, reply });
+        answer.await.map_err(|_| "the agent ends".to_owned()).flatten()?;
+        let created_at = self.worker.ctx.clock.wall();
+        self.jobs.entry(name.to_owned()).or_insert(JobSeen { uid, created_at, end: None, removing: false });
+        Ok(())
+    }
+
+    fn order(&self, order: Order) {
+        // An error: the manager is gone, and the agent with it.
+        let _gone = self.worker.orders.send(order);
+    }
+
+    fn publish(&mut self, plan: &Plan) {
+        let cron = cron_publish::cron_job(&self.worker.kept, &plan.status);
+        if let Err(error) = self.worker.ctx.store.put_object(Collection::CronJobs, cron) {
+            tracing::error!(%error, "a cron job could not be shown");
+        }
+        for notice in &plan.notices {
+            if self.said.as_ref() != Some(notice) {
+                self.tell(notice);
+                self.said = Some(notice.clone());
+            }
+        }
+    }
+
+    /// An event, and a line in the log.
+    fn tell(&self, notice: &Notice) {
+        let identity = &self.identity;
+        if notice.warning {
+            tracing::warn!(cronjob = %identity, reason = notice.reason, "{}", notice.message);
+        } else {
+            tracing::info!(cronjob = %identity, reason = notice.reason, "{}", notice.message);
+        }
+        let now = self.worker.ctx.clock.now();
+        self.worker.ctx.store.record_event(cron_publish::event(&self.worker.kept, notice, now));
+    }
+
+    /// Its jobs go before it does; `true`: none is left.
+    fn remove_jobs(&mut self) -> bool {
+        let namespace = self.identity.namespace.clone();
+        let mut orders = Vec::new();
+        for (name, job) in self.jobs.iter_mut().filter(|(_, job)| !job.removing) {
+            job.removing = true;
+            orders.push(Order::DeleteJob { identity: Identity::new(Kind::Job, &namespace, name) });
+        }
+        orders.into_iter().for_each(|order| self.order(order));
+        self.jobs.is_empty()
+    }
+
+    async fn finish(&self) {
+        let directory = self.worker.kept.directory(self.worker.ctx.paths.state());
+        if !self.worker.kept.claim.suppressed
+            && let Err(error) = tokio::task::spawn_blocking(move || disk::forget(&directory)).await
+        {
+            tracing::error!(%error, "what is kept of a removed cron job cannot be removed");
+        }
+        self.worker.ctx.store.remove_object(Collection::CronJobs, &self.identity.namespace, &self.identity.name);
+    }
+}

@@ -1,0 +1,325 @@
+//! What the agent keeps about jobs and cron jobs on disk: `STATE/jobs/UID/` and `STATE/cronjobs/UID/`.
+//!
+//! `job.json` is the object and where it comes from, written when that changes; `state.json` is what has become of it, which is
+//! small and written with every change. Both are atomic and synced: what is read back was true.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use podwright_core::cron::state::CronState;
+use podwright_core::job::state::JobState;
+use podwright_core::manifest::{self, CronJobDocument, JobDocument, Problem};
+use podwright_core::time::Time;
+use podwright_shim::proto::Stamp;
+use podwright_sys::durable::{self, Durability};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Owner;
+use crate::clock::Clock;
+use crate::source::decide::Claim;
+use crate::worker::kept::KeptError;
+
+/// Version of the files. A field may be added with `#[serde(default)]`; any other change raises it.
+const VERSION: u32 = 1;
+const OBJECT: &str = "job.json";
+const STATE: &str = "state.json";
+
+/// A job as it is kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobKept {
+    /// The object and where it came from.
+    pub claim: Claim<Arc<JobDocument>>,
+    /// The cron job that made it.
+    pub owner: Option<Owner>,
+    /// What has become of it.
+    pub state: JobState,
+}
+
+/// A cron job as it is kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CronKept {
+    /// The object and where it came from.
+    pub claim: Claim<Arc<CronJobDocument>>,
+    /// What has become of it.
+    pub state: CronState,
+    /// Its removal was asked for.
+    pub removing: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ObjectFile {
+    version: u32,
+    file: String,
+    digest: String,
+    suppressed: bool,
+    owner: Option<Owner>,
+    #[serde(default)]
+    removing: bool,
+    manifest: Value,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct StateFile<S> {
+    version: u32,
+    /// Of the boot in which the state was written.
+    boot_id: String,
+    /// The zero of the state's moments: they are moved by as much as it is.
+    epoch: Stamp,
+    state: S,
+}
+
+impl JobKept {
+    /// A job that was just accepted.
+    pub fn new(claim: Claim<Arc<JobDocument>>, owner: Option<Owner>, now: Time) -> JobKept {
+        JobKept { claim, owner, state: JobState::new(now) }
+    }
+
+    /// Its directory below the state directory.
+    pub fn directory(&self, state_dir: &Path) -> PathBuf {
+        state_dir.join("jobs").join(&self.claim.object.job.uid)
+    }
+
+    /// Reads what is in `directory`.
+    ///
+    /// # Errors
+    /// When there is none, or it is not usable.
+    pub fn read(directory: &Path, clock: &Clock) -> Result<JobKept, KeptError> {
+        let object: ObjectFile = read(&directory.join(OBJECT), |file: &ObjectFile| file.version)?;
+        let document = manifest::job_from_value(&object.manifest).map_err(|problems| refused(&problems))?;
+        let state = match read(&directory.join(STATE), |file: &StateFile<JobState>| file.version) {
+            Ok(file) => moved(file, clock),
+            // Accepted, and nothing has come of it yet: the state is written before anything does.
+            Err(KeptError::Read(error)) if error.kind() == io::ErrorKind::NotFound => JobState::new(clock.now()),
+            Err(error) => return Err(error),
+        };
+        let ObjectFile { file, digest, suppressed, owner, .. } = object;
+        Ok(JobKept { claim: Claim { file, digest, object: document, suppressed }, owner, state })
+    }
+
+    /// Writes where the object comes from, and the object.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn write_object(&self, directory: &Path) -> anyhow::Result<()> {
+        write_object(directory, &self.claim, &self.claim.object.manifest, self.owner.clone(), false)
+    }
+
+    /// Writes what has become of it.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn write_state(&self, directory: &Path, clock: &Clock) -> anyhow::Result<()> {
+        write(directory, STATE, &stamped(clock, &self.state))
+    }
+}
+
+impl CronKept {
+    /// A cron job that was just accepted.
+    pub fn new(claim: Claim<Arc<CronJobDocument>>, clock: &Clock) -> CronKept {
+        CronKept { claim, state: CronState::new(clock.wall()), removing: false }
+    }
+
+    /// Its directory below the state directory.
+    pub fn directory(&self, state_dir: &Path) -> PathBuf {
+        state_dir.join("cronjobs").join(&self.claim.object.cron.uid)
+    }
+
+    /// Reads what is in `directory`.
+    ///
+    /// # Errors
+    /// When there is none, or it is not usable.
+    pub fn read(directory: &Path, clock: &Clock) -> Result<CronKept, KeptError> {
+        let object: ObjectFile = read(&directory.join(OBJECT), |file: &ObjectFile| file.version)?;
+        let document = manifest::cron_job_from_value(&object.manifest).map_err(|problems| refused(&problems))?;
+        let state = match read(&directory.join(STATE), |file: &StateFile<CronState>| file.version) {
+            Ok(file) => file.state,
+            Err(KeptError::Read(error)) if error.kind() == io::ErrorKind::NotFound => CronState::new(clock.wall()),
+            Err(error) => return Err(error),
+        };
+        let ObjectFile { file, digest, suppressed, removing, .. } = object;
+        Ok(CronKept { claim: Claim { file, digest, object: document, suppressed }, state, removing })
+    }
+
+    /// Writes where the object comes from, and the object.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn write_object(&self, directory: &Path) -> anyhow::Result<()> {
+        write_object(directory, &self.claim, &self.claim.object.manifest, None, self.removing)
+    }
+
+    /// Writes what has become of it.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn write_state(&self, directory: &Path, clock: &Clock) -> anyhow::Result<()> {
+        write(directory, STATE, &stamped(clock, &self.state))
+    }
+}
+
+fn refused(problems: &[Problem]) -> KeptError {
+    KeptError::Refused { problems: problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ") }
+}
+
+fn stamped<'a, S>(clock: &Clock, state: &'a S) -> StateFile<&'a S> {
+    StateFile { version: VERSION, boot_id: clock.boot_id().to_owned(), epoch: clock.stamp_of(Time(0)), state }
+}
+
+/// The state by this agent's clock. What is past stays past, also where the clock of a new boot stands behind the old one.
+fn moved(file: StateFile<JobState>, clock: &Clock) -> JobState {
+    let (now, shift) = (clock.now(), clock.time_of(file.epoch, &file.boot_id).0);
+    let mut state = file.state;
+    state.each_time(|time| *time = Time(time.0.saturating_add(shift)).min(now));
+    state
+}
+
+fn write_object<T>(
+    directory: &Path,
+    claim: &Claim<T>,
+    manifest: &Value,
+    owner: Option<Owner>,
+    removing: bool,
+) -> anyhow::Result<()> {
+    let file = ObjectFile {
+        version: VERSION,
+        file: claim.file.clone(),
+        digest: claim.digest.clone(),
+        suppressed: claim.suppressed,
+        owner,
+        removing,
+        manifest: manifest.clone(),
+    };
+    write(directory, OBJECT, &file)
+}
+
+fn write(directory: &Path, name: &str, file: &impl Serialize) -> anyhow::Result<()> {
+    if !directory.is_dir() {
+        std::fs::create_dir_all(directory)?;
+        for above in directory.ancestors().skip(1).take(2) {
+            durable::sync_directory(above)?;
+        }
+    }
+    let text = serde_json::to_vec(file)?;
+    Ok(durable::write_atomic(&directory.join(name), &text, Durability::Synced)?)
+}
+
+fn read<F: DeserializeOwned>(path: &Path, version: impl Fn(&F) -> u32) -> Result<F, KeptError> {
+    let file: F = serde_json::from_slice(&std::fs::read(path)?)?;
+    match version(&file) {
+        VERSION => Ok(file),
+        found => Err(KeptError::Version { found }),
+    }
+}
+
+/// Everything that is kept below `folder` (`jobs`, `cronjobs`). What cannot be used is left as it is, with a word in the log.
+///
+/// # Errors
+/// When the folder cannot be listed.
+pub(super) fn load<T>(folder: &Path, read: impl Fn(&Path) -> Result<T, KeptError>) -> io::Result<Vec<T>> {
+    std::fs::create_dir_all(folder)?;
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        match read(&path) {
+            Ok(kept) => all.push(kept),
+            // An agent died while it accepted or removed it.
+            Err(KeptError::Read(error)) if error.kind() == io::ErrorKind::NotFound => forget(&path),
+            Err(error) => tracing::error!(
+                directory = %path.display(),
+                error = crate::preflight::chain(&error),
+                "it is left as it is, and does not go on"
+            ),
+        }
+    }
+    Ok(all)
+}
+
+/// Removes what is kept: the object first, so that a half removed one counts as none.
+pub(super) fn forget(directory: &Path) {
+    let gone = |result: io::Result<()>| match result {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
+    let removed = gone(std::fs::remove_file(directory.join(OBJECT)))
+        .and_then(|()| if directory.is_dir() { durable::sync_directory(directory) } else { Ok(()) })
+        .and_then(|()| gone(std::fs::remove_dir_all(directory)))
+        .and_then(|()| directory.parent().map_or(Ok(()), durable::sync_directory));
+    if let Err(error) = removed {
+        tracing::error!(directory = %directory.display(), %error, "what is kept of a removed job cannot be removed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use podwright_core::manifest::{Format, Resource, read as read_manifest};
+
+    fn clock(dir: &Path, boot: &str) -> Clock {
+        std::fs::write(dir.join("boot_id"), boot).unwrap();
+        Clock::start(&dir.join("boot_id")).unwrap()
+    }
+
+    fn job(clock: &Clock) -> JobKept {
+        let text = "{apiVersion: batch/v1, kind: Job, metadata: {name: j}, spec: {template: {spec: {restartPolicy: Never, \
+                    containers: [{name: a, image: i}]}}}}";
+        let object = match read_manifest(text, Format::Yaml).unwrap().remove(0) {
+            Resource::Job(mut job) => {
+                // Lines are of the text, and the text is not kept.
+                Arc::make_mut(&mut job).line = None;
+                job
+            }
+            other => panic!("{other:?}"),
+        };
+        let claim = Claim { file: "f".into(), digest: "d".into(), object, suppressed: false };
+        JobKept::new(claim, Some(Owner { name: "c".into(), uid: "u".into() }), clock.now())
+    }
+
+    #[test]
+    fn a_job_comes_back_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = clock(dir.path(), "a");
+        let mut kept = job(&clock);
+        let path = kept.directory(dir.path());
+        kept.write_object(&path).unwrap();
+        let fresh = JobKept::read(&path, &clock).unwrap();
+        assert_eq!(fresh.state.serial, 0, "accepted, and nothing had come of it");
+        kept.state.started_at = Some(clock.now());
+        kept.state.serial = 7;
+        kept.write_state(&path, &clock).unwrap();
+        assert_eq!(JobKept::read(&path, &clock).unwrap(), kept);
+        assert_eq!(load(&dir.path().join("jobs"), |path| JobKept::read(path, &clock)).unwrap(), [kept]);
+        forget(&path);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn after_a_reboot_with_a_clock_behind_nothing_is_in_the_future() {
+        let dir = tempfile::tempdir().unwrap();
+        let before = clock(dir.path(), "a");
+        let mut kept = job(&before);
+        kept.state.started_at = Some(before.now() + std::time::Duration::from_secs(1_000_000));
+        let path = kept.directory(dir.path());
+        kept.write_object(&path).unwrap();
+        kept.write_state(&path, &before).unwrap();
+        let after = clock(dir.path(), "b");
+        let state = JobKept::read(&path, &after).unwrap().state;
+        assert!(state.started_at.unwrap() <= after.now());
+    }
+
+    #[test]
+    fn a_damaged_state_is_no_fresh_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = clock(dir.path(), "a");
+        let kept = job(&clock);
+        let path = kept.directory(dir.path());
+        kept.write_object(&path).unwrap();
+        std::fs::write(path.join(STATE), "{").unwrap();
+        assert!(matches!(JobKept::read(&path, &clock), Err(KeptError::Damaged(_))));
+        assert!(load(&dir.path().join("jobs"), |path| JobKept::read(path, &clock)).unwrap().is_empty());
+        assert!(path.join(OBJECT).exists());
+    }
+}
