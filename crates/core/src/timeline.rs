@@ -193,6 +193,9 @@ impl RowMaker {
                 Some((end, sandbox)) if sandbox == run.sandbox => self.span(end, begin, Doing::BackOff, "back-off"),
                 Some((end, _)) => self.span(end, begin, Doing::Waiting, "a new sandbox, from the first init again"),
             }
+            if run.started_at.is_none() && run.end.is_none() {
+                self.span(begin, self.to, Doing::Waiting, "is being started");
+            }
             if let Some(started) = run.started_at {
                 self.run(run, role, started, run.end.as_ref().map_or(self.to, |end| end.at));
             }

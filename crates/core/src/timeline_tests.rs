@@ -118,6 +118,13 @@ fn failing_probes_and_the_way_to_the_end_are_told_apart() {
 
 #[test]
 fn what_never_ran_waits() {
+    let asked = Entry { started_at: None, ..run("setup", 0, 2, None) };
+    check(
+        &[asked],
+        None,
+        4,
+        &["init setup: 0-2 Waiting, 2-4 Waiting", "sidecar proxy: 0-4 Waiting", "main server: 0-4 Waiting"],
+    );
     check(&[], None, 4, &["init setup: 0-4 Waiting", "sidecar proxy: 0-4 Waiting", "main server: 0-4 Waiting"]);
     check(&[], Some(4), 9, &["init setup: ", "sidecar proxy: ", "main server: "]);
 }

@@ -18,6 +18,13 @@ pub(super) fn is_recent(entry: &Entry, now: Time) -> bool {
     entry.end.as_ref().is_some_and(|end| now.since(end.at) < RECENT && !is_well(end))
 }
 
+/// When a container last failed, if that is worth telling still.
+pub(super) fn failed_at(case: &Case<'_>, container: usize) -> Option<Time> {
+    let name = &case.spec.containers.get(container)?.name;
+    let last = case.entries.iter().rfind(|entry| entry.container == *name && entry.end.is_some())?;
+    last.end.as_ref().filter(|_| is_recent(last, case.now)).map(|end| end.at)
+}
+
 fn is_well(end: &End) -> bool {
     matches!(end.outcome, Outcome::Exited { code: 0, .. })
 }

@@ -194,7 +194,7 @@ pub fn explain(case: &Case<'_>, container: Option<usize>) -> Explanation {
     let view = View { spec: case.spec, policy: case.policy, observed: case.observed, now: case.now };
     let goal = goal(view);
     let states: Vec<State> = (0..case.spec.containers.len()).map(|i| state::of(case, view, i)).collect();
-    let focus = container.unwrap_or_else(|| if case.over { end::decisive(case) } else { foremost(&states) });
+    let focus = container.unwrap_or_else(|| if case.over { end::decisive(case) } else { foremost(case, &states) });
     // What can be done about one that is held back is done about the one that holds it.
     let actor = match states.get(focus) {
         Some(State::Held { holder: Some(holder) }) if !case.over => *holder,
@@ -269,10 +269,11 @@ impl Situation {
     }
 }
 
-/// The container that matters most; of several, the first.
-fn foremost(states: &[State]) -> usize {
+/// The container that matters most; of several, the one that failed last, else the first.
+fn foremost(case: &Case<'_>, states: &[State]) -> usize {
     let most = states.iter().map(State::weight).max().unwrap_or(0);
-    states.iter().position(|state| state.weight() == most).unwrap_or(0)
+    let candidates = (0..states.len()).filter(|i| states.get(*i).is_some_and(|state| state.weight() == most));
+    candidates.rev().max_by_key(|i| end::failed_at(case, *i)).unwrap_or(0)
 }
 
 fn stopping(case: &Case<'_>, view: View<'_>, stop: &Stop) -> Told {

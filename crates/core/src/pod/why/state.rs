@@ -188,7 +188,9 @@ pub(super) fn tell(case: &Case<'_>, view: View<'_>, i: usize, state: &State, alo
             told(before.situation, first, [vec![before.summary], before.details].concat())
         }
         State::Held { holder: None } | State::Starting => {
-            told(Situation::Starting, format!("{subject} is being started"), held())
+            let asked = newest(case, container).filter(|entry| entry.started_at.is_none() && entry.end.is_none());
+            let since = asked.map_or_else(String::new, |e| format!(" for {}", duration(now.since(e.requested_at))));
+            told(Situation::Starting, format!("{subject} is being started{since}"), held())
         }
         State::Refused(refusal) => refused(case, &subject, refusal, held()),
         State::Works { since } => {

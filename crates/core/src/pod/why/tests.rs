@@ -624,6 +624,9 @@ fn a_container_can_be_asked_about_alone() {
 
 #[test]
 fn a_recent_end_is_told_of_a_pod_that_runs_again() {
+    let pair = Story::new(PAIR).up(1).runs(1, "proxy").probed(1, "proxy", ProbeKind::Readiness, ProbeOutcome::Success);
+    let pair = pair.runs(2, "app").ends(3, "app", exited(9)).runs(3, "app").decide(9);
+    assert!(text_of(&pair.tell(None)).contains("run 0: it left with 9"), "{}", text_of(&pair.tell(None)));
     let story = Story::new(ONE).up(1).runs(1, "app").ends(3, "app", exited(1)).runs(3, "app").decide(300);
     let told = story.check(Situation::Running, &["run 0: it left with 1 after 2 s"]);
     assert!(told.last_end.is_some());

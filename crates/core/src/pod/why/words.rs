@@ -57,9 +57,9 @@ pub(super) fn count(n: u64, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
-/// A text of several lines in one, without blanks at its ends.
+/// A text of several lines in one, without blanks at its ends, and without a colon behind which nothing follows.
 pub(super) fn line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    text.split_whitespace().collect::<Vec<_>>().join(" ").trim_end_matches(':').to_owned()
 }
 
 #[cfg(test)]
@@ -77,6 +77,6 @@ mod tests {
         let at = Time(68_347_000_000_000);
         assert_eq!(until(at, Time(68_335_000_000_000)), "at 18:59:07 UTC, in 12 s");
         assert_eq!([count(1, "failure"), count(0, "failure")], ["1 failure", "0 failures"]);
-        assert_eq!(line(" a\n  b\n"), "a b");
+        assert_eq!([line(" a\n  b\n"), line("command exited with 1: ")], ["a b", "command exited with 1"]);
     }
 }
