@@ -132,6 +132,11 @@ impl PodPaths {
         self.run.join("hostname")
     }
 
+    /// Where a container writes its termination message, seen from the host.
+    pub fn message(&self, container: &str) -> PathBuf {
+        self.run.join("messages").join(container)
+    }
+
     /// The log of one instance.
     pub fn container_log(&self, container: &str, attempt: u32) -> PathBuf {
         self.log.join(container).join(format!("{attempt}.log"))

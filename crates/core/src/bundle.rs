@@ -53,6 +53,8 @@ pub struct Context {
     pub hostname_file: Option<PathBuf>,
     /// Bound at `/etc/resolv.conf`.
     pub resolv_conf: Option<PathBuf>,
+    /// Bound at the container's `terminationMessagePath`.
+    pub message: Option<PathBuf>,
     /// Bound at `/dev/shm`: a tmpfs that the pod's containers share, or the node's with `hostIPC`. `None`: one of its own.
     pub shm: Option<PathBuf>,
     /// The node's devices; used for privileged containers.

@@ -11,6 +11,7 @@ pub mod ledger;
 pub mod manifest;
 pub mod pod;
 pub mod rehearse;
+pub mod signal;
 pub mod sim;
 pub mod time;
 pub mod timeline;

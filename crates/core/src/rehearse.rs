@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use crate::pod::NodePolicy;
+use crate::pod::observe::HookKind;
 use crate::pod::spec::{Container, PodSpec, RestartPolicy, Role};
 use crate::sim::{Actor, Entry, Term, Turn, Violation, What, World};
 use crate::time::Time;
@@ -68,6 +69,13 @@ fn actor(container: &Container, policy: RestartPolicy, assumed: &Assumptions) ->
     Actor::always(Turn { run, term, ..Turn::STEADY })
 }
 
+fn hook(kind: HookKind) -> &'static str {
+    match kind {
+        HookKind::PostStart => "postStart",
+        HookKind::PreStop => "preStop",
+    }
+}
+
 fn line(spec: &PodSpec, start: Time, entry: &Entry) -> Option<Line> {
     let named = |c: usize| {
         let container = &spec.containers[c];
@@ -84,6 +92,10 @@ fn line(spec: &PodSpec, start: Time, entry: &Entry) -> Option<Line> {
         What::Started { container, .. } => format!("{} starts", named(*container)),
         What::Ready { container } if spec.containers[*container].role == Role::Init => return None,
         What::Ready { container } => format!("{} is ready", named(*container)),
+        What::Hooked { container, kind, .. } => format!("{} runs its {} hook", named(*container), hook(*kind)),
+        What::HookDone { container, kind, .. } => {
+            format!("{} is through with its {} hook", named(*container), hook(*kind))
+        }
         What::Signaled { container, .. } => format!("{} gets its stop signal", named(*container)),
         What::Killed { container, .. } => format!("{} gets SIGKILL", named(*container)),
         What::Ended { container, code, .. } => format!("{} ends with {code}", named(*container)),

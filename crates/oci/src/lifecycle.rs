@@ -2,6 +2,7 @@
 
 mod control;
 mod descriptors;
+mod entry;
 mod events;
 mod exec;
 mod foreground;

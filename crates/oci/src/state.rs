@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `cgroup` | symlink to the cgroup's directory, made before anything else: with it a container that was never finished can be deleted |
 //! | `state.json` | [`State`], replaced atomically |
+//! | `entry.json` | how to make further processes (`lifecycle/entry.rs`) |
 //! | `creating.sock` | there while `create` works; it becomes the next one |
 //! | `start.sock` | there while the container is created and not started |
 //!

@@ -16,7 +16,8 @@ use podwright_sys::child;
 
 use crate::clock;
 use crate::connection::{Connection, Lost};
-use crate::execs::Command;
+use crate::enter::Keys;
+use crate::execs::{Command, Purpose};
 use crate::site::Site;
 
 /// Taken by descriptor. All but SIGCHLD are read and forgotten: only the agent ends a pod.
@@ -57,6 +58,7 @@ pub(crate) struct Shim {
     pub(crate) inputs: VecDeque<Input>,
     pub(crate) sites: Vec<Site>,
     pub(crate) commands: Vec<Command>,
+    pub(crate) keys: Keys,
     commands_asked: u64,
     pub(crate) helpers: Vec<Helper>,
     /// Mount points of the tmpfs volumes.
@@ -93,6 +95,7 @@ pub(crate) fn run(config: SandboxConfig, listener: UnixListener, signals: Signal
         inputs: VecDeque::new(),
         sites: Vec::new(),
         commands: Vec::new(),
+        keys: Keys::new()?,
         commands_asked: 0,
         helpers: Vec::new(),
         volumes: Vec::new(),
@@ -213,7 +216,7 @@ impl Shim {
         match listener.accept().and_then(|(stream, _)| Connection::new(stream)) {
             Ok(connection) => {
                 self.connection = Some(connection);
-                self.commands.iter_mut().for_each(|command| command.asked_as = None);
+                self.commands.iter_mut().for_each(Command::forget_asker);
                 self.inputs.push_back(Input::NewAgent);
             }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
@@ -246,12 +249,14 @@ impl Shim {
             }
             Request::Start(request) => self.take_start(*request),
             Request::Signal { id, signal, cause } => self.inputs.push_back(Input::Signal { id, signal, cause }),
+            Request::Hook { id, kind, command, cause } => {
+                let seq = command.map(|command| self.new_command(Purpose::Hook(kind), id.clone(), command));
+                self.inputs.push_back(Input::Hook { id, kind, seq, cause });
+            }
+            Request::HookDone { id, kind, failure } => self.inputs.push_back(Input::HookDone { id, kind, failure }),
             Request::Kill { id, cause } => self.inputs.push_back(Input::Kill { id, cause }),
             Request::Exec { seq, id, command, timeout_ms } => {
-                let directory = self.config.run.join("execs");
-                let number = self.commands_asked;
-                self.commands_asked += 1;
-                self.commands.push(Command::new(number, seq, id.clone(), command, &directory));
+                let number = self.new_command(Purpose::Exec(Some(seq)), id.clone(), command);
                 self.inputs.push_back(Input::Exec { seq: number, id, timeout_ms });
             }
             Request::Remember { memo, health } => {
@@ -269,6 +274,15 @@ impl Shim {
             Request::Shutdown => self.inputs.push_back(Input::Shutdown),
         }
         Ok(())
+    }
+
+    /// Keeps a command that the machine will decide about; returns its number.
+    fn new_command(&mut self, purpose: Purpose, id: InstanceId, argv: Vec<String>) -> u64 {
+        let number = self.commands_asked;
+        self.commands_asked += 1;
+        let directory = self.config.run.join("execs");
+        self.commands.push(Command::new(number, purpose, id, argv, &directory));
+        number
     }
 
     fn state(&self) -> Event {

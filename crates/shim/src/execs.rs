@@ -5,9 +5,11 @@ use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use podwright_shim::proto::InstanceId;
+use podwright_shim::proto::{HookKind, InstanceId};
 use podwright_sys::durable::{Durability, write_atomic};
 use serde::Deserialize;
+
+use crate::enter::Inside;
 
 /// Bytes of output that are kept, as kubelet keeps of a probe's.
 const MAX_OUTPUT: usize = 10 << 10;
@@ -20,16 +22,26 @@ const READS_PER_TURN: usize = 16;
 pub(crate) struct Command {
     /// The shim's number.
     pub(crate) seq: u64,
-    /// The agent's number, while the agent that asked is connected.
-    pub(crate) asked_as: Option<u64>,
+    pub(crate) purpose: Purpose,
     pub(crate) id: InstanceId,
     /// Its files are `BASE.json`, `BASE.pid` and `BASE.log`.
     base: PathBuf,
     pub(crate) argv: Vec<String>,
     pub(crate) pipe: Option<File>,
+    /// Set when it runs without its runtime's help.
+    pub(crate) inside: Option<Inside>,
     output: Vec<u8>,
     /// Only its runtime is still at work, and only that is waited for.
     pub(crate) answered: bool,
+}
+
+/// What a command is run for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The agent asked, and gave it this number; `None`: that agent is gone.
+    Exec(Option<u64>),
+    /// A hook.
+    Hook(HookKind),
 }
 
 /// The part of a bundle's config that a command inherits.
@@ -40,9 +52,16 @@ struct Bundle {
 
 impl Command {
     /// A command with its files in `directory`. That is not the bundle: its runtime may outlast the container.
-    pub(crate) fn new(seq: u64, asked_as: u64, id: InstanceId, argv: Vec<String>, directory: &Path) -> Self {
+    pub(crate) fn new(seq: u64, purpose: Purpose, id: InstanceId, argv: Vec<String>, directory: &Path) -> Self {
         let base = directory.join(seq.to_string());
-        Self { seq, asked_as: Some(asked_as), id, base, argv, pipe: None, output: Vec::new(), answered: false }
+        Self { seq, purpose, id, base, argv, pipe: None, inside: None, output: Vec::new(), answered: false }
+    }
+
+    /// The agent that asked is gone; a hook is nobody's.
+    pub(crate) fn forget_asker(&mut self) {
+        if let Purpose::Exec(asked_as) = &mut self.purpose {
+            *asked_as = None;
+        }
     }
 
     /// One of its files, by extension.

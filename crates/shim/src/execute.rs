@@ -4,14 +4,17 @@ use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use podwright_shim::machine::{Action, Input};
+use podwright_shim::machine::{Action, Input, Process};
 use podwright_shim::proto::{Event, ExecResult, InstanceId, Record, StartRequest};
 use podwright_sys::cgroup::Cgroup;
 use podwright_sys::child::{self, Ended, Program};
 use podwright_sys::durable::{Durability, write_atomic};
+use podwright_sys::enter::EnterError;
 use podwright_sys::podmount;
 
+use crate::enter::WayError;
 use crate::event_loop::{Helper, Shim, Task};
+use crate::execs::Purpose;
 use crate::runtime::{self, Runtime};
 use crate::sandbox;
 use crate::site::Site;
@@ -34,7 +37,7 @@ impl Shim {
                 }
             }
             Action::KillAll { id, pid } => self.kill_all(&id, pid),
-            Action::Drain { id, give_up } => self.drain(id, give_up),
+            Action::Drain { id, give_up, failed } => self.drain(id, give_up, failed),
             Action::Delete(id) => self.delete(id),
             Action::Clean(id) => self.clean(id),
             Action::LaunchExec { seq, .. } => self.launch_exec(seq),
@@ -55,12 +58,13 @@ impl Shim {
     /// An instance that the machine does not know may still have a record, of an earlier sandbox or long ago.
     pub(crate) fn take_start(&mut self, request: StartRequest) {
         let id = request.id.clone();
-        let (restart_delay_ms, origin) = (request.restart_delay_ms, request.origin.clone());
+        let (restart_delay_ms, stop_signal) = (request.restart_delay_ms, request.stop_signal);
+        let origin = request.origin.clone();
         let on_disk = std::fs::read(self.record_path(&id)).ok().and_then(|text| serde_json::from_slice(&text).ok());
         if on_disk.is_none() && !self.machine.knows(&id) {
             self.sites.push(Site::new(request, &self.config));
         }
-        self.inputs.push_back(Input::Start { id, restart_delay_ms, origin, on_disk });
+        self.inputs.push_back(Input::Start { id, restart_delay_ms, stop_signal, origin, on_disk });
     }
 
     /// A disk that refuses must not hang the pod: the event goes out, and the record is tried again until it is written.
@@ -172,12 +176,12 @@ impl Shim {
         }
     }
 
-    fn drain(&mut self, id: InstanceId, give_up: bool) {
+    fn drain(&mut self, id: InstanceId, give_up: bool, failed: bool) {
         let Some(site) = self.site(&id) else { return };
         if give_up {
             eprintln!("podwright-shim: processes of {} outlast SIGKILL; not waiting for them", site.runtime_id);
         }
-        if give_up || site.watch_end() {
+        if give_up || site.watch_end(failed) {
             self.drained(id);
         }
     }
@@ -187,7 +191,8 @@ impl Shim {
         let pid = self.machine.pid(&id);
         let Some(site) = self.site(&id) else { return };
         let (oom, evidence) = site.finish(pid);
-        self.inputs.push_back(Input::Drained { id, oom, evidence });
+        let message = site.message();
+        self.inputs.push_back(Input::Drained { id, oom, evidence, message });
     }
 
     /// The cgroup of an ended instance has changed.
@@ -219,26 +224,51 @@ impl Shim {
         self.inputs.push_back(Input::Cleaned { id });
     }
 
+    /// A command that cannot be let in directly is given to the runtime, once and for all in this instance.
     fn launch_exec(&mut self, seq: u64) {
         let root = self.config.run.join("runtime");
         let Some(command) = self.commands.iter_mut().find(|command| command.seq == seq) else { return };
-        let Some(site) = self.sites.iter().find(|site| site.request.id == command.id) else { return };
-        let started = command.write_process(&site.bundle).and_then(|process| {
-            let (ours, theirs) = stdio::pipe().map_err(|error| format!("cannot make a pipe: {error}"))?;
+        let Some(site) = self.sites.iter_mut().find(|site| site.request.id == command.id) else { return };
+        let pipe = stdio::pipe().map_err(|error| format!("cannot make a pipe: {error}"));
+        let started = pipe.and_then(|(ours, theirs)| {
             command.pipe = Some(ours);
-            let log = command.file("log");
-            let call = Runtime { path: &site.request.runtime, root: &root, id: &site.runtime_id, log: &log };
-            call.exec(&process, &command.file("pid"), (theirs.as_fd(), theirs.as_fd()))
-                .map_err(|error| cannot_start(&site.request.runtime, error))
+            match self.machine.first_process(&command.id).and_then(|pid| site.way(&root, pid)) {
+                Some(way) => {
+                    let inside = way.enter(&self.keys, &command.argv, &theirs).map_err(|error| stay_home(&error))?;
+                    let pid = inside.entered.pid;
+                    command.inside = Some(inside);
+                    Ok(Started::Command(pid))
+                }
+                None => {
+                    let process = command.write_process(&site.bundle)?;
+                    let log = command.file("log");
+                    let call = Runtime { path: &site.request.runtime, root: &root, id: &site.runtime_id, log: &log };
+                    let called = call.exec(&process, &command.file("pid"), (theirs.as_fd(), theirs.as_fd()));
+                    called.map(Started::Runtime).map_err(|error| cannot_start(&site.request.runtime, error))
+                }
+            }
         });
         match started {
-            Ok(pid) => self.helpers.push(Helper { pid, task: Task::Exec(seq) }),
+            Ok(Started::Runtime(pid)) => self.helpers.push(Helper { pid, task: Task::Exec(seq) }),
+            // It has not been reaped, whatever it has done since.
+            Ok(Started::Command(pid)) => {
+                let start = child::proc_stat(pid).map(|stat| stat.start);
+                self.inputs.push_back(Input::ExecLaunched { seq, result: Ok(Process { pid, start }) });
+            }
             Err(message) => self.inputs.push_back(Input::ExecLaunched { seq, result: Err(message) }),
         }
     }
 
     fn kill_exec(&mut self, seq: u64, id: &InstanceId, pid: Option<i32>) {
         let Some(pid) = pid else { return self.abort(&[Task::Exec(seq)]) };
+        let inside = self.commands.iter().find(|command| command.seq == seq).and_then(|c| c.inside.as_ref());
+        if let Some(inside) = inside {
+            if let Err(error) = inside.cgroup.kill() {
+                eprintln!("podwright-shim: {}", crate::chain(&error));
+            }
+            child::signal_child(pid, SIGKILL).unwrap_or(());
+            return;
+        }
         // A runtime that came too late for the container leaves its command where the runtime itself was.
         let supervisor = Cgroup::at(&self.config.cgroup).child(sandbox::SUPERVISOR);
         let container = self.sites.iter().find(|site| site.request.id == *id).map(|site| &site.cgroup);
@@ -251,18 +281,61 @@ impl Shim {
     fn finish_exec(&mut self, seq: u64, result: ExecResult) {
         let Some(index) = self.commands.iter().position(|command| command.seq == seq) else { return };
         let Some(command) = self.commands.get_mut(index) else { return };
-        let (asked_as, output) = (command.asked_as, command.take_output());
+        let (id, purpose, output) = (command.id.clone(), command.purpose, command.take_output());
         command.answered = true;
+        let result = match (result, command.inside.take()) {
+            (result @ ExecResult::Exited { .. }, Some(mut inside)) => {
+                if let Some(Some(Some(way))) = self.sites.iter_mut().find(|s| s.request.id == id).map(|s| &mut s.way) {
+                    way.leave(&inside);
+                }
+                inside.entered.failure().map_or(result, |message| ExecResult::Error { message })
+            }
+            (result, _) => result,
+        };
         if !self.helpers.iter().any(|helper| helper.task == Task::Exec(seq)) {
             command.remove_files();
             self.commands.remove(index);
         }
-        if let Some(seq) = asked_as {
-            self.send(&Event::ExecDone { seq, result, output });
+        match purpose {
+            Purpose::Exec(Some(seq)) => self.send(&Event::ExecDone { seq, result, output }),
+            Purpose::Exec(None) => {}
+            Purpose::Hook(kind) => {
+                let failure = hook_failure(&result, &output);
+                self.inputs.push_back(Input::HookDone { id, kind, failure });
+            }
         }
     }
 }
 
+/// Who was started for a command.
+enum Started {
+    Runtime(i32),
+    Command(i32),
+}
+
+/// Once in another PID namespace, this process must not make another one: the pod is lost, and told so.
+fn stay_home(error: &WayError) -> String {
+    let text = crate::chain(error);
+    if let WayError::Enter(EnterError::Stranded(_)) = error {
+        eprintln!("podwright-shim: {text}; leaving");
+        std::process::exit(1);
+    }
+    text
+}
+
+/// Why a hook failed, for people; `None`: it did not.
+fn hook_failure(result: &ExecResult, output: &str) -> Option<String> {
+    let output: String = output.trim_end().chars().take(MAX_HOOK_OUTPUT).collect();
+    match result {
+        ExecResult::Exited { code: 0 } => None,
+        ExecResult::Exited { code } => Some(format!("command exited with {code}: {output}")),
+        ExecResult::TimedOut => Some(format!("command timed out: {output}")),
+        ExecResult::Error { message } => Some(message.clone()),
+    }
+}
+
+/// Characters of a failed hook's output that go into the record.
+const MAX_HOOK_OUTPUT: usize = 1000;
 const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
 
 fn cannot_start(runtime: &Path, error: nix::Error) -> String {

@@ -11,14 +11,17 @@
 //! An instance waits until the one before it of the same container is gone: both use the same cgroup and mount points.
 
 use crate::proto::{
-    Cause, Evidence, ExecResult, Exit, Health, InstanceId, Origin, Outcome, Record, SANDBOX_REMOVED, Stamp, StartStage,
-    VERSION,
+    Cause, Evidence, ExecResult, Exit, Health, HookKind, HookRun, InstanceId, Origin, Outcome, Record, SANDBOX_REMOVED,
+    Stamp, StartStage, VERSION,
 };
 use podwright_sys::child::Ended;
 use podwright_sys::durable::Durability;
 
+mod commands;
 #[cfg(test)]
 mod tests;
+
+use commands::Command;
 
 /// Runtimes that may start containers at the same time. Mains do not wait for each other, so those of one pod may as well
 /// come up together.
@@ -49,6 +52,8 @@ pub enum Input {
         /// Kept in the record.
         restart_delay_ms: u64,
         /// Kept in the record.
+        stop_signal: Option<i32>,
+        /// Kept in the record.
         origin: Option<Origin>,
         /// The record of this instance, if its file exists already.
         on_disk: Option<Box<Record>>,
@@ -59,8 +64,28 @@ pub enum Input {
         id: InstanceId,
         /// Signal number.
         signal: i32,
-        /// Who asks.
+        /// Kept in the record.
         cause: Option<Cause>,
+    },
+    /// [`crate::proto::Request::Hook`].
+    Hook {
+        /// Whose.
+        id: InstanceId,
+        /// Which.
+        kind: HookKind,
+        /// The shim's own number for its command, if there is one to run.
+        seq: Option<u64>,
+        /// Kept in the record.
+        cause: Option<Cause>,
+    },
+    /// [`crate::proto::Request::HookDone`], or the end of the command of a hook.
+    HookDone {
+        /// Whose.
+        id: InstanceId,
+        /// Which.
+        kind: HookKind,
+        /// Why it failed, for people.
+        failure: Option<String>,
     },
     /// [`crate::proto::Request::Kill`].
     Kill {
@@ -125,6 +150,8 @@ pub enum Input {
         oom: bool,
         /// What else was found.
         evidence: Box<Evidence>,
+        /// Its termination message.
+        message: String,
     },
     /// The runtime of [`Action::Delete`] has ended.
     Deleted {
@@ -182,6 +209,8 @@ pub enum Action {
         id: InstanceId,
         /// Take what is there and stop waiting.
         give_up: bool,
+        /// Whether it left with anything but 0: then the end of the log may be its termination message.
+        failed: bool,
     },
     /// Call the runtime's `delete --force`; answered by [`Input::Deleted`].
     Delete(InstanceId),
@@ -235,29 +264,6 @@ struct Instance {
     held_signal: Option<i32>,
 }
 
-#[derive(Debug)]
-struct Command {
-    seq: u64,
-    id: InstanceId,
-    phase: CommandPhase,
-}
-
-#[derive(Debug)]
-enum CommandPhase {
-    Launching {
-        give_up_at: i64,
-    },
-    /// Answered before it had a process. The runtime is let finish, for a while: killed half-way it might leave a process
-    /// that nobody knows.
-    Abandoned {
-        give_up_at: Option<i64>,
-    },
-    Running {
-        pid: i32,
-        give_up_at: i64,
-    },
-}
-
 /// All that a shim knows of its instances and commands.
 #[derive(Debug)]
 pub struct Machine {
@@ -293,6 +299,14 @@ impl Machine {
         self.instances.iter().find(|instance| instance.record.id == *id)?.record.pid
     }
 
+    /// The first process of an instance that runs.
+    pub fn first_process(&self, id: &InstanceId) -> Option<i32> {
+        self.instances.iter().find(|instance| instance.record.id == *id).and_then(|instance| match instance.phase {
+            Phase::Running { pid } => Some(pid),
+            _ => None,
+        })
+    }
+
     /// Boot-time nanoseconds at which [`Input::Tick`] is due, if ever.
     pub fn deadline(&self) -> Option<i64> {
         let instances = self.instances.iter().filter_map(|instance| match instance.phase {
@@ -302,10 +316,7 @@ impl Machine {
             Phase::Waiting | Phase::Preparing | Phase::Ready | Phase::Running { .. } => None,
             Phase::Cleaning | Phase::Gone => None,
         });
-        let commands = self.commands.iter().filter_map(|command| match command.phase {
-            CommandPhase::Launching { give_up_at } | CommandPhase::Running { give_up_at, .. } => Some(give_up_at),
-            CommandPhase::Abandoned { give_up_at } => give_up_at,
-        });
+        let commands = self.commands.iter().filter_map(Command::deadline);
         instances.chain(commands).min()
     }
 
@@ -313,11 +324,13 @@ impl Machine {
     pub fn apply(&mut self, input: Input, now: Stamp) -> Vec<Action> {
         let mut todo = Vec::new();
         match input {
-            Input::Start { id, restart_delay_ms, origin, on_disk } => {
-                let record = self.requested(id, restart_delay_ms, origin, now);
+            Input::Start { id, restart_delay_ms, stop_signal, origin, on_disk } => {
+                let record = self.requested(id, (restart_delay_ms, stop_signal), origin, now);
                 self.start(record, on_disk, now, &mut todo);
             }
             Input::Signal { id, signal, cause } => self.signal(&id, signal, cause, now, &mut todo),
+            Input::Hook { id, kind, seq, cause } => self.hook(id, kind, seq, cause, now, &mut todo),
+            Input::HookDone { id, kind, failure } => self.hook_done(&id, kind, failure, now, &mut todo),
             Input::Kill { id, cause } => self.kill(&id, cause, now, &mut todo),
             Input::Fares { id, health } => self.fares(&id, health),
             Input::Exec { seq, id, timeout_ms } => self.exec(seq, id, timeout_ms, now, &mut todo),
@@ -325,9 +338,11 @@ impl Machine {
             Input::Shutdown => self.shutdown(now, &mut todo),
             Input::Prepared { id, result } => self.prepared(&id, result, now, &mut todo),
             Input::Launched { id, result } => self.launched(&id, result, now, &mut todo),
-            Input::ExecLaunched { seq, result } => self.exec_launched(seq, result, &mut todo),
+            Input::ExecLaunched { seq, result } => self.exec_launched(seq, result, now, &mut todo),
             Input::Reaped { pid, ended } => self.reaped(pid, ended, now, &mut todo),
-            Input::Drained { id, oom, evidence } => self.drained(&id, oom, evidence, now, &mut todo),
+            Input::Drained { id, oom, evidence, message } => {
+                self.drained(&id, oom, (evidence, message), now, &mut todo)
+            }
             Input::Deleted { id } => self.step(&id, Phase::Cleaning, Action::Clean(id.clone()), &mut todo),
             Input::Cleaned { id } => self.cleaned(&id),
             Input::Tick => self.tick(now, &mut todo),
@@ -340,7 +355,13 @@ impl Machine {
         self.instances.iter_mut().find(|instance| instance.record.id == *id)
     }
 
-    fn requested(&self, id: InstanceId, restart_delay_ms: u64, origin: Option<Origin>, now: Stamp) -> Record {
+    fn requested(
+        &self,
+        id: InstanceId,
+        (restart_delay_ms, stop_signal): (u64, Option<i32>),
+        origin: Option<Origin>,
+        now: Stamp,
+    ) -> Record {
         Record {
             version: VERSION,
             id,
@@ -352,6 +373,9 @@ impl Machine {
             pid: None,
             pid_start: None,
             started: None,
+            stop_signal,
+            post_start: None,
+            pre_stop: None,
             signaled: None,
             killed: None,
             cause: None,
@@ -470,39 +494,6 @@ impl Machine {
         }
     }
 
-    fn exec(&mut self, seq: u64, id: InstanceId, timeout_ms: u64, now: Stamp, todo: &mut Vec<Action>) {
-        if !self.find(&id).is_some_and(|instance| matches!(instance.phase, Phase::Running { .. })) {
-            let message = format!("container {} does not run", id.container);
-            todo.push(Action::FinishExec { seq, result: ExecResult::Error { message } });
-            return;
-        }
-        let timeout_ns = i64::try_from(timeout_ms).unwrap_or(i64::MAX).saturating_mul(1_000_000);
-        let phase = CommandPhase::Launching { give_up_at: now.boot_ns.saturating_add(timeout_ns) };
-        todo.push(Action::LaunchExec { seq, id: id.clone() });
-        self.commands.push(Command { seq, id, phase });
-    }
-
-    fn exec_launched(&mut self, seq: u64, result: Result<Process, String>, todo: &mut Vec<Action>) {
-        let gone = self.ended_already(&result);
-        let Some(index) = self.commands.iter().position(|command| command.seq == seq) else { return };
-        let command = &mut self.commands[index];
-        let finished = match (&command.phase, result.and_then(|process| present(process, gone)), gone) {
-            (CommandPhase::Launching { .. }, Ok(_), Some(ended)) => Some(exec_result(ended)),
-            (CommandPhase::Launching { .. }, Err(message), _) => Some(ExecResult::Error { message }),
-            (CommandPhase::Launching { give_up_at }, Ok(process), None) => {
-                command.phase = CommandPhase::Running { pid: process.pid, give_up_at: *give_up_at };
-                return;
-            }
-            (CommandPhase::Abandoned { .. }, Ok(process), None) => {
-                todo.push(Action::KillExec { seq, id: command.id.clone(), pid: Some(process.pid) });
-                None
-            }
-            (CommandPhase::Abandoned { .. } | CommandPhase::Running { .. }, _, _) => None,
-        };
-        todo.extend(finished.map(|result| Action::FinishExec { seq, result }));
-        self.commands.remove(index);
-    }
-
     fn reaped(&mut self, pid: i32, ended: Ended, now: Stamp, todo: &mut Vec<Action>) {
         if let Some(instance) = self.instances.iter_mut().find(|instance| instance.phase == Phase::Running { pid }) {
             instance.ended(ended, now, todo);
@@ -510,47 +501,23 @@ impl Machine {
             self.end_commands(&id, now, todo);
             return;
         }
-        let runs_as = |command: &Command| matches!(command.phase, CommandPhase::Running { pid: own, .. } if own == pid);
-        if let Some(index) = self.commands.iter().position(runs_as) {
-            let seq = self.commands.remove(index).seq;
-            todo.push(Action::FinishExec { seq, result: exec_result(ended) });
-            return;
+        if let Some(index) = self.commands.iter().position(|command| command.pid() == Some(pid)) {
+            return self.command_ended(index, ended, now, todo);
         }
         self.strangers.push((pid, ended));
     }
 
-    /// The container has ended: commands that run there are being killed with it and will be reaped; one whose runtime is
-    /// still at work must not get in afterwards.
-    fn end_commands(&mut self, id: &InstanceId, now: Stamp, todo: &mut Vec<Action>) {
-        for command in self.commands.iter_mut().filter(|command| command.id == *id) {
-            match command.phase {
-                CommandPhase::Launching { .. } => {
-                    let message = format!("container {} has ended", id.container);
-                    command.abandon(None, ExecResult::Error { message }, now, todo);
-                }
-                CommandPhase::Running { pid, .. } => {
-                    todo.push(Action::KillExec { seq: command.seq, id: id.clone(), pid: Some(pid) });
-                }
-                CommandPhase::Abandoned { .. } => {}
-            }
-        }
-    }
-
-    fn abandon_commands(&mut self, now: Stamp, todo: &mut Vec<Action>) {
-        self.commands.retain_mut(|command| {
-            let pid = match command.phase {
-                CommandPhase::Launching { .. } => None,
-                CommandPhase::Running { pid, .. } => Some(pid),
-                CommandPhase::Abandoned { .. } => return true,
-            };
-            command.abandon(pid, ExecResult::Error { message: "the agent is gone".to_owned() }, now, todo)
-        });
-    }
-
-    fn drained(&mut self, id: &InstanceId, oom: bool, evidence: Box<Evidence>, now: Stamp, todo: &mut Vec<Action>) {
+    fn drained(
+        &mut self,
+        id: &InstanceId,
+        oom: bool,
+        (evidence, message): (Box<Evidence>, String),
+        now: Stamp,
+        todo: &mut Vec<Action>,
+    ) {
         let Some(instance) = self.find(id) else { return };
         if let Phase::Draining { outcome, finished, .. } = &instance.phase {
-            let exit = Exit { outcome: outcome.clone(), oom, finished: *finished, evidence: Some(evidence) };
+            let exit = Exit { outcome: outcome.clone(), oom, finished: *finished, evidence: Some(evidence), message };
             instance.finish(exit, todo);
             todo.push(Action::Delete(id.clone()));
             instance.phase = Phase::Deleting { give_up_at: Some(now.boot_ns + DELETE_LIMIT_NS) };
@@ -583,30 +550,18 @@ impl Machine {
                         todo.push(Action::AbortRuntime(id.clone()));
                     }
                 }
-                Phase::Draining { give_up_at, .. } => {
+                Phase::Draining { outcome, give_up_at, .. } => {
                     if give_up_at.take_if(|at| *at <= now.boot_ns).is_some() {
+                        let failed = *outcome != Outcome::Exited { code: 0 };
                         todo.push(Action::KillAll { id: id.clone(), pid: None });
-                        todo.push(Action::Drain { id: id.clone(), give_up: true });
+                        todo.push(Action::Drain { id: id.clone(), give_up: true, failed });
                     }
                 }
                 Phase::Waiting | Phase::Preparing | Phase::Ready | Phase::Running { .. } => {}
                 Phase::Cleaning | Phase::Gone => {}
             }
         }
-        self.commands.retain_mut(|command| {
-            let pid = match &mut command.phase {
-                CommandPhase::Launching { give_up_at } if *give_up_at <= now.boot_ns => None,
-                CommandPhase::Running { pid, give_up_at } if *give_up_at <= now.boot_ns => Some(*pid),
-                CommandPhase::Launching { .. } | CommandPhase::Running { .. } => return true,
-                CommandPhase::Abandoned { give_up_at } => {
-                    if give_up_at.take_if(|at| *at <= now.boot_ns).is_some() {
-                        todo.push(Action::KillExec { seq: command.seq, id: command.id.clone(), pid: None });
-                    }
-                    return true;
-                }
-            };
-            command.abandon(pid, ExecResult::TimedOut, now, todo)
-        });
+        self.tick_commands(now, todo);
     }
 
     /// What follows by itself: instances that can go on now, memory that is of no use any more, the end.
@@ -627,7 +582,7 @@ impl Machine {
                 launches += 1;
             }
         }
-        let commands_wait = self.commands.iter().any(|c| !matches!(c.phase, CommandPhase::Running { .. }));
+        let commands_wait = self.commands.iter().any(Command::has_runtime);
         if launches == 0 && !commands_wait {
             self.strangers = Vec::new();
         }
@@ -651,26 +606,22 @@ fn present(process: Process, ended: Option<Ended>) -> Result<Process, String> {
     Err(format!("the runtime named process {} in its pid file, which is no child of the shim", process.pid))
 }
 
-fn exec_result(ended: Ended) -> ExecResult {
-    match ended {
-        Ended::Exited(code) => ExecResult::Exited { code },
-        Ended::Signaled(signal) => ExecResult::Exited { code: 128 + signal },
-    }
-}
-
-impl Command {
-    /// Answers, and kills its process if it has one. Returns whether it has to be kept: its runtime may still name one.
-    fn abandon(&mut self, pid: Option<i32>, result: ExecResult, now: Stamp, todo: &mut Vec<Action>) -> bool {
-        if pid.is_some() {
-            todo.push(Action::KillExec { seq: self.seq, id: self.id.clone(), pid });
-        }
-        todo.push(Action::FinishExec { seq: self.seq, result });
-        self.phase = CommandPhase::Abandoned { give_up_at: Some(now.boot_ns + LAUNCH_KILL_GRACE_NS) };
-        pid.is_none()
-    }
-}
-
 impl Instance {
+    fn hook(&mut self, kind: HookKind) -> &mut Option<HookRun> {
+        match kind {
+            HookKind::PostStart => &mut self.record.post_start,
+            HookKind::PreStop => &mut self.record.pre_stop,
+        }
+    }
+
+    /// Whether its first process has ended.
+    fn is_over(&self) -> bool {
+        match self.phase {
+            Phase::Waiting | Phase::Preparing | Phase::Ready | Phase::Launching { .. } | Phase::Running { .. } => false,
+            Phase::Draining { .. } | Phase::Deleting { .. } | Phase::Cleaning | Phase::Gone => true,
+        }
+    }
+
     /// Writes and tells a change that may be lost in a power cut.
     fn tell(&self, todo: &mut Vec<Action>) {
         todo.push(Action::Persist(Box::new(self.record.clone()), Durability::Rename));
@@ -686,7 +637,7 @@ impl Instance {
 
     /// The first who asked is the cause; one that has ended already did so by itself, and stays so.
     fn asked(&mut self, cause: Option<Cause>) {
-        if matches!(self.phase, Phase::Draining { .. } | Phase::Deleting { .. } | Phase::Cleaning | Phase::Gone) {
+        if self.is_over() {
             return;
         }
         if let Some(cause) = cause {
@@ -700,8 +651,9 @@ impl Instance {
             Ended::Signaled(signal) => Outcome::Signaled { signal },
         };
         let id = self.record.id.clone();
+        let failed = outcome != Outcome::Exited { code: 0 };
         todo.push(Action::KillAll { id: id.clone(), pid: None });
-        todo.push(Action::Drain { id, give_up: false });
+        todo.push(Action::Drain { id, give_up: false, failed });
         self.phase = Phase::Draining { outcome, finished: now, give_up_at: Some(now.boot_ns + DRAIN_LIMIT_NS) };
     }
 

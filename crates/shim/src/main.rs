@@ -16,11 +16,13 @@ use podwright_sys::child;
 
 mod clock;
 mod connection;
+mod enter;
 mod event_loop;
 mod evidence;
 mod execs;
 mod execute;
 mod log;
+mod message;
 mod runtime;
 mod sandbox;
 mod site;

@@ -2,8 +2,9 @@
 //!
 //! The wire is a Unix stream socket with one JSON object a line, [`Request`] towards the shim and [`Event`] towards the
 //! agent. The newest connection is the agent; an older one is closed. Everything here is read by other versions of
-//! podwright: a shim outlives upgrades of the agent. A field may be added with `#[serde(default)]`; any other change
-//! raises [`VERSION`], and the golden files in `tests/golden/` keep the old forms readable.
+//! podwright: a shim outlives upgrades of the agent. A field may be added with `#[serde(default)]`, and a request of which
+//! only pods have need that older agents refused; any other change raises [`VERSION`], and the golden files in
+//! `tests/golden/` keep the old forms readable.
 //!
 //! Times are pairs of boot-time and wall-clock nanoseconds ([`Stamp`]): the first for arithmetic within one boot, the
 //! second for people and for comparison across boots.
@@ -94,6 +95,30 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cause: Option<Cause>,
     },
+    /// A hook of a running instance begins. One that has begun already does not begin again. It is not tied to the
+    /// connection, and nothing ends it but its own end or that of the instance.
+    Hook {
+        /// Whose.
+        id: InstanceId,
+        /// Which.
+        kind: HookKind,
+        /// To be run in the container by the shim; without it the agent runs the hook, and tells its end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        command: Option<Vec<String>>,
+        /// Of a preStop hook: why the instance is stopped, for the record.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cause: Option<Cause>,
+    },
+    /// A hook that the agent runs has ended.
+    HookDone {
+        /// Whose.
+        id: InstanceId,
+        /// Which.
+        kind: HookKind,
+        /// Why it failed, for people.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failure: Option<String>,
+    },
     /// SIGKILL to every process in the instance's cgroup. An instance that is still starting is killed too.
     Kill {
         /// Whom.
@@ -151,6 +176,44 @@ pub struct StartRequest {
     /// Kept in the record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
+    /// The signal that stops it, kept in the record for the next agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_signal: Option<i32>,
+    /// Where its termination message comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<MessageRequest>,
+}
+
+/// Where the termination message of an instance comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageRequest {
+    /// The file that the container writes it to, seen from the host. Made by the shim, and removed with the instance.
+    pub file: PathBuf,
+    /// Take the end of the log instead, when the instance failed and the file is empty.
+    pub fallback_to_log: bool,
+}
+
+/// Which hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HookKind {
+    /// After the start.
+    PostStart,
+    /// Before the stop signal.
+    PreStop,
+}
+
+/// One run of a hook.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookRun {
+    /// When it began. Written before anything is run.
+    pub begun: Stamp,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Stamp>,
+    /// Why it failed, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
 }
 
 /// A mount in the pod's mount namespace.
@@ -243,6 +306,15 @@ pub struct Record {
     pub pid_start: Option<u64>,
     /// When the runtime reported the process running.
     pub started: Option<Stamp>,
+    /// [`StartRequest::stop_signal`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_signal: Option<i32>,
+    /// Its postStart hook, once begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub post_start: Option<HookRun>,
+    /// Its preStop hook, once begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pre_stop: Option<HookRun>,
     /// When the first stop signal was sent.
     #[serde(default)]
     pub signaled: Option<Stamp>,
@@ -271,12 +343,15 @@ pub struct Exit {
     /// What was found then; absent if it never ran, if nobody saw its end, and in records of older shims.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Box<Evidence>>,
+    /// The termination message; may be empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
 }
 
 impl Exit {
     /// An end without processes, or one that nobody saw.
     pub fn without_evidence(outcome: Outcome, finished: Stamp) -> Exit {
-        Exit { outcome, oom: false, finished, evidence: None }
+        Exit { outcome, oom: false, finished, evidence: None, message: String::new() }
     }
 }
 

@@ -7,14 +7,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use podwright_shim::proto::{Evidence, PodMount, SandboxConfig, StartRequest};
+use podwright_shim::proto::{Evidence, MessageRequest, PodMount, SandboxConfig, StartRequest};
 use podwright_sys::cgroup::{Cgroup, CgroupError};
 use podwright_sys::durable::{Durability, WriteError, write_atomic};
 use podwright_sys::podmount::{self, PodMountError};
 
 use crate::clock;
+use crate::enter::Way;
 use crate::evidence;
 use crate::log::{Batch, Log};
+use crate::message;
 use crate::stdio::{Stream, pipe};
 
 /// At the end of an instance, how often at most each pipe is read: all that a pipe can hold, and a bound for a process
@@ -39,6 +41,10 @@ pub(crate) struct Site {
     mounts_begun: usize,
     /// `cgroup.events`, while the instance is drained and processes of it are left.
     events: Option<File>,
+    /// How commands get in; found when the first one comes.
+    pub(crate) way: Option<Option<Way>>,
+    /// The instance has ended with anything but 0.
+    failed: bool,
 }
 
 /// Why an instance could not be prepared.
@@ -74,6 +80,8 @@ impl Site {
             outputs: None,
             mounts_begun: 0,
             events: None,
+            way: None,
+            failed: false,
         }
     }
 
@@ -112,6 +120,9 @@ impl Site {
         let config = serde_json::to_vec(&config).map_err(|error| failed("encode", &self.bundle)(error.into()))?;
         write_atomic(&self.bundle.join("config.json"), &config, Durability::Rename)?;
         let request = &self.request;
+        if let Some(MessageRequest { file, .. }) = &request.message {
+            message::create(file).map_err(failed("create the termination message's file", file))?;
+        }
         let log = Log::open(&request.log, request.log_max_bytes, request.log_max_files);
         self.log = Some(log.map_err(failed("open the log file", &request.log))?);
         let (stdout, stdout_end) = pipe().map_err(PrepareError::Pipe)?;
@@ -119,6 +130,13 @@ impl Site {
         self.streams = vec![Stream::new("stdout", stdout), Stream::new("stderr", stderr)];
         self.outputs = Some((stdout_end, stderr_end));
         Ok(())
+    }
+
+    /// The way into the container, with first process `pid`; `root` is where the runtime keeps its state. `None`: there is
+    /// none but the runtime's own.
+    pub(crate) fn way(&mut self, root: &Path, pid: i32) -> Option<&mut Way> {
+        let (id, cgroup) = (&self.runtime_id, &self.cgroup);
+        self.way.get_or_insert_with(|| Way::find(&root.join(id), pid, cgroup)).as_mut()
     }
 
     /// A file beside the bundle's config.
@@ -139,7 +157,8 @@ impl Site {
     }
 
     /// Starts waiting until no process of the instance is left. Returns whether that is so already.
-    pub(crate) fn watch_end(&mut self) -> bool {
+    pub(crate) fn watch_end(&mut self, failed: bool) -> bool {
+        self.failed = failed;
         self.events = self.cgroup.events().ok();
         self.is_empty()
     }
@@ -182,6 +201,13 @@ impl Site {
         (oom, Box::new(Evidence { victim, figures, tail }))
     }
 
+    /// The termination message, once its log is closed.
+    pub(crate) fn message(&self) -> String {
+        let request = &self.request;
+        let message = request.message.as_ref().map(|from| message::read(from, self.failed, &request.log));
+        message.unwrap_or_default()
+    }
+
     /// Undoes [`Site::prepare`], as far as it came. What fails is reported and left: the agent removes the pod's directories
     /// with the sandbox. Returns the layer's directory if it holds too much to be removed here.
     pub(crate) fn clean(&mut self) -> Option<PathBuf> {
@@ -209,6 +235,9 @@ impl Site {
             }
         }
         report(remove_tree(&self.bundle).map_err(failed("remove the bundle", &self.bundle)));
+        if let Some(MessageRequest { file, .. }) = &self.request.message {
+            report(remove_empty(file));
+        }
         // With processes in it, it cannot be removed, and waiting here would hold up the other containers.
         if self.cgroup.populated().is_ok_and(|populated| !populated) {
             report(self.cgroup.remove());

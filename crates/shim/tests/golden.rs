@@ -9,9 +9,9 @@ use std::fs;
 use std::path::Path;
 
 use podwright_shim::proto::{
-    Cause, CpuTime, Event, Evidence, ExecResult, Exit, Figures, Health, InstanceId, MAX_CHANGES, MAX_TEXT,
-    MemoryEvents, OomLimit, Origin, Outcome, PodMount, Pressure, ProbeFailures, ReadyChange, Record, Request,
-    SandboxConfig, Stamp, StartRequest, StartStage, VERSION, Victim,
+    Cause, CpuTime, Event, Evidence, ExecResult, Exit, Figures, Health, HookKind, HookRun, InstanceId, MAX_CHANGES,
+    MAX_TEXT, MemoryEvents, MessageRequest, OomLimit, Origin, Outcome, PodMount, Pressure, ProbeFailures, ReadyChange,
+    Record, Request, SandboxConfig, Stamp, StartRequest, StartStage, VERSION, Victim,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -36,6 +36,10 @@ fn id() -> InstanceId {
     InstanceId { container: "app".into(), attempt: 2 }
 }
 
+fn cause() -> Cause {
+    Cause { kind: "liveness-probe".into(), message: "connection refused".into() }
+}
+
 fn record(outcome: Option<Outcome>) -> Record {
     Record {
         version: VERSION,
@@ -48,11 +52,20 @@ fn record(outcome: Option<Outcome>) -> Record {
         pid: Some(4711),
         pid_start: Some(123_456),
         started: Some(stamp(11)),
+        stop_signal: None,
+        post_start: None,
+        pre_stop: None,
+        cause: None,
         signaled: Some(stamp(12)),
         killed: Some(stamp(13)),
-        cause: None,
         health: Health::default(),
-        exit: outcome.map(|outcome| Exit { outcome, oom: true, finished: stamp(14), evidence: None }),
+        exit: outcome.map(|outcome| Exit {
+            outcome,
+            oom: true,
+            finished: stamp(14),
+            evidence: None,
+            message: String::new(),
+        }),
     }
 }
 
@@ -120,6 +133,15 @@ fn records() {
     check("record-running", &record(None));
     check("record-exited", &record(Some(Outcome::Exited { code: 3 })));
     check("record-signaled", &record(Some(Outcome::Signaled { signal: 9 })));
+    let hooked = Record {
+        stop_signal: Some(10),
+        post_start: Some(HookRun { begun: stamp(11), ended: Some(stamp(12)), failure: None }),
+        pre_stop: Some(HookRun { begun: stamp(12), ended: Some(stamp(13)), failure: Some("exited with 1".into()) }),
+        cause: Some(cause()),
+        ..record(Some(Outcome::Exited { code: 0 }))
+    };
+    let exit = hooked.exit.clone().map(|exit| Exit { message: "bye".into(), ..exit });
+    check("record-hooked", &Record { exit, ..hooked });
     check("record-lost", &record(Some(Outcome::Lost)));
     for (name, stage) in [("prepare", StartStage::Prepare), ("runtime", StartStage::Runtime)] {
         let message = "no such file".to_owned();
@@ -131,10 +153,15 @@ fn records() {
 fn requests() {
     check("request-hello", &Request::Hello { version: VERSION });
     check("request-signal", &Request::Signal { id: id(), signal: 15, cause: None });
-    let cause = Cause { kind: "eviction".into(), message: "volume cache is over its limit".into() };
-    check("request-signal-cause", &Request::Signal { id: id(), signal: 15, cause: Some(cause.clone()) });
-    check("request-kill-cause", &Request::Kill { id: id(), cause: Some(cause) });
+    let eviction = Cause { kind: "eviction".into(), message: "volume cache is over its limit".into() };
+    check("request-signal-cause", &Request::Signal { id: id(), signal: 15, cause: Some(eviction.clone()) });
+    check("request-kill-cause", &Request::Kill { id: id(), cause: Some(eviction) });
     check("request-kill", &Request::Kill { id: id(), cause: None });
+    let command = Some(vec!["drain".to_owned()]);
+    check("request-hook", &Request::Hook { id: id(), kind: HookKind::PreStop, command, cause: Some(cause()) });
+    let post_start = HookKind::PostStart;
+    check("request-hook-of-agent", &Request::Hook { id: id(), kind: post_start, command: None, cause: None });
+    check("request-hook-done", &Request::HookDone { id: id(), kind: post_start, failure: Some("refused".into()) });
     let command = vec!["cat".to_owned(), "/ready".to_owned()];
     check("request-exec", &Request::Exec { seq: 7, id: id(), command, timeout_ms: 1000 });
     check("request-remember", &Request::Remember { memo: "opaque".into(), health: BTreeMap::new() });
@@ -158,10 +185,14 @@ fn requests() {
         log_max_bytes: 10 << 20,
         log_max_files: 5,
         origin: None,
+        stop_signal: None,
+        message: None,
     };
     check("request-start", &Request::Start(Box::new(start.clone())));
     let origin = Some(Origin { agent: "0.1.0".into(), image: String::new() });
-    check("request-start-origin", &Request::Start(Box::new(StartRequest { origin, ..start })));
+    check("request-start-origin", &Request::Start(Box::new(StartRequest { origin, ..start.clone() })));
+    let message = Some(MessageRequest { file: "/run/messages/app".into(), fallback_to_log: true });
+    check("request-start-message", &Request::Start(Box::new(StartRequest { stop_signal: Some(10), message, ..start })));
 }
 
 #[test]

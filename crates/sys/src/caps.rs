@@ -48,7 +48,8 @@ const NAMES: [&str; 41] = [
 ];
 
 /// A set of capabilities, a bit each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
 pub struct CapSet(u64);
 
 impl CapSet {

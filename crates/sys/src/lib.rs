@@ -8,6 +8,7 @@ pub mod cgroup;
 pub mod child;
 pub mod device;
 pub mod durable;
+pub mod enter;
 pub mod fdpass;
 pub mod kmsg;
 pub mod lease;

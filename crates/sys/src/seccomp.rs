@@ -137,6 +137,34 @@ impl Profile {
 }
 
 impl Program {
+    /// The instructions as numbers, to be kept in a file.
+    #[must_use]
+    pub fn words(&self) -> Vec<u64> {
+        let word = |i: &libc::sock_filter| {
+            u64::from(i.code) << 48 | u64::from(i.jt) << 40 | u64::from(i.jf) << 32 | u64::from(i.k)
+        };
+        self.instructions.iter().map(word).collect()
+    }
+
+    /// The flags for seccomp(2).
+    #[must_use]
+    pub fn flags(&self) -> u32 {
+        self.flags
+    }
+
+    /// From [`Program::words`]; `None` when there are none.
+    #[must_use]
+    pub fn from_words(words: &[u64], flags: u32) -> Option<Self> {
+        // Each field takes its own bits.
+        let instruction = |word: &u64| libc::sock_filter {
+            code: (word >> 48) as u16,
+            jt: (word >> 40) as u8,
+            jf: (word >> 32) as u8,
+            k: *word as u32,
+        };
+        (!words.is_empty()).then(|| Self { instructions: words.iter().map(instruction).collect(), flags })
+    }
+
     /// Puts the calling thread under the filter, for good.
     ///
     /// A filter with a listener is loaded by [`Program::load_with_listener`]; here its listener is closed.
@@ -252,6 +280,7 @@ mod tests {
             ],
         };
         let program = profile.compile().unwrap();
+        let program = Program::from_words(&program.words(), program.flags()).unwrap();
         // A filter stays on its thread for ever, so the thread is thrown away.
         let thread = std::thread::spawn(move || {
             nix::sys::prctl::set_no_new_privs().unwrap();

@@ -5,24 +5,30 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{ACCEPT, CONNECTION, HOST, HeaderName, HeaderValue, LOCATION, USER_AGENT};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::socket;
+use super::{socket, tls};
 
 /// Most of an answer that is read, bytes.
 const MAX_BODY: usize = 10 * 1024;
 /// Most redirects that are followed.
 const MAX_REDIRECTS: usize = 10;
 /// As kubelet of the API version that podwright follows.
-const AGENT: &str = "kube-probe/1.35";
+pub(super) const AGENT: &str = "kube-probe/1.35";
+/// The same of its hooks.
+const HOOK_AGENT: &str = "kube-lifecycle/1.35";
 
 /// Where to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Target {
-    pub(super) scheme: String,
-    pub(super) host: String,
-    pub(super) port: u16,
+pub struct Target {
+    /// `http` or `https`.
+    pub scheme: String,
+    /// An address, or a name in `/etc/hosts`.
+    pub host: String,
+    /// The port.
+    pub port: u16,
     /// With its query.
-    pub(super) path: String,
+    pub path: String,
 }
 
 /// What an answer means.
@@ -38,9 +44,9 @@ pub(super) enum Verdict {
 pub(super) async fn get(first: Target, headers: &[(String, String)], pid: Option<i32>) -> Result<Verdict, String> {
     let mut target = first.clone();
     for _ in 0..=MAX_REDIRECTS {
-        let answer = match once(&target, headers, pid).await? {
+        let answer = match once(&target, headers, AGENT, pid).await? {
             Ok(answer) => answer,
-            Err(failure) => return Ok(Verdict::Bad(format!("Get \"{}\": {failure}", target.url()))),
+            Err(failure) => return Ok(Verdict::Bad(format!("Get \"{}\": {}", target.url(), failure.text))),
         };
         match judge(&first.host, &target, &answer) {
             Next::Follow(next) => target = next,
@@ -48,6 +54,34 @@ pub(super) async fn get(first: Target, headers: &[(String, String)], pid: Option
         }
     }
     Ok(Verdict::Bad(format!("Get \"{}\": stopped after {MAX_REDIRECTS} redirects", first.url())))
+}
+
+/// Makes the request of a hook, however long that takes. Any answer will do. Where TLS is asked for and the server does not
+/// speak it, the request is made once more in plain text, without credentials.
+///
+/// # Errors
+/// That there was no answer, and why, for people.
+pub async fn hook(first: Target, headers: &[(String, String)], pid: Option<i32>) -> Result<(), String> {
+    let mut headers = headers.to_vec();
+    let mut target = first;
+    let mut redirects = 0;
+    loop {
+        let answer = match once(&target, &headers, HOOK_AGENT, pid).await? {
+            Ok(answer) => answer,
+            Err(Failure { not_tls: true, .. }) if target.scheme == "https" => {
+                target.scheme = "http".to_owned();
+                headers.retain(|(name, _)| !name.eq_ignore_ascii_case("authorization"));
+                continue;
+            }
+            Err(failure) => return Err(format!("Get \"{}\": {}", target.url(), failure.text)),
+        };
+        match judge(&target.host, &target, &answer) {
+            Next::Follow(next) if redirects < MAX_REDIRECTS => target = next,
+            Next::Follow(_) => return Err(format!("Get \"{}\": stopped after {redirects} redirects", target.url())),
+            Next::End(_) => return Ok(()),
+        }
+        redirects += 1;
+    }
 }
 
 impl Target {
@@ -71,7 +105,7 @@ fn judge(first_host: &str, target: &Target, answer: &Answer) -> Next {
         return match redirect(target, location) {
             Some(next) if next.host == first_host => Next::Follow(next),
             _ => Next::End(Verdict::GoodBut(format!(
-                "Readiness or startup probe at {} ended with a redirect to another host, {location}, which is not followed",
+                "probe at {} ended with a redirect to another host, {location}, which is not followed",
                 target.url()
             ))),
         };
@@ -114,21 +148,46 @@ fn redirect(from: &Target, location: &str) -> Option<Target> {
 async fn once(
     target: &Target,
     headers: &[(String, String)],
+    agent: &'static str,
     pid: Option<i32>,
-) -> Result<Result<Answer, String>, String> {
-    if target.scheme != "http" {
-        let message = format!("podwright does not probe over {} yet; use scheme HTTP, or an exec probe", target.scheme);
-        return Ok(Err(message));
-    }
-    let request = request(target, headers)?;
+) -> Result<Result<Answer, Failure>, String> {
+    let request = request(target, headers, agent)?;
     let stream = match socket::connect(&target.host, target.port, pid).await {
         Ok(stream) => stream,
-        Err(error) => return Ok(Err(error.to_string())),
+        Err(error) => return Ok(Err(Failure::of(&error))),
     };
-    Ok(exchange(stream, request).await.map_err(|error| crate::preflight::chain(&error)))
+    let answer = if target.scheme == "https" {
+        match tls::connect(stream, &target.host).await {
+            Ok(stream) => exchange(stream, request).await,
+            Err(error) => {
+                let not_tls = tls::is_not_tls(&error);
+                return Ok(Err(Failure { not_tls, ..Failure::of(&error) }));
+            }
+        }
+    } else {
+        exchange(stream, request).await
+    };
+    Ok(answer.map_err(|error| Failure::of(&error)))
 }
 
-async fn exchange(stream: tokio::net::TcpStream, request: Request<Empty<Bytes>>) -> hyper::Result<Answer> {
+/// Why there was no answer.
+#[derive(Debug)]
+struct Failure {
+    text: String,
+    /// TLS was tried with a server that does not speak it.
+    not_tls: bool,
+}
+
+impl Failure {
+    fn of(error: &dyn std::error::Error) -> Failure {
+        Failure { text: crate::preflight::chain(error), not_tls: false }
+    }
+}
+
+async fn exchange<S>(stream: S, request: Request<Empty<Bytes>>) -> hyper::Result<Answer>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let mut builder = hyper::client::conn::http1::Builder::new();
     let (mut sender, connection) = builder.title_case_headers(true).handshake(TokioIo::new(stream)).await?;
     let mut connection = std::pin::pin!(connection);
@@ -160,7 +219,11 @@ async fn read(mut response: Response<Incoming>) -> hyper::Result<Answer> {
     Ok(Answer { status, location })
 }
 
-fn request(target: &Target, headers: &[(String, String)]) -> Result<Request<Empty<Bytes>>, String> {
+fn request(
+    target: &Target,
+    headers: &[(String, String)],
+    agent: &'static str,
+) -> Result<Request<Empty<Bytes>>, String> {
     let path = if target.path.starts_with('/') { target.path.clone() } else { format!("/{}", target.path) };
     let mut request = Request::get(path.as_str())
         .body(Empty::new())
@@ -173,7 +236,7 @@ fn request(target: &Target, headers: &[(String, String)]) -> Result<Request<Empt
         map.append(name, value);
     }
     // Given as empty, it is to be left out.
-    for (name, default) in [(USER_AGENT, AGENT), (ACCEPT, "*/*")] {
+    for (name, default) in [(USER_AGENT, agent), (ACCEPT, "*/*")] {
         match map.get(&name) {
             None => drop(map.insert(name, HeaderValue::from_static(default))),
             Some(given) if given.is_empty() => drop(map.remove(name)),
@@ -249,6 +312,51 @@ mod tests {
         let loops = asked.lock().unwrap().iter().filter(|r| r.contains(" /loop ")).count();
         assert_eq!(loops, MAX_REDIRECTS + 1);
         assert!(matches!(probe(1, "/200", &[]).await, Ok(Verdict::Bad(m)) if m.contains("refused")));
+    }
+
+    #[tokio::test]
+    async fn hooks_want_an_answer_and_no_more() {
+        let (port, asked) = server().await;
+        let to = |scheme: &str, path: &str| Target {
+            scheme: scheme.to_owned(),
+            host: "127.0.0.1".to_owned(),
+            port,
+            path: path.to_owned(),
+        };
+        let secret = [("Authorization".to_owned(), "x".to_owned()), ("X-A".to_owned(), "1".to_owned())];
+        for path in ["/200", "/500", "/hop", "/away"] {
+            assert_eq!(hook(to("http", path), &secret, None).await, Ok(()), "{path}");
+        }
+        assert!(asked.lock().unwrap()[0].contains(&format!("User-Agent: {HOOK_AGENT}")));
+        assert!(asked.lock().unwrap()[0].contains("Authorization: x"));
+        assert!(hook(to("http", "/noise"), &[], None).await.is_err());
+        assert!(hook(to("http", "/loop"), &[], None).await.unwrap_err().contains("redirects"));
+        assert!(hook(Target { port: 1, ..to("http", "/") }, &[], None).await.unwrap_err().contains("refused"));
+    }
+
+    /// Answers in plain text to whatever is said first.
+    #[tokio::test]
+    async fn a_hook_over_tls_is_repeated_in_plain_text_where_the_server_speaks_no_tls() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (log, mut asked) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut text = vec![0; 4096];
+                let n = stream.read(&mut text).await.unwrap();
+                log.send(String::from_utf8_lossy(&text[..n]).into_owned()).unwrap();
+                stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+            }
+        });
+        let target = Target { scheme: "https".into(), host: "127.0.0.1".into(), port, path: "/".into() };
+        let headers = [("authorization".to_owned(), "secret".to_owned()), ("X-A".to_owned(), "1".to_owned())];
+        assert_eq!(hook(target.clone(), &headers, None).await, Ok(()));
+        asked.recv().await.unwrap();
+        let plain = asked.recv().await.unwrap();
+        assert!(plain.starts_with("GET / HTTP/1.1") && plain.contains("X-A: 1"), "{plain}");
+        assert!(!plain.to_ascii_lowercase().contains("authorization"), "{plain}");
+        // A probe is not repeated.
+        assert!(matches!(get(target, &[], None).await, Ok(Verdict::Bad(_))));
     }
 
     #[tokio::test]

@@ -1,17 +1,22 @@
-//! Probes that the agent tries itself: `httpGet` and `tcpSocket`. Exec probes are the shim's.
+//! Probes that the agent tries itself: `httpGet`, `tcpSocket` and `grpc`, and the requests of hooks. What is run in a container
+//! is the shim's.
 //!
 //! The pod's own network has nothing but its loopback, so the agent's sockets are opened inside it: a container that serves
 //! on 127.0.0.1 or on all addresses is reached either way. The rules are the kubelet's (`pkg/probe`).
 
+mod grpc;
 mod http;
 mod socket;
+mod tls;
+
+pub use http::{Target, hook};
 
 use std::sync::Arc;
 
 use podwright_core::manifest::Document;
 use podwright_core::pod::observe::ProbeOutcome;
 use podwright_core::pod::plan::Notice;
-use podwright_core::pod::spec::{Probe, ProbeAction};
+use podwright_core::pod::spec::{HttpGet, Probe, ProbeAction};
 
 use crate::worker::{Context, event_of};
 
@@ -30,30 +35,27 @@ impl Warn {
         let notice = Notice { warning: true, reason: "ProbeWarning", message, container: Some(self.container) };
         self.ctx.store.record_event(event_of(&self.document.pod, &notice, self.ctx.clock.now()));
     }
-
-    fn default_host(&self) -> String {
-        match &self.ctx.host_ip {
-            Some(ip) if self.document.pod.host_network => ip.clone(),
-            _ => "127.0.0.1".to_owned(),
-        }
-    }
 }
 
-/// Tries once. `pid` is a process in the pod's network; `None`: the host's.
-pub async fn run(probe: &Probe, pid: Option<i32>, warn: &Warn) -> ProbeOutcome {
+/// Tries once. `address` is where the pod is found, `pid` a process in its network; `None`: the host's.
+pub async fn run(probe: &Probe, address: &str, pid: Option<i32>, warn: &Warn) -> ProbeOutcome {
     let attempt = async {
         match &probe.action {
             ProbeAction::Exec { .. } => ProbeOutcome::Error("the shim runs exec probes".to_owned()),
             ProbeAction::TcpSocket { host, port } => {
-                let host = host.clone().unwrap_or_else(|| warn.default_host());
-                match socket::connect(&host, *port, pid).await {
+                let host = host.as_deref().unwrap_or(address);
+                match socket::connect(host, *port, pid).await {
                     Ok(_stream) => ProbeOutcome::Success,
                     Err(error) => ProbeOutcome::Failure(format!("dial tcp {host}:{port}: {error}")),
                 }
             }
-            ProbeAction::HttpGet { scheme, host, port, path, headers } => {
-                let host = host.clone().unwrap_or_else(|| warn.default_host());
-                let target = http::Target { scheme: scheme.clone(), host, port: *port, path: path.clone() };
+            ProbeAction::Grpc { port, service } => match grpc::check(address, *port, service, pid).await {
+                Ok(()) => ProbeOutcome::Success,
+                Err(failure) => ProbeOutcome::Failure(failure),
+            },
+            ProbeAction::HttpGet(HttpGet { scheme, host, port, path, headers }) => {
+                let host = host.clone().unwrap_or_else(|| address.to_owned());
+                let target = Target { scheme: scheme.clone(), host, port: *port, path: path.clone() };
                 match http::get(target, headers, pid).await {
                     Ok(http::Verdict::Good) => ProbeOutcome::Success,
                     Ok(http::Verdict::GoodBut(message)) => {

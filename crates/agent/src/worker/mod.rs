@@ -5,12 +5,14 @@
 //! out by others ([`sandbox`], [`start`], [`crate::probe`]) without ever waiting for one of them.
 
 mod disk;
+mod hook;
 mod inspect;
 pub mod kept;
 mod ledger;
 pub mod manager;
 mod owned;
 mod pod;
+mod probing;
 mod publish;
 mod records;
 mod recover;

@@ -7,31 +7,29 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::PodStatus;
 use podwright_core::ledger::Asker;
 use podwright_core::pod::Machine;
-use podwright_core::pod::observe::{Event, Memo, ProbeKind, ProbeOutcome};
+use podwright_core::pod::observe::{Event, HookKind, Instance, Memo, ProbeKind, ProbeOutcome};
 use podwright_core::pod::plan::{Notice, Plan, Step};
-use podwright_core::pod::spec::{Probe, ProbeAction, Role};
-use podwright_core::pod::why;
+use podwright_core::pod::spec::Role;
+use podwright_core::signal;
 use podwright_core::time::Time;
-use podwright_shim::proto::{self, ExecResult, InstanceId, Record, Request, StartRequest};
+use podwright_shim::proto::{self, InstanceId, Record, Request, StartRequest};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use super::inspect::Snapshot;
 use super::kept::{Ended, Kept, Saver};
+use super::probing::AbortOnDrop;
 use super::recover::{self, Beginning, Recovered};
 use super::sandbox::{self, Handle, Order, Origin, Sandbox, Word};
 use super::start::{self, Refused};
-use super::{Context, ledger, publish, records, setup, volumes};
+use super::{Context, hook, ledger, publish, records, setup, volumes};
 use crate::job::seen::Reports;
 use crate::paths::PodPaths;
-use crate::probe;
 use crate::source::decide::Claim;
 
 /// How often disk volumes with a limit are measured.
 const MEASURE_EVERY: Duration = Duration::from_secs(10);
-/// The signal that asks a container to stop (SIGTERM).
-const STOP_SIGNAL: i32 = 15;
 
 /// What a worker is told.
 pub(super) enum Input {
@@ -81,6 +79,17 @@ pub(super) enum Input {
         /// How it went.
         outcome: ProbeOutcome,
     },
+    /// A hook that the agent runs has ended.
+    Hooked {
+        /// Index of the container.
+        container: usize,
+        /// The attempt.
+        attempt: u32,
+        /// Which.
+        kind: HookKind,
+        /// Why it failed.
+        failure: Option<String>,
+    },
     /// A disk volume is over its limit.
     OverLimit(String),
     /// Somebody wants to see what it knows.
@@ -98,19 +107,21 @@ pub(super) struct Finished {
 
 /// One worker.
 pub(super) struct Worker {
-    ctx: Arc<Context>,
-    kept: Kept,
+    pub(super) ctx: Arc<Context>,
+    pub(super) kept: Kept,
     paths: PodPaths,
-    machine: Machine,
+    pub(super) machine: Machine,
     saver: Saver,
-    sandbox: Option<Handle>,
+    pub(super) sandbox: Option<Handle>,
     /// Starts that are being prepared, and what to tell the shim right after each.
     preparing: HashMap<(usize, u32), Vec<Request>>,
     /// Starts of the present plan.
     wanted: Vec<start::Wanted>,
     /// Exec probes under way, by their number.
-    execs: HashMap<u64, (usize, u32, ProbeKind)>,
-    next_exec: u64,
+    pub(super) execs: HashMap<u64, (usize, u32, ProbeKind)>,
+    pub(super) next_exec: u64,
+    /// Hooks that are requests, under way. Dropping one ends it.
+    pub(super) hooks: HashMap<(usize, u32, HookKind), AbortOnDrop>,
     measuring: Option<AbortHandle>,
     /// To the job that made the pod.
     reports: Option<Reports>,
@@ -120,7 +131,7 @@ pub(super) struct Worker {
     shown: Option<(PodStatus, Kept)>,
     /// A step was answered at once: decide again.
     answered: bool,
-    sender: mpsc::UnboundedSender<Input>,
+    pub(super) sender: mpsc::UnboundedSender<Input>,
     receiver: mpsc::UnboundedReceiver<Input>,
 }
 
@@ -151,6 +162,7 @@ pub(super) async fn run(
         preparing: HashMap::new(),
         wanted: Vec::new(),
         execs: HashMap::new(),
+        hooks: HashMap::new(),
         measuring: None,
         reports,
         shown: None,
@@ -170,6 +182,10 @@ pub(super) async fn run(
         gate.pass().await;
     }
     worker.live().await
+}
+
+fn stop_signal(instance: &Instance) -> i32 {
+    instance.stop_signal.unwrap_or(signal::SIGTERM)
 }
 
 /// Holds recovered pods back until the API shows all of them.
@@ -260,6 +276,13 @@ impl Worker {
             Input::Probed { container, attempt, kind, outcome } => {
                 self.apply(Event::Probed { container, attempt, kind, outcome });
             }
+            Input::Hooked { container, attempt, kind, failure } => {
+                self.hooks.remove(&(container, attempt, kind));
+                self.apply(Event::Hooked { container, attempt, kind, failure: failure.clone() });
+                if let Some(id) = self.id(container, attempt) {
+                    self.say(Request::HookDone { id, kind: hook::wire(kind), failure });
+                }
+            }
             Input::OverLimit(message) => self.apply(Event::Evict { message }),
             Input::Look(reply) => {
                 // Whoever asked may have gone.
@@ -269,7 +292,7 @@ impl Worker {
         true
     }
 
-    fn apply(&mut self, event: Event) {
+    pub(super) fn apply(&mut self, event: Event) {
         let now = self.ctx.clock.now();
         self.machine.apply(event, now);
     }
@@ -336,18 +359,21 @@ impl Worker {
                 self.apply(Event::StartFailed { container, attempt, reason, message });
                 continue;
             };
+            self.repeat_hooks(container, newest, record);
             if newest.signaled_at.is_some() && record.signaled.is_none() {
-                let cause = Some(self.cause(container));
-                self.say(Request::Signal { id: id.clone(), signal: STOP_SIGNAL, cause });
+                let cause = newest.cause.as_ref().map(records::wire_cause);
+                self.say(Request::Signal { id: id.clone(), signal: stop_signal(newest), cause });
             }
             if newest.killed_at.is_some() && record.killed.is_none() {
-                self.say(Request::Kill { id, cause: Some(self.cause(container)) });
+                let cause = newest.cause.as_ref().map(records::wire_cause);
+                self.say(Request::Kill { id, cause });
             }
         }
     }
 
     fn forget_sandbox(&mut self) {
         self.sandbox = None;
+        self.hooks.clear();
         self.preparing.clear();
         self.execs.clear();
         self.remembered = (Memo::default(), Fares::new());
@@ -358,31 +384,10 @@ impl Worker {
 
     fn instance(&mut self, record: &Record) {
         if let Some((container, instance)) = records::instance(record, self.machine.spec(), &self.ctx.clock) {
+            if !instance.is_live() {
+                self.hooks.retain(|(of, attempt, _), _| (*of, *attempt) != (container, instance.attempt));
+            }
             self.apply(Event::Instance { container, instance });
-        }
-    }
-
-    fn exec_done(&mut self, seq: u64, result: &ExecResult, output: &str) {
-        let Some((container, attempt, kind)) = self.execs.remove(&seq) else { return };
-        let outcome = match result {
-            ExecResult::Exited { code: 0 } => ProbeOutcome::Success,
-            ExecResult::Exited { code } => {
-                ProbeOutcome::Failure(format!("command exited with {code}: {}", output.trim_end()))
-            }
-            ExecResult::TimedOut => {
-                let timeout = self.probe_of(container, kind).map(|p| p.timeout).unwrap_or_default();
-                ProbeOutcome::Failure(format!("command timed out after {timeout:?}: {}", output.trim_end()))
-            }
-            ExecResult::Error { message } => ProbeOutcome::Error(message.clone()),
-        };
-        self.apply(Event::Probed { container, attempt, kind, outcome });
-    }
-
-    fn probe_of(&self, container: usize, kind: ProbeKind) -> Option<&Probe> {
-        let container = self.machine.spec().containers.get(container)?;
-        match kind {
-            ProbeKind::Startup => container.startup_probe.as_ref(),
-            ProbeKind::Readiness => container.readiness_probe.as_ref(),
         }
     }
 
@@ -406,26 +411,24 @@ impl Worker {
                 }
             },
             Step::Start { container, attempt, restart_delay } => self.start(container, attempt, restart_delay),
-            Step::Signal { container, attempt } => {
-                let cause = Some(self.cause(container));
-                self.tell_instance(container, attempt, |id| Request::Signal { id, signal: STOP_SIGNAL, cause });
+            Step::Signal { container, attempt, ref cause } => {
+                let instances = self.machine.observed().containers[container].instances.iter();
+                let signal = instances.rev().find(|i| i.attempt == attempt).map_or(signal::SIGTERM, stop_signal);
+                let cause = Some(records::wire_cause(cause));
+                self.tell_instance(container, attempt, |id| Request::Signal { id, signal, cause });
             }
+            Step::Hook { container, attempt, kind, ref cause } => self.hook(container, attempt, kind, cause.as_ref()),
             Step::Kill { container, attempt } => {
-                let cause = Some(self.cause(container));
-                self.tell_instance(container, attempt, |id| Request::Kill { id, cause });
+                let instances = self.machine.observed().containers[container].instances.iter();
+                let cause = instances.rev().find(|i| i.attempt == attempt).and_then(|i| i.cause.as_ref());
+                let cause = cause.map(records::wire_cause);
+                self.tell_instance(container, attempt, |id| Request::Kill { id, cause })
             }
             Step::Probe { container, attempt, kind } => self.probe(container, attempt, kind),
         }
     }
 
-    /// Who asks for the end of a container that is told to stop now, for its record.
-    fn cause(&self, container: usize) -> proto::Cause {
-        let (machine, now) = (&self.machine, self.ctx.clock.now());
-        let cause = why::cause_of_stop(machine.spec(), &self.ctx.policy(), machine.observed(), container, now);
-        proto::Cause { kind: cause.by.name().to_owned(), message: cause.text }
-    }
-
-    fn id(&self, container: usize, attempt: u32) -> Option<InstanceId> {
+    pub(super) fn id(&self, container: usize, attempt: u32) -> Option<InstanceId> {
         let container = self.machine.spec().containers.get(container)?.name.clone();
         Some(InstanceId { container, attempt })
     }
@@ -440,7 +443,7 @@ impl Worker {
         }
     }
 
-    fn say(&self, request: Request) {
+    pub(super) fn say(&self, request: Request) {
         if let Some(sandbox) = &self.sandbox {
             sandbox.say(request);
         }
@@ -491,27 +494,6 @@ impl Worker {
                 self.apply(Event::StartFailed { container, attempt, reason: reason.to_owned(), message })
             }
         }
-    }
-
-    fn probe(&mut self, container: usize, attempt: u32, kind: ProbeKind) {
-        let Some(probe) = self.probe_of(container, kind).cloned() else { return };
-        let Some(id) = self.id(container, attempt) else { return };
-        if let ProbeAction::Exec { command } = &probe.action {
-            let command = start::expand(&self.machine.spec().containers[container], command);
-            let seq = self.next_exec;
-            self.next_exec += 1;
-            self.execs.insert(seq, (container, attempt, kind));
-            let timeout_ms = u64::try_from(probe.timeout.as_millis()).unwrap_or(u64::MAX);
-            self.say(Request::Exec { seq, id, command, timeout_ms });
-            return;
-        }
-        let pid = self.sandbox.as_ref().and_then(|s| s.pid).filter(|_| !self.machine.spec().host_network);
-        let sender = self.sender.clone();
-        let notify = probe::Warn { ctx: Arc::clone(&self.ctx), document: Arc::clone(self.kept.document()), container };
-        tokio::spawn(async move {
-            let outcome = probe::run(&probe, pid, &notify).await;
-            drop(sender.send(Input::Probed { container, attempt, kind, outcome }));
-        });
     }
 
     /// Watches the sizes of disk volumes that have a limit, as long as the sandbox lives.

@@ -7,12 +7,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use podwright_core::ledger::Asker;
-use podwright_core::pod::observe::{Instance, InstanceState, Outcome};
+use podwright_core::pod::observe::{Cause, CauseKind, HookEnd, HookRun, Instance, InstanceState, Outcome};
 use podwright_core::pod::spec::PodSpec;
-use podwright_shim::proto::{self, Cause, Exit, Health, InstanceId, Record, StartStage};
+use podwright_core::time::Time;
+use podwright_shim::proto::{self, Exit, Health, InstanceId, Record, Stamp, StartStage};
 use podwright_sys::durable::{self, Durability};
 
 use crate::clock::Clock;
+
+/// Characters of a probe's last output that go into a record.
+const MAX_CAUSE: usize = 1000;
 
 /// Records by container name and attempt.
 pub(super) type Records = BTreeMap<InstanceId, Record>;
@@ -78,9 +82,12 @@ fn lost_without_a_trace(id: &InstanceId, clock: &Clock) -> Record {
         pid: None,
         pid_start: None,
         started: Some(now),
+        stop_signal: None,
+        post_start: None,
+        pre_stop: None,
+        cause: None,
         signaled: None,
         killed: None,
-        cause: None,
         health: Health::default(),
         exit: Some(Exit::without_evidence(proto::Outcome::Lost, now)),
     }
@@ -103,7 +110,7 @@ pub(super) fn complete(
         record.exit = Some(Exit::without_evidence(proto::Outcome::Lost, finished));
         // Whatever had been asked before: what ended it was this.
         let by = if record.boot_id == clock.boot_id() { Asker::ShimDied } else { Asker::Reboot };
-        record.cause = Some(Cause { kind: by.name().to_owned(), message: String::new() });
+        record.cause = Some(proto::Cause { kind: by.name().to_owned(), message: String::new() });
         let path = directory.join(&record.id.container).join(format!("{}.json", record.id.attempt));
         match serde_json::to_vec(&*record) {
             Ok(text) => failure = durable::write_atomic(&path, &text, Durability::Synced).err().or(failure),
@@ -147,11 +154,33 @@ pub(super) fn instance(record: &Record, spec: &PodSpec, clock: &Clock) -> Option
         attempt: record.id.attempt,
         sandbox: record.sandbox,
         restart_delay: Duration::from_millis(record.restart_delay_ms),
+        requested_at: time(record.requested),
         state,
+        stop_signal: record.stop_signal,
+        post_start: record.post_start.as_ref().map(|run| hook_run(run, time)),
+        pre_stop: record.pre_stop.as_ref().map(|run| hook_run(run, time)),
+        cause: record.cause.as_ref().and_then(cause),
+        message: record.exit.as_ref().map(|exit| exit.message.clone()).unwrap_or_default(),
         signaled_at: record.signaled.map(time),
         killed_at: record.killed.map(time),
     };
     Some((container, instance))
+}
+
+fn hook_run(run: &proto::HookRun, time: impl Fn(Stamp) -> Time) -> HookRun {
+    let ended = run.ended.map(|at| HookEnd { at: time(at), failure: run.failure.clone() });
+    HookRun { begun: time(run.begun), ended }
+}
+
+/// The causes that the state machine has given; others (the shim died, say) decide nothing.
+fn cause(cause: &proto::Cause) -> Option<Cause> {
+    CauseKind::of_name(&cause.kind).map(|kind| Cause { kind, message: cause.message.clone() })
+}
+
+/// A cause in the shim's terms.
+pub(super) fn wire_cause(cause: &Cause) -> proto::Cause {
+    let message = cause.message.chars().take(MAX_CAUSE).collect();
+    proto::Cause { kind: cause.kind.name().to_owned(), message }
 }
 
 /// An exit in the state machine's terms.

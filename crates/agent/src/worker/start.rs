@@ -11,9 +11,10 @@ use std::time::Duration;
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType};
 use podwright_core::bundle::{self, ConfigError};
 use podwright_core::manifest::Document;
-use podwright_core::pod::spec::{Container, PodSpec, PullPolicy, Volume, VolumeSource};
+use podwright_core::pod::spec::{Container, MessagePolicy, PodSpec, PullPolicy, Volume, VolumeSource};
+use podwright_core::signal;
 use podwright_image::{Bundle, LookupError};
-use podwright_shim::proto::{InstanceId, Origin, PodMount, StartRequest};
+use podwright_shim::proto::{InstanceId, MessageRequest, Origin, PodMount, StartRequest};
 use podwright_sys::cgroup::Cgroup;
 use sha2::{Digest as _, Sha256};
 
@@ -72,6 +73,7 @@ pub(super) fn prepare(wanted: &Wanted) -> Result<StartRequest, Refused> {
     let bundle = ctx.bundles.lookup(&container.image).map_err(|error| image(&error, container.pull_policy))?;
     let fingerprint = fingerprint(&bundle);
     let cgroup = pod_cgroup.child(&container.name);
+    let stop_signal = stop_signal(container, &bundle)?;
     let (mounts, sub_paths) = mounts(pod, container, paths, &bundle, *attempt);
     let context = context(wanted, container, bundle, &cgroup, sub_paths);
     let spec = bundle::container_spec(pod, wanted.container, &context).map_err(|error| config(&error))?;
@@ -90,9 +92,34 @@ pub(super) fn prepare(wanted: &Wanted) -> Result<StartRequest, Refused> {
         config: serde_json::to_value(&spec).map_err(|error| io(error.into()))?,
         cgroup: cgroup.path().to_owned(),
         log,
+        stop_signal: Some(stop_signal),
+        message: Some(MessageRequest {
+            file: paths.message(&container.name),
+            fallback_to_log: container.message_policy == MessagePolicy::FallbackToLogsOnError,
+        }),
         log_max_bytes: live.container_log_max_size,
         log_max_files: live.container_log_max_files,
         origin: Some(Origin { agent: env!("CARGO_PKG_VERSION").to_owned(), image: fingerprint }),
+    })
+}
+
+/// The annotation that says an image's `STOPSIGNAL` (image-spec, "Conversion to OCI Runtime Configuration").
+const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
+
+/// The container's own, else the image's, else SIGTERM.
+fn stop_signal(container: &Container, bundle: &Bundle) -> Result<i32, Refused> {
+    if let Some(signal) = container.lifecycle.stop_signal {
+        return Ok(signal);
+    }
+    let Some(text) = bundle.config.annotations().as_ref().and_then(|a| a.get(STOP_SIGNAL)) else {
+        return Ok(signal::SIGTERM);
+    };
+    signal::of_image(text).ok_or_else(|| Refused {
+        reason: ConfigError::REASON,
+        message: format!(
+            "image {}: annotation {STOP_SIGNAL}: found {text:?}, accepted: a signal of Linux, as in SIGQUIT or 3",
+            container.image
+        ),
     })
 }
 
@@ -159,6 +186,7 @@ fn context(
         hosts: existing(hosts),
         hostname_file: if pod.host_network { existing("/etc/hostname".into()) } else { Some(paths.hostname()) },
         resolv_conf: existing("/etc/resolv.conf".into()),
+        message: Some(paths.message(&container.name)),
         shm: Some(if pod.host_ipc { "/dev/shm".into() } else { paths.shm() }),
         host_devices: if container.security.privileged { devices(Path::new("/dev")) } else { Vec::new() },
     }

@@ -86,6 +86,10 @@ fn files(container: &Container, context: &Context) -> Vec<Mount> {
     let bind_file = |(target, source): (&str, &Option<PathBuf>)| {
         source.as_ref().map(|source| bind(Path::new(target), source, &["rbind", "rprivate", access]))
     };
+    let message = context
+        .message
+        .as_ref()
+        .map(|source| bind(Path::new(&container.message_path), source, &["rbind", "rprivate", "rw"]));
     [
         ("/etc/hosts", &context.hosts),
         ("/etc/hostname", &context.hostname_file),
@@ -93,6 +97,7 @@ fn files(container: &Container, context: &Context) -> Vec<Mount> {
     ]
     .into_iter()
     .filter_map(bind_file)
+    .chain(message)
     .collect()
 }
 

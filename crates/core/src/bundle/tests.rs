@@ -33,6 +33,7 @@ fn context(bundle: &str) -> Context {
         hosts: Some("/run/hosts".into()),
         hostname_file: None,
         resolv_conf: None,
+        message: None,
         shm: Some("/run/shm".into()),
         host_devices: vec![LinuxDevice::default()],
     }

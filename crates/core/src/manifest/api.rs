@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::convert::container::default_pull_policy;
+use super::convert::container::{MESSAGE_PATH, default_pull_policy};
 use super::{CronJobDocument, Document, JobDocument};
 use crate::job::spec::{JobSpec, Replacement};
 use crate::pod::spec::PullPolicy;
@@ -114,9 +114,16 @@ fn fill_container(container: &mut Map<String, Value>, host_network: bool) {
             default(port, "hostPort", number);
         }
     });
-    for key in ["startupProbe", "readinessProbe"] {
+    default(container, "terminationMessagePath", json!(MESSAGE_PATH));
+    default(container, "terminationMessagePolicy", json!("File"));
+    for key in ["startupProbe", "readinessProbe", "livenessProbe"] {
         if let Some(Value::Object(probe)) = container.get_mut(key) {
             fill_probe(probe);
+        }
+    }
+    for key in ["postStart", "preStop"] {
+        if let Some(Value::Object(hook)) = container.get_mut("lifecycle").and_then(|lifecycle| lifecycle.get_mut(key)) {
+            fill_http_get(hook);
         }
     }
     if let Some(Value::Object(resources)) = container.get_mut("resources") {
@@ -134,7 +141,14 @@ fn fill_probe(probe: &mut Map<String, Value>) {
     {
         default(probe, key, json!(value));
     }
-    if let Some(Value::Object(get)) = probe.get_mut("httpGet") {
+    fill_http_get(probe);
+    if let Some(Value::Object(grpc)) = probe.get_mut("grpc") {
+        default(grpc, "service", json!(""));
+    }
+}
+
+fn fill_http_get(handler: &mut Map<String, Value>) {
+    if let Some(Value::Object(get)) = handler.get_mut("httpGet") {
         default(get, "path", json!("/"));
         default(get, "scheme", json!("HTTP"));
     }

@@ -182,19 +182,18 @@ pub(super) static CONTAINER: Object = Object {
         done("volumeMounts", Type::List(&Type::Object(&MOUNT))),
         done("startupProbe", Type::Object(&PROBE)),
         done("readinessProbe", Type::Object(&PROBE)),
-        // Whether it may be given, and as what, depends on the list that the container is in.
         done("restartPolicy", Type::Word(&["Always", "OnFailure", "Never"], &[])),
         done("securityContext", Type::Object(&SECURITY)),
         done("stdin", Type::BoolOnly(false)),
         done("stdinOnce", Type::BoolOnly(false)),
         done("tty", Type::BoolOnly(false)),
-        later("livenessProbe", REMOVE),
-        later("lifecycle", "remove it; a container is stopped with SIGTERM"),
+        done("livenessProbe", Type::Object(&PROBE)),
+        done("lifecycle", Type::Object(&LIFECYCLE)),
+        done("restartPolicyRules", Type::List(&Type::Object(&RESTART_RULE))),
+        done("terminationMessagePath", Type::String),
+        done("terminationMessagePolicy", Type::Word(&["File", "FallbackToLogsOnError"], &[])),
         later("envFrom", "write the variables into env"),
         later("resizePolicy", REMOVE),
-        later("restartPolicyRules", REMOVE),
-        later("terminationMessagePath", REMOVE),
-        later("terminationMessagePolicy", REMOVE),
         later("volumeDevices", "use a hostPath volume"),
     ],
 };
@@ -238,13 +237,49 @@ pub(super) static PROBE: Object = Object {
         done("exec", Type::Object(&EXEC)),
         done("httpGet", Type::Object(&HTTP_GET)),
         done("tcpSocket", Type::Object(&TCP_SOCKET)),
-        later("grpc", "use exec, httpGet or tcpSocket"),
+        done("grpc", Type::Object(&GRPC)),
         done("initialDelaySeconds", ID),
         done("periodSeconds", COUNT),
         done("timeoutSeconds", COUNT),
         done("successThreshold", COUNT),
         done("failureThreshold", COUNT),
         done("terminationGracePeriodSeconds", Type::Integer(1, 9_000_000_000)),
+    ],
+};
+
+pub(super) static GRPC: Object =
+    Object { fields: &[required("port", Type::Integer(1, 65535)), done("service", Type::String)] };
+
+pub(super) static LIFECYCLE: Object = Object {
+    fields: &[
+        done("postStart", Type::Object(&LIFECYCLE_HANDLER)),
+        done("preStop", Type::Object(&LIFECYCLE_HANDLER)),
+        done("stopSignal", Type::String),
+    ],
+};
+
+static LIFECYCLE_HANDLER: Object = Object {
+    fields: &[
+        done("exec", Type::Object(&EXEC)),
+        done("httpGet", Type::Object(&HTTP_GET)),
+        done("sleep", Type::Object(&SLEEP)),
+        done("tcpSocket", Type::Object(&TCP_SOCKET)),
+    ],
+};
+
+static SLEEP: Object = Object { fields: &[required("seconds", SECONDS)] };
+
+pub(super) static RESTART_RULE: Object = Object {
+    fields: &[
+        required("action", Type::Word(&["Restart", "RestartAllContainers"], &[])),
+        required("exitCodes", Type::Object(&EXIT_CODES)),
+    ],
+};
+
+static EXIT_CODES: Object = Object {
+    fields: &[
+        required("operator", Type::Word(&["In", "NotIn"], &[])),
+        required("values", Type::List(&Type::Integer(0, 255))),
     ],
 };
 
@@ -255,7 +290,7 @@ pub(super) static HTTP_GET: Object = Object {
         required("port", Type::Port),
         done("path", Type::String),
         done("host", Type::String),
-        done("scheme", Type::Word(&["HTTP"], &["HTTPS"])),
+        done("scheme", Type::Word(&["HTTP", "HTTPS"], &[])),
         done("httpHeaders", Type::List(&Type::Object(&HEADER))),
     ],
 };
@@ -403,6 +438,12 @@ pub(super) mod tests {
         compare::<v1::VolumeMount>(&MOUNT);
         compare::<v1::Probe>(&PROBE);
         compare::<v1::ExecAction>(&EXEC);
+        compare::<v1::GRPCAction>(&GRPC);
+        compare::<v1::Lifecycle>(&LIFECYCLE);
+        compare::<v1::LifecycleHandler>(&LIFECYCLE_HANDLER);
+        compare::<v1::SleepAction>(&SLEEP);
+        compare::<v1::ContainerRestartRule>(&RESTART_RULE);
+        compare::<v1::ContainerRestartRuleOnExitCodes>(&EXIT_CODES);
         compare::<v1::HTTPGetAction>(&HTTP_GET);
         compare::<v1::HTTPHeader>(&HEADER);
         compare::<v1::TCPSocketAction>(&TCP_SOCKET);

@@ -27,10 +27,14 @@ pub const DEFAULT: Curve = Curve { initial: Duration::from_secs(10), max: Durati
 pub const SANDBOX: Curve = Curve { initial: Duration::from_secs(1), max: Duration::from_secs(60) };
 
 impl Curve {
-    /// The delay to give to an instance that follows `previous` in the same sandbox.
-    pub fn delay_after(&self, previous: Option<&Instance>) -> Duration {
+    /// The delay to give to an instance that follows `previous`, which followed `before`, in the same sandbox.
+    ///
+    /// The first restart after a failed probe does not count, as in the kubelet.
+    pub fn delay_after(&self, previous: Option<&Instance>, before: Option<&Instance>) -> Duration {
         let Some(previous) = previous else { return Duration::ZERO };
-        if previous.restart_delay.is_zero() || ran_long(previous) {
+        if before.is_none() && previous.is_probe_killed() {
+            Duration::ZERO
+        } else if previous.restart_delay.is_zero() || ran_long(previous) {
             self.initial.min(self.max)
         } else {
             previous.restart_delay.saturating_mul(2).min(self.max)
@@ -44,10 +48,15 @@ impl Curve {
     }
 }
 
-/// When the next instance may start after `ended`; `None` while it is not over.
-pub fn restart_at(ended: &Instance) -> Option<Time> {
-    let InstanceState::Ended { finished_at, .. } = ended.state else { return None };
-    Some(if ran_long(ended) { finished_at } else { finished_at + ended.restart_delay })
+/// When the next instance may start after `ended`, which followed `before` in the same sandbox; `None` while it is not over.
+///
+/// After a failed probe the delay counts from the end of the instance before, so that the time it was alive is part of the
+/// wait. That is the kubelet's doing: it checks while the failed one still runs.
+pub fn restart_at(ended: &Instance, before: Option<&Instance>) -> Option<Time> {
+    let finished_at = ended.finished_at()?;
+    let waited = ended.is_probe_killed()
+        && before.and_then(Instance::finished_at).is_some_and(|end| end + ended.restart_delay <= finished_at);
+    Some(if waited || ran_long(ended) { finished_at } else { finished_at + ended.restart_delay })
 }
 
 fn ran_long(instance: &Instance) -> bool {
@@ -60,21 +69,16 @@ fn ran_long(instance: &Instance) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pod::observe::Outcome;
+    use crate::pod::observe::{Cause, CauseKind, Outcome};
 
     fn ended(delay: u64, ran: u64) -> Instance {
-        Instance {
-            attempt: 0,
-            sandbox: 1,
-            restart_delay: Duration::from_secs(delay),
-            state: InstanceState::Ended {
-                started_at: Some(Time(0)),
-                finished_at: Time(0) + Duration::from_secs(ran),
-                outcome: Outcome::Exited { code: 1, oom: false },
-            },
-            signaled_at: None,
-            killed_at: None,
-        }
+        let delay = Duration::from_secs(delay);
+        let state = InstanceState::Ended {
+            started_at: Some(Time(0)),
+            finished_at: Time(0) + Duration::from_secs(ran),
+            outcome: Outcome::Exited { code: 1, oom: false },
+        };
+        Instance { state, ..Instance::starting(0, 1, delay, Time(0)) }
     }
 
     #[test]
@@ -82,7 +86,7 @@ mod tests {
         let mut instance = ended(0, 0);
         let mut gaps = vec![instance.restart_delay.as_secs()];
         for _ in 0..7 {
-            instance = ended(DEFAULT.delay_after(Some(&instance)).as_secs(), 0);
+            instance = ended(DEFAULT.delay_after(Some(&instance), None).as_secs(), 0);
             gaps.push(instance.restart_delay.as_secs());
         }
         assert_eq!(gaps, [0, 10, 20, 40, 80, 160, 300, 300]);
@@ -91,15 +95,44 @@ mod tests {
     #[test]
     fn a_long_run_starts_it_anew() {
         let long = ended(160, 601);
-        assert_eq!(restart_at(&long), Some(Time(0) + Duration::from_secs(601)));
-        assert_eq!(DEFAULT.delay_after(Some(&long)).as_secs(), 10);
+        assert_eq!(restart_at(&long, None), Some(Time(0) + Duration::from_secs(601)));
+        assert_eq!(DEFAULT.delay_after(Some(&long), None).as_secs(), 10);
         let short = ended(160, 600);
-        assert_eq!(restart_at(&short), Some(Time(0) + Duration::from_secs(760)));
+        assert_eq!(restart_at(&short, None), Some(Time(0) + Duration::from_secs(760)));
     }
 
     #[test]
     fn a_cap_below_the_start_is_the_start() {
         let curve = Curve { initial: Duration::from_secs(10), max: Duration::from_secs(3) };
-        assert_eq!(curve.delay_after(Some(&ended(0, 0))).as_secs(), 3);
+        assert_eq!(curve.delay_after(Some(&ended(0, 0)), None).as_secs(), 3);
+    }
+
+    #[test]
+    fn the_first_two_restarts_by_a_probe_are_immediate() {
+        let killed = |delay, ran| Instance {
+            cause: Some(Cause { kind: CauseKind::Liveness, message: String::new() }),
+            ..ended(delay, ran)
+        };
+        let (mut before, mut finished) = (None::<Instance>, 0);
+        let (mut delay, mut waits) = (0, Vec::new());
+        for _ in 0..6 {
+            finished += 5;
+            let now = killed(delay, finished);
+            let next = restart_at(&now, before.as_ref()).unwrap();
+            delay = DEFAULT.delay_after(Some(&now), before.as_ref()).as_secs();
+            let wait = next.since(now.finished_at().unwrap()).as_secs();
+            waits.push(wait);
+            finished += wait;
+            before = Some(now);
+        }
+        assert_eq!(waits, [0, 0, 10, 20, 40, 80]);
+    }
+
+    #[test]
+    fn a_long_life_until_a_probe_fails_is_part_of_the_wait() {
+        let killed =
+            Instance { cause: Some(Cause { kind: CauseKind::Startup, message: String::new() }), ..ended(20, 100) };
+        assert_eq!(restart_at(&killed, Some(&ended(10, 80))), killed.finished_at());
+        assert_eq!(restart_at(&killed, Some(&ended(10, 81))), Some(Time(0) + Duration::from_secs(120)));
     }
 }

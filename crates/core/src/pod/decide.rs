@@ -1,10 +1,10 @@
 //! The decision: where a pod is, and what to do next.
 
-use super::observe::{InstanceState, Memo, Observed, Sandbox};
+use super::observe::{Memo, Observed, Sandbox};
 use super::plan::{Plan, Step};
 use super::spec::PodSpec;
 use super::view::{NodePolicy, View};
-use super::{backoff, probe, start, status, stop};
+use super::{backoff, probe, rules, start, status, stop};
 use crate::time::Time;
 use std::time::Duration;
 
@@ -45,12 +45,21 @@ pub(super) enum Why {
     Deleted,
     /// `podwright restart`.
     Restart,
+    /// A rule of a container asked for a restart of all: what ran before goes, the pod and its sandbox stay.
+    RestartAll,
+}
+
+impl Why {
+    /// Whether the pod goes on afterwards.
+    pub(super) fn goes_on(&self) -> bool {
+        matches!(self, Why::Restart | Why::RestartAll)
+    }
 }
 
 /// Decides for one pod at one moment. Pure: what it hands out is in nobody's hands yet, so the caller marks it in
 /// `observed` ([`super::Machine::plan`] does).
 pub fn decide(spec: &PodSpec, policy: &NodePolicy, observed: &Observed, memo: &Memo, now: Time) -> Plan {
-    let view = View { spec, policy, observed, now };
+    let view = View::new(spec, policy, observed, now);
     let goal = goal(view);
     let mut todo = Todo::default();
     match &goal {
@@ -110,6 +119,11 @@ pub(super) fn goal(view: View<'_>) -> Goal {
     {
         stops.push(Stop { why: Why::Restart, since, deadline: since + grace });
     }
+    if stops.is_empty()
+        && let Some(since) = view.epoch.filter(|_| view.any_superseded_live())
+    {
+        stops.push(Stop { why: Why::RestartAll, since, deadline: since });
+    }
     let deadline = stops.iter().map(|s| s.deadline).min();
     match (stops.into_iter().min_by_key(|s| s.since), deadline) {
         (Some(stop), Some(deadline)) => Goal::Stop(Stop { deadline, ..stop }),
@@ -117,36 +131,39 @@ pub(super) fn goal(view: View<'_>) -> Goal {
     }
 }
 
-/// When a stop for which nobody asked began, of which the reason has held since `since`: at its first signal, as long as
-/// there is one, else when there was somebody to send it.
+/// When a stop for which nobody asked began, of which the reason has held since `since`: at its first hook or signal, as
+/// long as there is one, else when there was somebody to send it.
 fn begun(view: View<'_>, since: Time) -> Time {
     let sandbox = view.observed.sandbox.number();
     let instances = view.observed.containers.iter().flat_map(|c| &c.instances).filter(|n| n.sandbox == sandbox);
-    let first_signal = instances.filter_map(|n| n.signaled_at).filter(|at| *at >= since).min();
-    first_signal.unwrap_or_else(|| since.max(view.observed.taken_up_at))
+    let asked = instances.flat_map(|n| [n.signaled_at, n.pre_stop.as_ref().map(|run| run.begun)]);
+    let first = asked.flatten().filter(|at| *at >= since).min();
+    first.unwrap_or_else(|| since.max(view.observed.taken_up_at))
 }
 
-/// When nothing was left to run: an init failed for good, or the last main ended for good.
-fn completed_since(view: View<'_>) -> Option<Time> {
+/// When nothing was left to run: an init failed for good, or the last main ended for good, or began to.
+pub(super) fn completed_since(view: View<'_>) -> Option<Time> {
     if let Some(at) = view.failed_init() {
         return Some(at);
     }
-    view.mains()
-        .map(|(i, _, _)| view.done(i).then(|| finished_at(view, i))?)
-        .collect::<Option<Vec<_>>>()?
-        .into_iter()
-        .max()
+    view.mains().map(|(i, _, _)| left_at(view, i)).collect::<Option<Vec<_>>>()?.into_iter().max()
 }
 
-fn finished_at(view: View<'_>, i: usize) -> Option<Time> {
-    match view.newest(i)?.state {
-        InstanceState::Ended { finished_at, .. } => Some(finished_at),
-        InstanceState::Starting | InstanceState::Running { .. } => None,
+/// When a main ended for good. One whose probe or postStart hook has failed, and which will not be restarted, ends as soon
+/// as its stop begins: if it is the last one, the whole pod is stopped with it, as the kubelet does.
+fn left_at(view: View<'_>, i: usize) -> Option<Time> {
+    let doom = view.doom(i).filter(|doom| rules::ends_for_good(view, i, &doom.cause));
+    if let (Some(_), Some(record)) = (doom, view.record(i)) {
+        return Some(record.stop_begun().unwrap_or(view.now));
     }
+    let newest = view.newest(i).filter(|_| view.done(i))?;
+    let stopped = newest.cause.as_ref().filter(|c| c.kind.is_of_instance() && rules::ends_for_good(view, i, c));
+    let begun = stopped.and_then(|_| newest.stop_begun());
+    begun.or_else(|| newest.finished_at())
 }
 
 fn is_finished(view: View<'_>, goal: &Goal) -> bool {
-    let stopping = matches!(goal, Goal::Stop(Stop { why, .. }) if *why != Why::Restart);
+    let stopping = matches!(goal, Goal::Stop(Stop { why, .. }) if !why.goes_on());
     stopping && !view.any_live() && matches!(view.observed.sandbox, Sandbox::None | Sandbox::Gone { .. })
 }
 

@@ -5,12 +5,13 @@ use std::time::Duration;
 use super::decide::{Goal, Stop, Why, decide, goal};
 use super::notice;
 use super::observe::{
-    ContainerObserved, Deletion, Event, Instance, InstanceState, Memo, Observed, Outcome, ProbeKind, ProbeOutcome,
-    ProbeState, Probes, Sandbox, StartFailure,
+    ContainerObserved, Deletion, Event, HookEnd, HookKind, HookRun, Instance, InstanceState, Memo, Observed, Outcome,
+    ProbeKind, ProbeOutcome, ProbeState, Probes, Sandbox, StartFailure,
 };
 use super::plan::{Notice, Plan, Step};
 use super::probe;
-use super::spec::{PodSpec, Role};
+use super::spec::{Container, Hook, PodSpec, Role};
+use super::status;
 use super::view::{NodePolicy, View};
 use crate::ledger::Health;
 use crate::time::Time;
@@ -30,21 +31,28 @@ pub struct Machine {
     observed: Observed,
     memo: Memo,
     notices: Vec<Notice>,
+    /// The last instance of each container of which it was told that its successor is held back.
+    held_back: Vec<Option<u32>>,
 }
 
 impl Machine {
     /// A pod as it was found. `memo` is what the shim kept for us; verdicts of instances that are not the newest are dropped.
+    /// A request of a hook that was under way ended with the agent that made it. It is not repeated, and nobody knows how it
+    /// would have ended: it counts as done.
     pub fn new(spec: PodSpec, policy: NodePolicy, mut observed: Observed, memo: Memo) -> Machine {
         observed.containers.resize(spec.containers.len(), ContainerObserved::default());
         for (container, known) in spec.containers.iter().zip(&mut observed.containers) {
-            let Some(newest) = known.instances.last() else { continue };
+            let Some(newest) = known.instances.last_mut() else { continue };
+            give_up_requests(container, newest, observed.taken_up_at);
             if let Some(verdicts) = memo.verdicts.get(&container.name).filter(|v| v.attempt == newest.attempt) {
                 known.probes.startup.verdict = verdicts.startup;
                 known.probes.readiness.verdict = verdicts.readiness;
+                known.probes.liveness.verdict = verdicts.liveness;
                 known.probes.was_ready = verdicts.was_ready;
             }
         }
-        Machine { spec, policy, observed, memo, notices: Vec::new() }
+        let held_back = vec![None; spec.containers.len()];
+        Machine { spec, policy, observed, memo, notices: Vec::new(), held_back }
     }
 
     /// The pod's spec.
@@ -78,6 +86,7 @@ impl Machine {
             self.mark(step, now);
         }
         self.note_readiness(&plan, now);
+        self.tell_back_offs(&plan);
         self.memo = plan.memo.clone();
         plan.notices = std::mem::take(&mut self.notices);
         plan
@@ -94,8 +103,22 @@ impl Machine {
         }
     }
 
+    fn tell_back_offs(&mut self, plan: &Plan) {
+        let status = &plan.status;
+        let all = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+        for (i, shown) in all.enumerate() {
+            let waiting = shown.state.as_ref().and_then(|state| state.waiting.as_ref()?.reason.as_deref());
+            let newest = self.observed.containers[i].instances.last().map(|n| n.attempt);
+            if waiting == Some(status::CRASH_LOOP) && self.held_back[i] != newest {
+                self.held_back[i] = newest;
+                self.notices.push(notice::back_off(&self.spec, i));
+            }
+        }
+    }
+
     fn mark(&mut self, step: &Step, now: Time) {
         self.notices.extend(notice::of_step(&self.spec, &self.observed, step));
+        self.notices.extend(notice::of_tcp_hook(&self.spec, step));
         match *step {
             Step::CreateSandbox { number } => self.observed.sandbox = Sandbox::Creating { number },
             Step::RemoveSandbox { number } => self.observed.sandbox = Sandbox::Removing { number },
@@ -104,20 +127,21 @@ impl Machine {
                 let known = &mut self.observed.containers[container];
                 known.probes = Probes::default();
                 known.health = Health::default();
-                let state = InstanceState::Starting;
-                known.instances.push(Instance {
-                    attempt,
-                    sandbox,
-                    restart_delay,
-                    state,
-                    signaled_at: None,
-                    killed_at: None,
-                });
+                known.instances.push(Instance::starting(attempt, sandbox, restart_delay, now));
                 self.forget_old(container);
             }
-            Step::Signal { container, attempt } => {
+            Step::Signal { container, attempt, ref cause } => {
                 if let Some(instance) = self.instance(container, attempt) {
                     instance.signaled_at.get_or_insert(now);
+                    instance.cause.get_or_insert_with(|| cause.clone());
+                }
+            }
+            Step::Hook { container, attempt, kind, ref cause } => {
+                if let Some(instance) = self.instance(container, attempt) {
+                    hook_run(instance, kind).get_or_insert(HookRun { begun: now, ended: None });
+                    if let Some(cause) = cause {
+                        instance.cause.get_or_insert_with(|| cause.clone());
+                    }
                 }
             }
             Step::Kill { container, attempt } => {
@@ -142,6 +166,7 @@ impl Machine {
         match kind {
             ProbeKind::Startup => &mut probes.startup,
             ProbeKind::Readiness => &mut probes.readiness,
+            ProbeKind::Liveness => &mut probes.liveness,
         }
     }
 
@@ -160,6 +185,7 @@ impl Machine {
                 self.start_failed(container, attempt, reason, message, now);
             }
             Event::Probed { container, attempt, kind, outcome } => self.probed(container, attempt, kind, &outcome, now),
+            Event::Hooked { container, attempt, kind, failure } => self.hooked(container, attempt, kind, failure, now),
             Event::Delete { grace } => {
                 let deadline = now + grace.unwrap_or(self.spec.grace).max(Duration::from_secs(1));
                 let deletion = self.observed.deletion.get_or_insert(Deletion { requested_at: now, deadline });
@@ -231,6 +257,9 @@ impl Machine {
             // The shim may not have got to a signal yet that was handed out here.
             instance.signaled_at = instance.signaled_at.or(before.signaled_at);
             instance.killed_at = instance.killed_at.or(before.killed_at);
+            instance.cause = instance.cause.or_else(|| before.cause.clone());
+            instance.post_start = later(instance.post_start, &before.post_start);
+            instance.pre_stop = later(instance.pre_stop, &before.pre_stop);
             known.instances[at] = instance.clone();
         } else {
             known.instances.insert(at, instance.clone());
@@ -262,6 +291,18 @@ impl Machine {
         known.failure = Some(StartFailure { at: now, reason, message, count });
     }
 
+    fn hooked(&mut self, container: usize, attempt: u32, kind: HookKind, failure: Option<String>, now: Time) {
+        let Some(instance) = self.instance(container, attempt) else { return };
+        if !instance.is_live() {
+            return;
+        }
+        let before = instance.clone();
+        let Some(run) = hook_run(instance, kind) else { return };
+        run.ended.get_or_insert(HookEnd { at: now, failure });
+        let after = instance.clone();
+        self.notices.extend(notice::of_hooks(&self.spec, container, Some(&before), &after));
+    }
+
     fn probed(&mut self, container: usize, attempt: u32, kind: ProbeKind, outcome: &ProbeOutcome, now: Time) {
         let Some(known) = self.observed.containers.get_mut(container) else { return };
         if known.instances.last().is_none_or(|n| n.attempt != attempt) {
@@ -271,11 +312,17 @@ impl Machine {
         let (probe, state) = match kind {
             ProbeKind::Startup => (&spec.startup_probe, &mut known.probes.startup),
             ProbeKind::Readiness => (&spec.readiness_probe, &mut known.probes.readiness),
+            ProbeKind::Liveness => (&spec.liveness_probe, &mut known.probes.liveness),
         };
         let Some(probe) = probe else { return };
         state.in_flight = false;
-        // A startup verdict holds for the instance's life.
-        if kind == ProbeKind::Startup && state.verdict.is_some() {
+        // A startup verdict holds for the instance's life, and so does a failed liveness probe.
+        let settled = match kind {
+            ProbeKind::Startup => state.verdict.is_some(),
+            ProbeKind::Liveness => state.verdict == Some(false),
+            ProbeKind::Readiness => false,
+        };
+        if settled {
             return;
         }
         probe::count(probe, state, outcome);
@@ -290,11 +337,11 @@ impl Machine {
     /// is about to end for good by its deadline or an eviction gets a new deadline as well: else it would end all the same.
     fn restart(&mut self, now: Time) {
         let number = self.observed.sandbox.number();
-        let view = View { spec: &self.spec, policy: &self.policy, observed: &self.observed, now };
+        let view = View::new(&self.spec, &self.policy, &self.observed, now);
         let (cut_short, stopped) = match goal(view) {
             Goal::Stop(Stop { why: Why::DeadlineExceeded | Why::Evicted, .. }) => (true, !view.any_live()),
             Goal::Stop(Stop { why: Why::Completed | Why::SandboxLost, .. }) => (false, !view.any_live()),
-            Goal::Stop(Stop { why: Why::Deleted | Why::Restart, .. }) | Goal::Run => (false, false),
+            Goal::Stop(Stop { why: Why::Deleted | Why::Restart | Why::RestartAll, .. }) | Goal::Run => (false, false),
         };
         let ended = stopped || matches!(self.observed.sandbox, Sandbox::None | Sandbox::Gone { .. });
         if ended {
@@ -309,6 +356,34 @@ impl Machine {
         self.observed.sandbox_failure = None;
         for known in &mut self.observed.containers {
             known.failure = None;
+        }
+    }
+}
+
+fn hook_run(instance: &mut Instance, kind: HookKind) -> &mut Option<HookRun> {
+    match kind {
+        HookKind::PostStart => &mut instance.post_start,
+        HookKind::PreStop => &mut instance.pre_stop,
+    }
+}
+
+/// What is known of a hook: the new word, unless it is older than what is known here.
+fn later(new: Option<HookRun>, known: &Option<HookRun>) -> Option<HookRun> {
+    match (new, known) {
+        (None, known) => known.clone(),
+        (Some(HookRun { ended: None, .. }), Some(known)) if known.ended.is_some() => Some(known.clone()),
+        (new, _) => new,
+    }
+}
+
+fn give_up_requests(container: &Container, instance: &mut Instance, now: Time) {
+    let hooks = [
+        (&container.lifecycle.post_start, &mut instance.post_start),
+        (&container.lifecycle.pre_stop, &mut instance.pre_stop),
+    ];
+    for (hook, run) in hooks {
+        if let (Some(Hook::HttpGet(_)), Some(run)) = (hook, run) {
+            run.ended.get_or_insert(HookEnd { at: now, failure: None });
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::manifest::{Format, parse};
 use crate::pod::backoff;
+use crate::pod::observe::{Cause, CauseKind};
 use crate::pod::spec::StartGate;
 
 fn at(seconds: u64) -> Time {
@@ -25,7 +26,11 @@ fn instance(attempt: u32, started: u64, ended: Option<u64>) -> Instance {
         finished_at: at(end),
         outcome: Outcome::Exited { code: 0, oom: false },
     });
-    Instance { attempt, sandbox: 1, restart_delay: Duration::ZERO, state, signaled_at: None, killed_at: None }
+    Instance { state, ..Instance::starting(attempt, 1, Duration::ZERO, started_at) }
+}
+
+const fn signal(container: usize, kind: CauseKind) -> Step {
+    Step::Signal { container, attempt: 0, cause: Cause { kind, message: String::new() } }
 }
 
 /// A sidecar that runs and a main that does, or did, in a sandbox of second 0, taken up at a moment.
@@ -39,7 +44,7 @@ fn machine(spec: PodSpec, main: Instance, taken_up_at: Time) -> Machine {
     Machine::new(spec, policy, observed, Memo::default())
 }
 
-const STOP_SIDECAR: Step = Step::Signal { container: 0, attempt: 0 };
+const STOP_SIDECAR: Step = signal(0, CauseKind::Completed);
 const KILL_SIDECAR: Step = Step::Kill { container: 0, attempt: 0 };
 
 #[test]
@@ -65,7 +70,7 @@ fn a_deadline_set_in_the_past_passes_now() {
     assert_eq!(machine.plan(at(50)).steps, []);
     machine.update(spec("activeDeadlineSeconds: 7"), at(50));
     let plan = machine.plan(at(50));
-    assert_eq!((plan.steps, plan.wake_at), (vec![Step::Signal { container: 1, attempt: 0 }], Some(at(60))));
+    assert_eq!((plan.steps, plan.wake_at), (vec![signal(1, CauseKind::DeadlineExceeded)], Some(at(60))));
 }
 
 #[test]
@@ -104,4 +109,136 @@ fn a_crash_loop_is_known_by_its_first_and_newest_instances() {
     let status = machine.plan(at(1000)).status;
     let sidecar = &status.init_container_statuses.unwrap()[0];
     assert_eq!(sidecar.restart_count, 999);
+}
+
+/// A main alone, that has run since second 0.
+fn alone(rest: &str) -> Machine {
+    let text = format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: p}}, spec: {{terminationGracePeriodSeconds: 10, \
+         restartPolicy: OnFailure, containers: [{{name: app, image: i, {rest}}}]}}}}"
+    );
+    let spec = parse(&text, Format::Yaml).unwrap().remove(0).pod;
+    let policy = NodePolicy { start_gate: StartGate::Ready, crash_backoff: backoff::DEFAULT, host_ip: None };
+    let mut observed = Observed::new(at(0), 1);
+    observed.sandbox = Sandbox::Ready { number: 1, created_at: at(0) };
+    observed.containers[0].instances.push(instance(0, 0, None));
+    Machine::new(spec, policy, observed, Memo::default())
+}
+
+fn probed(machine: &mut Machine, kind: ProbeKind, outcome: ProbeOutcome, now: u64) {
+    machine.apply(Event::Probed { container: 0, attempt: 0, kind, outcome }, at(now));
+}
+
+fn cause(kind: CauseKind, message: &str) -> Cause {
+    Cause { kind, message: message.to_owned() }
+}
+
+const PRE_STOP: Step = Step::Hook { container: 0, attempt: 0, kind: HookKind::PreStop, cause: None };
+
+/// Steps without their causes.
+fn steps(plan: Plan) -> Vec<Step> {
+    let strip = |step| match step {
+        Step::Hook { container, attempt, kind, .. } => Step::Hook { container, attempt, kind, cause: None },
+        other => other,
+    };
+    plan.steps.into_iter().map(strip).collect()
+}
+
+#[test]
+fn a_failed_liveness_probe_stops_with_its_own_grace_after_the_hook() {
+    let mut machine = alone(
+        "livenessProbe: {exec: {command: [x]}, failureThreshold: 1, terminationGracePeriodSeconds: 5}, \
+         lifecycle: {preStop: {exec: {command: [x]}}}",
+    );
+    let live = Step::Probe { container: 0, attempt: 0, kind: ProbeKind::Liveness };
+    assert_eq!(machine.plan(at(0)).steps, std::slice::from_ref(&live));
+    probed(&mut machine, ProbeKind::Liveness, ProbeOutcome::Failure("dead".into()), 1);
+    let plan = machine.plan(at(1));
+    let why = cause(CauseKind::Liveness, "dead");
+    let begun = Step::Hook { container: 0, attempt: 0, kind: HookKind::PreStop, cause: Some(why.clone()) };
+    assert_eq!((plan.steps, plan.wake_at), (vec![begun], Some(at(6))));
+    // Neither another hook nor another probe.
+    assert_eq!(machine.plan(at(5)).steps, []);
+    // The hook is cut at the end of the grace; then there are the two seconds.
+    assert_eq!(machine.plan(at(6)).steps, [Step::Signal { container: 0, attempt: 0, cause: why }]);
+    assert_eq!(machine.plan(at(7)).steps, []);
+    assert_eq!(machine.plan(at(8)).steps, [Step::Kill { container: 0, attempt: 0 }]);
+    // Whatever its code says, it is restarted, and at once.
+    let mut ended = machine.observed.containers[0].instances[0].clone();
+    ended.state = instance(0, 0, Some(9)).state;
+    machine.apply(Event::Instance { container: 0, instance: ended }, at(9));
+    let delay = Duration::ZERO;
+    assert_eq!(machine.plan(at(9)).steps, [Step::Start { container: 0, attempt: 1, restart_delay: delay }]);
+}
+
+#[test]
+fn a_deletion_takes_over_from_a_probe() {
+    let mut machine = alone(
+        "livenessProbe: {exec: {command: [x]}, failureThreshold: 1, terminationGracePeriodSeconds: 2}, \
+         lifecycle: {preStop: {exec: {command: [x]}}}",
+    );
+    machine.plan(at(0));
+    probed(&mut machine, ProbeKind::Liveness, ProbeOutcome::Failure(String::new()), 1);
+    assert_eq!(steps(machine.plan(at(1))), [PRE_STOP]);
+    machine.apply(Event::Delete { grace: None }, at(2));
+    assert_eq!(machine.plan(at(4)).steps, []);
+    let signals = machine.plan(at(12)).steps;
+    assert!(matches!(signals[..], [Step::Signal { .. }]), "{signals:?}");
+}
+
+#[test]
+fn the_hook_takes_its_time_from_the_grace() {
+    let mut machine = alone("lifecycle: {preStop: {sleep: {seconds: 4}}}");
+    machine.plan(at(0));
+    machine.apply(Event::Delete { grace: None }, at(1));
+    let plan = machine.plan(at(1));
+    assert_eq!(plan.wake_at, Some(at(5)));
+    assert_eq!(steps(plan), [PRE_STOP]);
+    assert_eq!(machine.plan(at(5)).steps, [signal(0, CauseKind::Deleted)]);
+    assert_eq!(machine.plan(at(10)).steps, []);
+    assert_eq!(machine.plan(at(11)).steps, [Step::Kill { container: 0, attempt: 0 }]);
+}
+
+#[test]
+fn a_hook_is_not_run_again_by_the_next_agent() {
+    let mut first = alone("lifecycle: {preStop: {httpGet: {port: 80}}}");
+    first.plan(at(0));
+    first.apply(Event::Delete { grace: None }, at(1));
+    assert_eq!(steps(first.plan(at(1))), [PRE_STOP]);
+    let mut observed = first.observed.clone();
+    observed.taken_up_at = at(3);
+    let mut second = Machine::new(first.spec.clone(), first.policy.clone(), observed, Memo::default());
+    // The request went down with the agent: the stop goes on, within the same grace.
+    assert_eq!(second.plan(at(3)).steps, [signal(0, CauseKind::Deleted)]);
+    assert_eq!(second.plan(at(11)).steps, [Step::Kill { container: 0, attempt: 0 }]);
+}
+
+#[test]
+fn a_failed_post_start_hook_stops_the_container() {
+    let mut machine = alone("lifecycle: {postStart: {exec: {command: [x]}}}");
+    let hook = Step::Hook { container: 0, attempt: 0, kind: HookKind::PostStart, cause: None };
+    assert_eq!(machine.plan(at(0)).steps, [hook]);
+    assert_eq!(machine.plan(at(1)).steps, []);
+    let mut failed = machine.observed.containers[0].instances[0].clone();
+    let end = HookEnd { at: at(2), failure: Some("no".to_owned()) };
+    failed.post_start = Some(HookRun { begun: at(0), ended: Some(end) });
+    machine.apply(Event::Instance { container: 0, instance: failed }, at(2));
+    let plan = machine.plan(at(2));
+    let why = cause(CauseKind::PostStart, "no");
+    assert_eq!(plan.steps, [Step::Signal { container: 0, attempt: 0, cause: why }]);
+    let reasons: Vec<&str> = plan.notices.iter().map(|n| n.reason).collect();
+    assert_eq!(reasons, ["FailedPostStartHook", "Killing"]);
+}
+
+#[test]
+fn a_probe_that_cannot_be_tried_is_tried_thrice_and_counts_for_nothing() {
+    let mut machine = alone("livenessProbe: {exec: {command: [x]}, failureThreshold: 1, periodSeconds: 10}");
+    let live = [Step::Probe { container: 0, attempt: 0, kind: ProbeKind::Liveness }];
+    for _ in 0..3 {
+        assert_eq!(machine.plan(at(0)).steps, live);
+        probed(&mut machine, ProbeKind::Liveness, ProbeOutcome::Error("broken".into()), 0);
+    }
+    let plan = machine.plan(at(0));
+    assert_eq!((plan.steps, plan.wake_at), (vec![], Some(at(10))));
+    assert_eq!(machine.plan(at(10)).steps, live);
 }

@@ -11,13 +11,16 @@
 //! a plan once, and remembers probe verdicts. The rules follow the kubelet; where podwright differs, the code says so.
 
 pub mod backoff;
+mod conditions;
 pub mod decide;
+mod hook;
 mod machine;
 mod notice;
 pub mod observe;
 pub mod plan;
 mod probe;
 pub mod resources;
+mod rules;
 pub mod spec;
 mod start;
 mod status;

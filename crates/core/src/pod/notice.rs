@@ -1,8 +1,11 @@
 //! What of a pod's life is worth a `v1.Event`. The reasons are the kubelet's.
 
-use super::observe::{Instance, InstanceState, Observed, Outcome, ProbeKind, ProbeOutcome};
+use super::hook::NO_TCP;
+use super::observe::{
+    Cause, CauseKind, HookKind, HookRun, Instance, InstanceState, Observed, Outcome, ProbeKind, ProbeOutcome,
+};
 use super::plan::{Notice, Step};
-use super::spec::PodSpec;
+use super::spec::{Hook, PodSpec};
 
 fn normal(reason: &'static str, container: usize, message: String) -> Notice {
     Notice { warning: false, reason, message, container: Some(container) }
@@ -15,35 +18,100 @@ fn warning(reason: &'static str, container: usize, message: String) -> Notice {
 /// For a step that is handed out.
 pub(super) fn of_step(spec: &PodSpec, observed: &Observed, step: &Step) -> Option<Notice> {
     let name = |i: usize| &spec.containers[i].name;
-    match *step {
-        Step::Signal { container, .. } => {
-            let unstartable = observed.containers[container].probes.startup.verdict == Some(false);
-            let why = if unstartable { ": its startup probe failed" } else { "" };
-            Some(normal("Killing", container, format!("Stopping container {}{why}", name(container))))
+    match step {
+        Step::Signal { container, attempt, cause } => {
+            let instances = observed.containers[*container].instances.iter();
+            let hooked = instances.rev().any(|i| i.attempt == *attempt && i.pre_stop.is_some());
+            (!hooked).then(|| normal("Killing", *container, killing(name(*container), cause)))
+        }
+        Step::Hook { container, cause: Some(cause), .. } => {
+            Some(normal("Killing", *container, killing(name(*container), cause)))
         }
         Step::Kill { container, .. } => Some(warning(
             "ExceededGracePeriod",
-            container,
-            format!("Container {} did not end within its grace period and gets SIGKILL", name(container)),
+            *container,
+            format!("Container {} did not end within its grace period and gets SIGKILL", name(*container)),
         )),
         Step::CreateSandbox { .. } | Step::RemoveSandbox { .. } | Step::Start { .. } | Step::Probe { .. } => None,
+        Step::Hook { cause: None, .. } => None,
     }
 }
 
+/// The kubelet's words.
+fn killing(name: &str, cause: &Cause) -> String {
+    match cause.kind {
+        CauseKind::Liveness => format!("Container {name} failed liveness probe, will be restarted"),
+        CauseKind::Startup => format!("Container {name} failed startup probe, will be restarted"),
+        CauseKind::PostStart => format!("Stopping container {name}: its postStart hook failed: {}", cause.message),
+        CauseKind::RestartAllContainers => format!("Stopping container {name} to restart all containers"),
+        CauseKind::Deleted
+        | CauseKind::Completed
+        | CauseKind::DeadlineExceeded
+        | CauseKind::Evicted
+        | CauseKind::Restart => format!("Stopping container {name}"),
+    }
+}
+
+/// A `tcpSocket` hook that is begun has failed with that.
+pub(super) fn of_tcp_hook(spec: &PodSpec, step: &Step) -> Option<Notice> {
+    let Step::Hook { container, kind, .. } = step else { return None };
+    let lifecycle = &spec.containers[*container].lifecycle;
+    let hook = match kind {
+        HookKind::PostStart => &lifecycle.post_start,
+        HookKind::PreStop => &lifecycle.pre_stop,
+    };
+    matches!(hook, Some(Hook::TcpSocket)).then(|| hook_failed(spec, *container, *kind, NO_TCP))
+}
+
+fn hook_failed(spec: &PodSpec, i: usize, kind: HookKind, failure: &str) -> Notice {
+    let (reason, hook) = match kind {
+        HookKind::PostStart => ("FailedPostStartHook", "PostStart"),
+        HookKind::PreStop => ("FailedPreStopHook", "PreStop"),
+    };
+    warning(reason, i, format!("{hook} hook of container {} failed: {failure}", spec.containers[i].name))
+}
+
+/// For hooks that have failed since.
+pub(super) fn of_hooks(spec: &PodSpec, i: usize, before: Option<&Instance>, after: &Instance) -> Vec<Notice> {
+    let failure = |run: &Option<HookRun>| run.as_ref().and_then(|run| run.ended.as_ref()?.failure.clone());
+    let mut notices = Vec::new();
+    for (kind, run, known) in [
+        (HookKind::PostStart, &after.post_start, before.map(|b| &b.post_start)),
+        (HookKind::PreStop, &after.pre_stop, before.map(|b| &b.pre_stop)),
+    ] {
+        if let (Some(failure), None) = (failure(run), known.and_then(failure)) {
+            notices.push(hook_failed(spec, i, kind, &failure));
+        }
+    }
+    notices
+}
+
 /// For a change of an instance.
-pub(super) fn of_change(spec: &PodSpec, i: usize, before: Option<&Instance>, after: &Instance) -> Option<Notice> {
+pub(super) fn of_change(spec: &PodSpec, i: usize, before: Option<&Instance>, after: &Instance) -> Vec<Notice> {
     let name = &spec.containers[i].name;
+    let mut notices = of_hooks(spec, i, before, after);
     let was_running = before.is_some_and(|b| matches!(b.state, InstanceState::Running { .. }));
     match &after.state {
         InstanceState::Running { .. } if !was_running => {
-            Some(normal("Started", i, format!("Started container {name}")))
+            let image = &spec.containers[i].image;
+            notices.push(normal("Pulled", i, format!("Container image {image:?} is present on this machine")));
+            notices.push(normal("Created", i, format!("Created container {name}")));
+            notices.push(normal("Started", i, format!("Started container {name}")));
         }
         InstanceState::Ended { outcome: Outcome::StartFailed { message, .. }, .. } => {
-            Some(warning("Failed", i, format!("Container {name} could not be started: {message}")))
+            notices.push(warning("Failed", i, format!("Container {name} could not be started: {message}")));
         }
-        InstanceState::Ended { outcome, .. } => ended(name, i, after, outcome),
-        InstanceState::Starting | InstanceState::Running { .. } => None,
+        InstanceState::Ended { outcome, .. } => notices.extend(ended(name, i, after, outcome)),
+        InstanceState::Starting | InstanceState::Running { .. } => {}
     }
+    notices
+}
+
+/// For a container that is held back after its end.
+pub(super) fn back_off(spec: &PodSpec, i: usize) -> Notice {
+    let PodSpec { name, namespace, uid, .. } = spec;
+    let container = &spec.containers[i].name;
+    warning("BackOff", i, format!("Back-off restarting failed container {container} in pod {name}_{namespace}({uid})"))
 }
 
 fn ended(name: &str, i: usize, instance: &Instance, outcome: &Outcome) -> Option<Notice> {
@@ -65,6 +133,7 @@ pub(super) fn of_probe(spec: &PodSpec, i: usize, kind: ProbeKind, outcome: &Prob
     let kind = match kind {
         ProbeKind::Startup => "Startup",
         ProbeKind::Readiness => "Readiness",
+        ProbeKind::Liveness => "Liveness",
     };
     let (verb, output) = match outcome {
         ProbeOutcome::Success => return None,

@@ -118,7 +118,72 @@ impl Sandbox {
     }
 }
 
+impl CauseKind {
+    const ALL: [(CauseKind, &'static str); 9] = [
+        (CauseKind::Liveness, "liveness-probe"),
+        (CauseKind::Startup, "startup-probe"),
+        (CauseKind::PostStart, "post-start-hook"),
+        (CauseKind::Deleted, "deletion"),
+        (CauseKind::Completed, "completion"),
+        (CauseKind::DeadlineExceeded, "deadline"),
+        (CauseKind::Evicted, "eviction"),
+        (CauseKind::Restart, "restart"),
+        (CauseKind::RestartAllContainers, "restart-all-containers"),
+    ];
+
+    /// Its name in records.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
+    }
+
+    /// The kind of that name.
+    pub fn of_name(name: &str) -> Option<CauseKind> {
+        Self::ALL.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind)
+    }
+
+    /// Whether it ends this instance alone, and not with its pod: then what follows is its restart policy's.
+    pub fn is_of_instance(self) -> bool {
+        matches!(self, CauseKind::Liveness | CauseKind::Startup | CauseKind::PostStart)
+    }
+}
+
 impl Instance {
+    /// One that was just asked for.
+    pub fn starting(attempt: u32, sandbox: u32, restart_delay: Duration, requested_at: Time) -> Instance {
+        Instance {
+            attempt,
+            sandbox,
+            restart_delay,
+            requested_at,
+            state: InstanceState::Starting,
+            stop_signal: None,
+            post_start: None,
+            pre_stop: None,
+            cause: None,
+            signaled_at: None,
+            killed_at: None,
+            message: String::new(),
+        }
+    }
+
+    /// When its end was asked for first, if that has been done: by its preStop hook or its stop signal.
+    pub fn stop_begun(&self) -> Option<Time> {
+        self.pre_stop.as_ref().map(|run| run.begun).into_iter().chain(self.signaled_at).min()
+    }
+
+    /// Whether a probe is why it was stopped: then its exit code says nothing.
+    pub fn is_probe_killed(&self) -> bool {
+        self.cause.as_ref().is_some_and(|cause| matches!(cause.kind, CauseKind::Liveness | CauseKind::Startup))
+    }
+
+    /// When it ended.
+    pub fn finished_at(&self) -> Option<Time> {
+        match self.state {
+            InstanceState::Ended { finished_at, .. } => Some(finished_at),
+            InstanceState::Starting | InstanceState::Running { .. } => None,
+        }
+    }
+
     /// Whether it may still have processes.
     pub fn is_live(&self) -> bool {
         !matches!(self.state, InstanceState::Ended { .. })
@@ -159,12 +224,83 @@ pub struct Instance {
     pub sandbox: u32,
     /// The back-off that holds after its end, decided when it was started.
     pub restart_delay: Duration,
+    /// When it was asked for.
+    pub requested_at: Time,
     /// Where it is in its life.
     pub state: InstanceState,
+    /// What its stop signal is; `None`: not known yet.
+    pub stop_signal: Option<i32>,
+    /// Its postStart hook, once begun.
+    pub post_start: Option<HookRun>,
+    /// Its preStop hook, once begun.
+    pub pre_stop: Option<HookRun>,
+    /// What asked for its end first, if anything did.
+    pub cause: Option<Cause>,
     /// When the first stop signal was sent.
     pub signaled_at: Option<Time>,
     /// When SIGKILL was sent.
     pub killed_at: Option<Time>,
+    /// Its termination message; empty while it lives.
+    pub message: String,
+}
+
+/// One run of a hook. There is never a second one for an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookRun {
+    /// When it began.
+    pub begun: Time,
+    /// How it ended, once it has. The end of a sleep follows from its begin and is not told.
+    pub ended: Option<HookEnd>,
+}
+
+/// The end of a hook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookEnd {
+    /// When.
+    pub at: Time,
+    /// Why it failed, for people; `None`: it did not.
+    pub failure: Option<String>,
+}
+
+/// Which hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HookKind {
+    /// `postStart`.
+    PostStart,
+    /// `preStop`.
+    PreStop,
+}
+
+/// What asked for the end of an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cause {
+    /// What.
+    pub kind: CauseKind,
+    /// More of it, for people: the last output of a probe, say. May be empty.
+    pub message: String,
+}
+
+/// What can ask for the end of an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CauseKind {
+    /// Its liveness probe failed.
+    Liveness,
+    /// Its startup probe failed.
+    Startup,
+    /// Its postStart hook failed.
+    PostStart,
+    /// The pod is removed.
+    Deleted,
+    /// The pod's mains are done, or an init failed for good.
+    Completed,
+    /// `activeDeadlineSeconds`.
+    DeadlineExceeded,
+    /// A volume over its limit.
+    Evicted,
+    /// `podwright restart`.
+    Restart,
+    /// A rule with the action `RestartAllContainers`.
+    RestartAllContainers,
 }
 
 /// Where an instance is in its life.
@@ -223,6 +359,8 @@ pub struct Probes {
     pub startup: ProbeState,
     /// The readiness probe, if the container has one.
     pub readiness: ProbeState,
+    /// The liveness probe, if the container has one.
+    pub liveness: ProbeState,
     /// Whether readiness has ever succeeded for this instance.
     pub was_ready: bool,
 }
@@ -238,6 +376,10 @@ pub struct ProbeState {
     pub last_attempt: Option<Time>,
     /// An attempt is under way.
     pub in_flight: bool,
+    /// Attempts in a row that could not be made: the next one need not wait for its period, for a while.
+    pub errors: u8,
+    /// What the last failure said.
+    pub failure: Option<String>,
 }
 
 /// Which probe.
@@ -247,6 +389,8 @@ pub enum ProbeKind {
     Startup,
     /// `readinessProbe`.
     Readiness,
+    /// `livenessProbe`.
+    Liveness,
 }
 
 impl ProbeKind {
@@ -255,6 +399,7 @@ impl ProbeKind {
         match self {
             ProbeKind::Startup => "startup",
             ProbeKind::Readiness => "readiness",
+            ProbeKind::Liveness => "liveness",
         }
     }
 }
@@ -271,6 +416,7 @@ pub enum ProbeOutcome {
 }
 
 /// Something happened. Applied by `Machine::apply`.
+#[expect(clippy::large_enum_variant, reason = "an event is moved from a channel into the machine, one at a time")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// The sandbox is up (also told by an adopted shim).
@@ -321,6 +467,17 @@ pub enum Event {
         /// What it showed.
         outcome: ProbeOutcome,
     },
+    /// A hook that the agent runs itself has ended.
+    Hooked {
+        /// Index of the container.
+        container: usize,
+        /// The instance.
+        attempt: u32,
+        /// Which hook.
+        kind: HookKind,
+        /// Why it failed, for people.
+        failure: Option<String>,
+    },
     /// The pod is to be removed; `grace` overrides the spec's.
     Delete {
         /// `None`: the spec's.
@@ -353,6 +510,9 @@ pub struct Verdicts {
     pub startup: Option<bool>,
     /// Readiness.
     pub readiness: Option<bool>,
+    /// Liveness.
+    #[serde(default)]
+    pub liveness: Option<bool>,
     /// See [`Probes::was_ready`].
     pub was_ready: bool,
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::observe::{Memo, ProbeKind};
+use super::observe::{Cause, HookKind, Memo, ProbeKind};
 use crate::time::Time;
 
 /// The decision for one pod at one moment.
@@ -51,6 +51,19 @@ pub enum Step {
         container: usize,
         /// Number of the instance.
         attempt: u32,
+        /// Why, to be kept with it.
+        cause: Cause,
+    },
+    /// Run a hook of an instance, once. Answered by `Hooked` or by a word on the instance.
+    Hook {
+        /// Index of the container.
+        container: usize,
+        /// Number of the instance.
+        attempt: u32,
+        /// Which.
+        kind: HookKind,
+        /// Of a preStop hook: why the instance is stopped, to be kept with it.
+        cause: Option<Cause>,
     },
     /// SIGKILL to every process of an instance.
     Kill {

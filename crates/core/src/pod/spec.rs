@@ -106,8 +106,83 @@ pub struct Container {
     pub startup_probe: Option<Probe>,
     /// `readinessProbe`.
     pub readiness_probe: Option<Probe>,
+    /// `livenessProbe`.
+    pub liveness_probe: Option<Probe>,
+    /// `lifecycle`.
+    pub lifecycle: Lifecycle,
+    /// The container's own `restartPolicy`; `None`: the pod's. (What makes a sidecar is in [`Container::role`].)
+    pub restart_policy: Option<RestartPolicy>,
+    /// `restartPolicyRules`, of which the first that matches decides (KEP-5307).
+    pub restart_rules: Vec<RestartRule>,
+    /// `terminationMessagePath`, absolute.
+    pub message_path: String,
+    /// `terminationMessagePolicy`.
+    pub message_policy: MessagePolicy,
     /// `securityContext`.
     pub security: Security,
+}
+
+/// `lifecycle`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lifecycle {
+    /// `postStart`.
+    pub post_start: Option<Hook>,
+    /// `preStop`.
+    pub pre_stop: Option<Hook>,
+    /// `stopSignal`, a number; `None`: the image's, else SIGTERM.
+    pub stop_signal: Option<i32>,
+}
+
+/// What a hook does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Hook {
+    /// `exec`.
+    Exec {
+        /// `$(VAR)` not yet expanded.
+        command: Vec<String>,
+    },
+    /// `httpGet`: any answer is success.
+    HttpGet(HttpGet),
+    /// `sleep`.
+    Sleep(Duration),
+    /// `tcpSocket`: accepted, as by the API, and fails when it is run.
+    TcpSocket,
+}
+
+/// An entry of `restartPolicyRules`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartRule {
+    /// `action`.
+    pub action: RestartAction,
+    /// `exitCodes.operator` is `NotIn`.
+    pub not_in: bool,
+    /// `exitCodes.values`.
+    pub values: Vec<i32>,
+}
+
+/// What follows when a [`RestartRule`] matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RestartAction {
+    /// The container is restarted.
+    Restart,
+    /// All containers of the pod are, from the first init (KEP-5532).
+    RestartAllContainers,
+}
+
+impl RestartRule {
+    /// Whether it speaks of this exit code.
+    pub fn matches(&self, code: i32) -> bool {
+        self.values.contains(&code) != self.not_in
+    }
+}
+
+/// `terminationMessagePolicy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MessagePolicy {
+    /// What the file holds.
+    File,
+    /// The end of the log, when the container failed and the file is empty.
+    FallbackToLogsOnError,
 }
 
 /// `imagePullPolicy`.
@@ -237,18 +312,7 @@ pub enum ProbeAction {
         command: Vec<String>,
     },
     /// `httpGet`.
-    HttpGet {
-        /// `http`.
-        scheme: String,
-        /// `None`: the pod's address.
-        host: Option<String>,
-        /// A number, resolved from a port's name.
-        port: u16,
-        /// With its query string.
-        path: String,
-        /// In order, repeated names allowed.
-        headers: Vec<(String, String)>,
-    },
+    HttpGet(HttpGet),
     /// `tcpSocket`.
     TcpSocket {
         /// `None`: the pod's address.
@@ -256,6 +320,28 @@ pub enum ProbeAction {
         /// A number, resolved from a port's name.
         port: u16,
     },
+    /// `grpc`: `Check` of the service `grpc.health.v1.Health`, at the pod's address.
+    Grpc {
+        /// A number.
+        port: u16,
+        /// Whose health is asked for; empty: the whole server's.
+        service: String,
+    },
+}
+
+/// `httpGet` of a probe or hook.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpGet {
+    /// `http` or `https`.
+    pub scheme: String,
+    /// `None`: the pod's address.
+    pub host: Option<String>,
+    /// A number, resolved from a port's name.
+    pub port: u16,
+    /// With its query string.
+    pub path: String,
+    /// In order, repeated names allowed.
+    pub headers: Vec<(String, String)>,
 }
 
 /// Pod-level `securityContext`.

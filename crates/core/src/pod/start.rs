@@ -5,15 +5,19 @@
 
 use super::backoff;
 use super::decide::Todo;
-use super::observe::{Instance, InstanceState};
+use super::hook;
+use super::observe::Instance;
 use super::plan::Step;
+use super::rules;
 use super::spec::Role;
+use super::stop;
 use super::view::View;
 
-/// Adds the starts that are due, and stops of single containers whose startup probe failed.
+/// Adds the starts that are due, their hooks, and stops of single containers of which a probe or hook has failed.
 pub(super) fn starts(view: View<'_>, todo: &mut Todo) {
     for (i, _, _) in view.containers() {
-        stop_unstartable(view, i, todo);
+        hook::run_post_start(view, i, todo);
+        stop::stop_doomed(view, i, todo);
     }
     let inits = view.init_count();
     let initialized = view.initialized();
@@ -27,10 +31,13 @@ pub(super) fn starts(view: View<'_>, todo: &mut Todo) {
         advance(view, reached, todo);
         return;
     }
+    let mut earlier_is_starting = false;
     for (i, _, _) in view.mains() {
-        if !view.done(i) {
+        let held = earlier_is_starting && view.record(i).is_none();
+        if !view.done(i) && !held {
             keep_alive(view, i, todo);
         }
+        earlier_is_starting |= hook::is_starting(view, i, todo);
     }
 }
 
@@ -50,13 +57,11 @@ fn advance(view: View<'_>, i: usize, todo: &mut Todo) {
 /// Starts a container that has no record here, or restarts one that has ended, at its time.
 fn keep_alive(view: View<'_>, i: usize, todo: &mut Todo) {
     let known = &view.observed.containers[i];
-    let record = view.record(i);
-    let not_before = match record {
-        Some(r) if r.is_live() => return,
-        Some(r) if !view.restarts(i, r) => return,
-        Some(r) => backoff::restart_at(r),
-        None => None,
-    };
+    if view.record(i).is_some_and(|r| r.is_live() || !rules::restarts(view, i, r)) {
+        return;
+    }
+    let (previous, before) = last_two(view, i);
+    let not_before = previous.and_then(|p| backoff::restart_at(p, before));
     let retry = known.failure.as_ref().map(|f| backoff::DEFAULT.retry_at(f));
     let at = not_before.max(retry).unwrap_or(view.now);
     if at > view.now {
@@ -65,31 +70,17 @@ fn keep_alive(view: View<'_>, i: usize, todo: &mut Todo) {
     todo.steps.push(Step::Start {
         container: i,
         attempt: known.instances.last().map_or(0, |n| n.attempt + 1),
-        restart_delay: view.policy.crash_backoff.delay_after(record),
+        restart_delay: view.policy.crash_backoff.delay_after(previous, before),
     });
 }
 
-/// Stops an instance whose startup probe has failed; it is restarted, or not, once it has ended.
-fn stop_unstartable(view: View<'_>, i: usize, todo: &mut Todo) {
-    let Some(record) = view.record(i) else { return };
-    let running = matches!(record.state, InstanceState::Running { .. });
-    if !running || view.observed.containers[i].probes.startup.verdict != Some(false) {
-        return;
-    }
-    let grace = view.probe_grace(i).max(super::stop::FLOOR);
-    let Instance { attempt, signaled_at, killed_at, .. } = *record;
-    match (signaled_at, killed_at) {
-        (None, _) => {
-            todo.steps.push(Step::Signal { container: i, attempt });
-            todo.wake(view.now + grace, view.now);
-        }
-        (Some(signaled), None) => {
-            let kill_at = signaled + grace;
-            if kill_at <= view.now {
-                todo.steps.push(Step::Kill { container: i, attempt });
-            }
-            todo.wake(kill_at, view.now);
-        }
-        (Some(_), Some(_)) => {}
-    }
+/// The two newest instances that back-off goes by: those of this sandbox. Where all containers are restarted, the
+/// others start afresh, but the one that asked for it keeps its back-off: else it might ask for ever, without a pause.
+pub(super) fn last_two(view: View<'_>, i: usize) -> (Option<&Instance>, Option<&Instance>) {
+    let sandbox = view.sandbox();
+    let mut newest = view.observed.containers[i].instances.iter().rev();
+    let counts = |n: &&Instance| n.sandbox == sandbox && (!view.is_superseded(n) || rules::restarts_all(view, i, n));
+    let previous = newest.next().filter(counts);
+    let before = previous.and_then(|_| newest.next().filter(counts));
+    (previous, before)
 }

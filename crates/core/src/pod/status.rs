@@ -6,12 +6,22 @@ use k8s_openapi::api::core::v1;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 
 use super::backoff;
+use super::conditions::conditions;
 use super::decide::{Goal, Stop, Why};
-use super::observe::{Instance, InstanceState, Memo, Outcome, Sandbox};
+use super::hook::{self, Stage};
+use super::observe::{CauseKind, Instance, InstanceState, Memo, Outcome, Sandbox};
 use super::resources;
-use super::spec::{Qos, Role};
+use super::rules;
+use super::spec::{Qos, RestartPolicy, Role};
+use super::start;
 use super::view::{View, never_ran, succeeded};
+use crate::signal;
 use crate::time::Time;
+
+/// The waiting reason of a container whose restart has to wait.
+pub(super) const CRASH_LOOP: &str = "CrashLoopBackOff";
+/// Bytes of termination messages of a whole pod; each container has an even share.
+const MAX_MESSAGES: usize = 12 << 10;
 
 /// When each condition took its present value.
 type Transitions = BTreeMap<String, (bool, Time)>;
@@ -20,7 +30,7 @@ type Transitions = BTreeMap<String, (bool, Time)>;
 pub(super) fn status(view: View<'_>, goal: &Goal, memo: &Memo) -> (v1::PodStatus, Transitions) {
     let phase = phase(view, goal);
     let mut transitions = Transitions::new();
-    let conditions = conditions(view, phase)
+    let conditions = conditions(view, goal, phase)
         .into_iter()
         .map(|c| {
             let since = match memo.transitions.get(c.kind) {
@@ -57,7 +67,7 @@ pub(super) fn status(view: View<'_>, goal: &Goal, memo: &Memo) -> (v1::PodStatus
     (status, transitions)
 }
 
-fn api_time(time: Time) -> meta::Time {
+pub(super) fn api_time(time: Time) -> meta::Time {
     meta::Time(time.to_timestamp())
 }
 
@@ -69,8 +79,9 @@ fn qos_name(qos: Qos) -> &'static str {
     }
 }
 
+/// `status.phase`.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     Pending,
     Running,
     Succeeded,
@@ -101,7 +112,7 @@ fn phase(view: View<'_>, goal: &Goal) -> Phase {
 
 /// Whether the phase is a terminal one.
 fn is_over(view: View<'_>, goal: &Goal) -> bool {
-    matches!(goal, Goal::Stop(Stop { why, .. }) if *why != Why::Restart) && !view.any_live()
+    matches!(goal, Goal::Stop(Stop { why, .. }) if !why.goes_on()) && !view.any_live()
 }
 
 /// Whether an instance of a container has come to its end or runs, in the present sandbox or for good.
@@ -114,8 +125,16 @@ fn has_run(view: View<'_>, i: usize) -> bool {
 /// Mains decide; how sidecars ended never matters.
 fn final_phase(view: View<'_>, why: &Why) -> Phase {
     let forced = matches!(why, Why::DeadlineExceeded | Why::Evicted);
-    let all_zero = view.mains().all(|(i, _, _)| view.newest(i).is_some_and(succeeded));
+    let all_zero =
+        view.mains().all(|(i, _, _)| view.newest(i).is_some_and(|n| succeeded(n) && !never_began(view, i, n)));
     if !forced && view.failed_init().is_none() && all_zero { Phase::Succeeded } else { Phase::Failed }
+}
+
+/// Whether the postStart hook of an instance has failed that will not be followed by another: it never came to its work,
+/// whatever its exit code says.
+fn never_began(view: View<'_>, i: usize, instance: &Instance) -> bool {
+    let hook_failed = instance.cause.as_ref().is_some_and(|cause| cause.kind == CauseKind::PostStart);
+    hook_failed && rules::policy(view, i) == RestartPolicy::Never
 }
 
 fn reason(view: View<'_>, goal: &Goal, phase: Phase) -> (Option<String>, Option<String>) {
@@ -133,7 +152,7 @@ fn reason(view: View<'_>, goal: &Goal, phase: Phase) -> (Option<String>, Option<
             ("Evicted", message)
         }
         Why::SandboxLost => ("SandboxLost", "the pod's sandbox was lost and restartPolicy wants no other".to_owned()),
-        Why::Completed | Why::Deleted | Why::Restart => return (None, None),
+        Why::Completed | Why::Deleted | Why::Restart | Why::RestartAll => return (None, None),
     };
     (Some(reason.to_owned()), Some(message))
 }
@@ -150,6 +169,7 @@ fn container_status(view: View<'_>, goal: &Goal, i: usize) -> v1::ContainerStatu
     let run: Vec<&Instance> =
         view.observed.containers[i].instances.iter().filter(|n| n.sandbox >= view.observed.first_sandbox).collect();
     let shown = shown(view, goal, i, &run);
+    let stop_signal = run.last().and_then(|n| n.stop_signal).or(container.lifecycle.stop_signal);
     let restarts = match (run.first(), run.last()) {
         (Some(first), Some(newest)) => newest.attempt - first.attempt,
         _ => 0,
@@ -164,12 +184,16 @@ fn container_status(view: View<'_>, goal: &Goal, i: usize) -> v1::ContainerStatu
         restart_count: i32::try_from(restarts).unwrap_or(i32::MAX),
         last_state: Some(shown.last.map_or_else(v1::ContainerState::default, |n| terminated(view, i, n))),
         state: Some(shown.state),
+        stop_signal: stop_signal.map(signal::name),
         ..v1::ContainerStatus::default()
     }
 }
 
 fn shown<'a>(view: View<'_>, goal: &Goal, i: usize, run: &[&'a Instance]) -> Shown<'a> {
-    let goes_on = matches!(goal, Goal::Run | Goal::Stop(Stop { why: Why::Restart, .. }));
+    let goes_on = match goal {
+        Goal::Run => true,
+        Goal::Stop(stop) => stop.why.goes_on(),
+    };
     let previous = run.len().checked_sub(2).map(|p| run[p]);
     let Some(&newest) = run.last() else {
         if is_over(view, goal) && view.spec.containers[i].role == Role::Main && view.main_has_record() {
@@ -177,7 +201,8 @@ fn shown<'a>(view: View<'_>, goal: &Goal, i: usize, run: &[&'a Instance]) -> Sho
         }
         return Shown { state: not_started(view, i), last: None, id: None };
     };
-    let stale = newest.sandbox != view.sandbox() && !view.done(i);
+    let stale =
+        (newest.sandbox != view.sandbox() && !view.done(i)) || (view.is_superseded(newest) && !newest.is_live());
     match &newest.state {
         _ if stale && goes_on => Shown { state: not_started(view, i), last: Some(newest), id: Some(newest) },
         InstanceState::Starting => Shown { state: not_started(view, i), last: previous, id: Some(newest) },
@@ -187,7 +212,7 @@ fn shown<'a>(view: View<'_>, goal: &Goal, i: usize, run: &[&'a Instance]) -> Sho
             Shown { state, last: previous, id: Some(newest) }
         }
         InstanceState::Ended { .. } => {
-            let held = if goes_on && view.restarts(i, newest) { held_back(view, i, newest) } else { None };
+            let held = if goes_on && rules::restarts(view, i, newest) { held_back(view, i, newest) } else { None };
             match held {
                 Some((reason, message)) => {
                     Shown { state: waiting(&reason, Some(message)), last: Some(newest), id: Some(newest) }
@@ -206,7 +231,7 @@ fn held_back(view: View<'_>, i: usize, ended: &Instance) -> Option<(String, Stri
     if let InstanceState::Ended { outcome: Outcome::StartFailed { by_runtime: false, message }, .. } = &ended.state {
         return Some(("CreateContainerError".to_owned(), message.clone()));
     }
-    let at = backoff::restart_at(ended)?;
+    let at = backoff::restart_at(ended, start::last_two(view, i).1)?;
     let message = format!(
         "back-off {} restarting failed container={} pod={}_{}({})",
         go_duration(ended.restart_delay),
@@ -215,7 +240,7 @@ fn held_back(view: View<'_>, i: usize, ended: &Instance) -> Option<(String, Stri
         view.spec.namespace,
         view.spec.uid
     );
-    (at > view.now).then(|| ("CrashLoopBackOff".to_owned(), message))
+    (at > view.now).then(|| (CRASH_LOOP.to_owned(), message))
 }
 
 fn start_failure(view: View<'_>, i: usize) -> Option<(String, String)> {
@@ -241,13 +266,20 @@ fn waits_for(view: View<'_>, i: usize) -> Option<String> {
     {
         return Some(failure.message.clone());
     }
-    let holder = (0..view.init_count().min(i)).find(|h| !view.passed(*h))?;
+    let Some(holder) = (0..view.init_count().min(i)).find(|h| !view.passed(*h)) else {
+        let earlier = view.mains().take_while(|(m, _, _)| *m < i);
+        let mut starting = earlier.filter(|(m, _, _)| post_start_runs(view, *m));
+        return starting.next().map(|(_, c, _)| format!("waiting for the postStart hook of container {:?}", c.name));
+    };
     let container = &view.spec.containers[holder];
     let name = &container.name;
     let known = &view.observed.containers[holder];
     Some(match container.role {
         Role::Init | Role::Main => format!("waiting for init container {name:?} to finish"),
         Role::Sidecar if view.record(holder).is_none() => format!("waiting for sidecar {name:?} to start"),
+        Role::Sidecar if post_start_runs(view, holder) => {
+            format!("waiting for sidecar {name:?}: its postStart hook (lifecycle.postStart) has not returned yet")
+        }
         Role::Sidecar if container.startup_probe.is_some() && known.probes.startup.verdict != Some(true) => {
             format!("waiting for sidecar {name:?}: its startup probe (startupProbe) has not succeeded yet")
         }
@@ -256,6 +288,11 @@ fn waits_for(view: View<'_>, i: usize) -> Option<String> {
         }
         Role::Sidecar => format!("waiting for sidecar {name:?} to start"),
     })
+}
+
+fn post_start_runs(view: View<'_>, i: usize) -> bool {
+    let record = view.record(i).filter(|r| matches!(r.state, InstanceState::Running { .. }));
+    record.is_some_and(|r| matches!(hook::post_start(view, i, r), Stage::Due | Stage::Running(_)))
 }
 
 fn waiting(reason: &str, message: Option<String>) -> v1::ContainerState {
@@ -267,7 +304,9 @@ fn terminated(view: View<'_>, i: usize, instance: &Instance) -> v1::ContainerSta
     let InstanceState::Ended { started_at, finished_at, outcome } = &instance.state else {
         return v1::ContainerState::default();
     };
+    let restarting = instance.cause.as_ref().is_some_and(|c| c.kind == CauseKind::RestartAllContainers);
     let (reason, message) = match outcome {
+        Outcome::Exited { .. } | Outcome::Signaled { .. } if restarting => ("RestartingAllContainers", None),
         Outcome::Exited { code: 0, .. } => ("Completed", None),
         Outcome::Exited { oom: true, .. } | Outcome::Signaled { oom: true, .. } => ("OOMKilled", None),
         Outcome::Exited { .. } | Outcome::Signaled { .. } => ("Error", None),
@@ -277,6 +316,9 @@ fn terminated(view: View<'_>, i: usize, instance: &Instance) -> v1::ContainerSta
             ("ContainerStatusUnknown", Some("nobody saw its end: its pod's sandbox was lost while it ran".to_owned()))
         }
     };
+    let messages = message.into_iter().chain(Some(instance.message.clone()).filter(|m| !m.is_empty()));
+    let message = messages.collect::<Vec<_>>().join(": ");
+    let message = Some(cut(message, MAX_MESSAGES / view.spec.containers.len().max(1))).filter(|m| !m.is_empty());
     let terminated = v1::ContainerStateTerminated {
         container_id: Some(container_id(view, i, instance)),
         exit_code: outcome.exit_code(),
@@ -287,6 +329,12 @@ fn terminated(view: View<'_>, i: usize, instance: &Instance) -> v1::ContainerSta
         started_at: started_at.map(api_time),
     };
     v1::ContainerState { terminated: Some(terminated), ..v1::ContainerState::default() }
+}
+
+/// The first bytes of a text, and no half character.
+fn cut(mut text: String, bytes: usize) -> String {
+    text.truncate((0..=bytes).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0));
+    text
 }
 
 /// A main that was held up (no image, say) until its pod ended, while others ran.
@@ -302,67 +350,6 @@ fn never_started() -> v1::ContainerState {
 
 fn container_id(view: View<'_>, i: usize, instance: &Instance) -> String {
     format!("podwright://{}-{}-{}", view.spec.uid, view.spec.containers[i].name, instance.attempt)
-}
-
-struct Condition {
-    kind: &'static str,
-    value: bool,
-    reason: Option<&'static str>,
-    message: Option<String>,
-}
-
-impl Condition {
-    fn into_api(self, since: Time) -> v1::PodCondition {
-        v1::PodCondition {
-            type_: self.kind.to_owned(),
-            status: if self.value { "True" } else { "False" }.to_owned(),
-            reason: self.reason.map(str::to_owned),
-            message: self.message,
-            last_transition_time: Some(api_time(since)),
-            ..v1::PodCondition::default()
-        }
-    }
-}
-
-fn conditions(view: View<'_>, phase: Phase) -> Vec<Condition> {
-    let (ready, reason, message) = match phase {
-        Phase::Succeeded => (false, Some("PodCompleted"), None),
-        Phase::Failed => (false, Some("PodFailed"), None),
-        Phase::Pending | Phase::Running => {
-            let names = names(view, |i, role| role != Role::Init && !view.is_ready(i));
-            let message = (!names.is_empty()).then(|| format!("containers with unready status: [{}]", names.join(" ")));
-            (message.is_none(), message.is_some().then_some("ContainersNotReady"), message)
-        }
-    };
-    let condition = |kind, value, reason, message| Condition { kind, value, reason, message };
-    vec![
-        condition("PodReadyToStartContainers", matches!(view.observed.sandbox, Sandbox::Ready { .. }), None, None),
-        initialized(view, phase),
-        condition("Ready", ready, reason, message.clone()),
-        condition("ContainersReady", ready, reason, message),
-        condition("PodScheduled", true, None, None),
-    ]
-}
-
-fn initialized(view: View<'_>, phase: Phase) -> Condition {
-    let kind = "Initialized";
-    if phase == Phase::Succeeded {
-        return Condition { kind, value: true, reason: Some("PodCompleted"), message: None };
-    }
-    if view.initialized() {
-        return Condition { kind, value: true, reason: None, message: None };
-    }
-    let names = names(view, |i, role| match role {
-        Role::Init => !view.record(i).is_some_and(succeeded),
-        Role::Sidecar => !view.passed(i),
-        Role::Main => false,
-    });
-    let message = Some(format!("containers with incomplete status: [{}]", names.join(" ")));
-    Condition { kind, value: false, reason: Some("ContainersNotInitialized"), message }
-}
-
-fn names<'a>(view: View<'a>, wanted: impl Fn(usize, Role) -> bool) -> Vec<&'a str> {
-    view.containers().filter(|(i, c, _)| wanted(*i, c.role)).map(|(_, c, _)| c.name.as_str()).collect()
 }
 
 /// Whole seconds as Go prints a duration, which is how everybody knows this message: `10s`, `1m20s`, `5m0s`.

@@ -1,12 +1,15 @@
 //! Stopping a whole pod: mains and plain inits at once, then sidecars one by one in reverse order, all within one grace
-//! period (KEP-753).
+//! period (KEP-753); and stopping a single container of a pod that goes on.
+//!
+//! preStop hooks take their time from the same grace. All of them begin when the stop does; only the signals are ordered.
 
 use std::time::Duration;
 
-use super::decide::{Stop, Todo};
-use super::observe::{Instance, InstanceState};
+use super::decide::{Stop, Todo, Why};
+use super::hook::{self, Stage};
+use super::observe::{Cause, CauseKind, HookKind, Instance, InstanceState};
 use super::plan::Step;
-use super::spec::Role;
+use super::spec::{Hook, Role};
 use super::view::View;
 use crate::time::Time;
 
@@ -15,6 +18,17 @@ pub(super) const FLOOR: Duration = Duration::from_secs(2);
 
 /// An end after SIGKILL is told within a moment, unless the shim hangs or a process does in the kernel.
 const END_AFTER_KILL: Duration = Duration::from_secs(30);
+
+/// How one instance is stopped.
+struct Order {
+    cause: Cause,
+    /// End of its grace.
+    deadline: Time,
+    /// Whether nobody else has to end first.
+    turn: bool,
+    /// Whether its preStop hook is run.
+    hooks: bool,
+}
 
 /// Whether everything that is left was killed long ago: then the whole sandbox has to go, shim included.
 pub(super) fn is_stuck(view: View<'_>, todo: &mut Todo) -> bool {
@@ -25,22 +39,40 @@ pub(super) fn is_stuck(view: View<'_>, todo: &mut Todo) -> bool {
     given_up_at <= view.now
 }
 
-/// Adds the signals and kills that are due.
+/// Adds the hooks, signals and kills that are due.
 ///
 /// A sidecar's turn comes when no main and no later sidecar has a process any more. When the grace period is over before,
 /// it is signalled all the same: the order is lost then, the floor is not.
 pub(super) fn stops(view: View<'_>, stop: &Stop, todo: &mut Todo) {
+    let hooks = stop.why != Why::RestartAll;
     for (i, container, known) in view.containers() {
         let Some(instance) = known.instances.last().filter(|n| n.is_live()) else { continue };
         let turn = match container.role {
-            Role::Main | Role::Init => true,
-            Role::Sidecar => !waits_for_others(view, i),
+            Role::Main => true,
+            Role::Init if hooks => true,
+            Role::Sidecar if hooks => !waits_for_others(view, i),
+            Role::Init | Role::Sidecar => !waits_for_mains(view),
         };
-        if turn || stop.deadline <= view.now {
-            stop_instance(view, i, instance, stop, todo);
-        }
+        let own = view.doom(i).map(|doom| doom.cause);
+        let cause = own.unwrap_or_else(|| cause_of(view, &stop.why));
+        stop_instance(view, i, instance, &Order { cause, deadline: stop.deadline, turn, hooks }, todo);
         todo.wake(stop.deadline, view.now);
     }
+}
+
+/// Who asks for the end of a container when the whole pod is stopped.
+fn cause_of(view: View<'_>, why: &Why) -> Cause {
+    let kind = match why {
+        // With its sandbox everything in it is gone: nothing is left to stop.
+        Why::Completed | Why::SandboxLost => CauseKind::Completed,
+        Why::DeadlineExceeded => CauseKind::DeadlineExceeded,
+        Why::Evicted => CauseKind::Evicted,
+        Why::Deleted => CauseKind::Deleted,
+        Why::Restart => CauseKind::Restart,
+        Why::RestartAll => CauseKind::RestartAllContainers,
+    };
+    let evicted = view.observed.evicted.as_ref().filter(|_| kind == CauseKind::Evicted);
+    Cause { kind, message: evicted.map_or(String::new(), |(_, message)| message.clone()) }
 }
 
 /// Whether a main or a later sidecar is still there.
@@ -50,22 +82,53 @@ fn waits_for_others(view: View<'_>, sidecar: usize) -> bool {
     })
 }
 
-fn stop_instance(view: View<'_>, i: usize, instance: &Instance, stop: &Stop, todo: &mut Todo) {
-    let attempt = instance.attempt;
+fn waits_for_mains(view: View<'_>) -> bool {
+    view.mains().any(|(_, _, known)| known.instances.last().is_some_and(Instance::is_live))
+}
+
+/// Stops an instance on its own account, of which a probe or the postStart hook has failed. What follows its end is for the
+/// restart policy to say.
+pub(super) fn stop_doomed(view: View<'_>, i: usize, todo: &mut Todo) {
+    let (Some(doom), Some(record)) = (view.doom(i), view.record(i)) else { return };
+    let deadline = record.stop_begun().unwrap_or(view.now) + doom.grace;
+    stop_instance(view, i, record, &Order { cause: doom.cause, deadline, turn: true, hooks: true }, todo);
+}
+
+fn stop_instance(view: View<'_>, i: usize, instance: &Instance, order: &Order, todo: &mut Todo) {
     let kill_at = match (&instance.state, instance.signaled_at) {
         // No process to signal yet; when it shows up in time, it is signalled then.
-        (InstanceState::Starting, _) => stop.deadline + FLOOR,
-        (_, Some(signaled)) => stop.deadline.max(signaled + FLOOR),
-        (_, None) => {
-            todo.steps.push(Step::Signal { container: i, attempt });
-            return todo.wake(stop.deadline.max(view.now + FLOOR), view.now);
-        }
+        (InstanceState::Starting, _) => order.deadline + FLOOR,
+        (_, Some(signaled)) => order.deadline.max(signaled + FLOOR),
+        (_, None) => return ask_to_leave(view, i, instance, order, todo),
     };
     if instance.killed_at.is_some() {
         return;
     }
     if kill_at <= view.now {
-        todo.steps.push(Step::Kill { container: i, attempt });
+        todo.steps.push(Step::Kill { container: i, attempt: instance.attempt });
     }
     todo.wake(kill_at, view.now);
+}
+
+/// First the preStop hook, then, when it is over and the turn has come, the stop signal; at the end of the grace at once.
+fn ask_to_leave(view: View<'_>, i: usize, instance: &Instance, order: &Order, todo: &mut Todo) {
+    let (attempt, cause) = (instance.attempt, order.cause.clone());
+    let grace_left = order.deadline > view.now;
+    let stage = if order.hooks { hook::pre_stop(view, i, instance) } else { Stage::Over };
+    todo.wake(order.deadline, view.now);
+    match stage {
+        Stage::Due if grace_left => {
+            todo.steps.push(Step::Hook { container: i, attempt, kind: HookKind::PreStop, cause: Some(cause) });
+            if let Some(Hook::Sleep(time)) = view.spec.containers[i].lifecycle.pre_stop {
+                todo.wake(view.now + time, view.now);
+            }
+        }
+        Stage::Running(until) if grace_left => until.into_iter().for_each(|until| todo.wake(until, view.now)),
+        // Where there is no grace from the beginning, order is all that is kept.
+        _ if !order.turn && (grace_left || !order.hooks) => {}
+        _ => {
+            todo.steps.push(Step::Signal { container: i, attempt, cause });
+            todo.wake(order.deadline.max(view.now + FLOOR), view.now);
+        }
+    }
 }

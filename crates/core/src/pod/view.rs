@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use super::backoff::Curve;
-use super::observe::{ContainerObserved, Instance, InstanceState, Observed, Outcome, Sandbox};
-use super::spec::{Container, PodSpec, RestartPolicy, Role, StartGate};
+use super::hook::{self, Stage};
+use super::observe::{Cause, CauseKind, ContainerObserved, Instance, InstanceState, Observed, Outcome, Sandbox};
+use super::rules;
+use super::spec::{Container, PodSpec, Probe, RestartPolicy, Role, StartGate};
 use crate::time::Time;
 
 /// What the node sets for all its pods.
@@ -25,9 +27,22 @@ pub(super) struct View<'a> {
     pub(super) policy: &'a NodePolicy,
     pub(super) observed: &'a Observed,
     pub(super) now: Time,
+    /// Instances of the present sandbox that were asked for before count for nothing (`RestartAllContainers`).
+    pub(super) epoch: Option<Time>,
+}
+
+/// Why an instance is stopped on its own account, and how long it has.
+pub(super) struct Doom {
+    pub(super) cause: Cause,
+    pub(super) grace: Duration,
 }
 
 impl<'a> View<'a> {
+    pub(super) fn new(spec: &'a PodSpec, policy: &'a NodePolicy, observed: &'a Observed, now: Time) -> View<'a> {
+        let view = View { spec, policy, observed, now, epoch: None };
+        View { epoch: rules::epoch(view), ..view }
+    }
+
     /// Index, spec and knowledge of every container, in spec order.
     pub(super) fn containers(self) -> impl DoubleEndedIterator<Item = (usize, &'a Container, &'a ContainerObserved)> {
         self.spec.containers.iter().zip(&self.observed.containers).enumerate().map(|(i, (c, o))| (i, c, o))
@@ -58,18 +73,31 @@ impl<'a> View<'a> {
     /// The newest instance of a container in the present sandbox: its record, in kubelet's terms.
     pub(super) fn record(self, container: usize) -> Option<&'a Instance> {
         let sandbox = self.sandbox();
-        self.observed.containers[container].instances.last().filter(|i| i.sandbox == sandbox)
+        let newest = self.observed.containers[container].instances.last();
+        newest.filter(|i| i.sandbox == sandbox && !self.is_superseded(i))
+    }
+
+    /// Whether an instance is from before the last restart of all containers.
+    pub(super) fn is_superseded(self, instance: &Instance) -> bool {
+        let of_this = instance.sandbox == self.observed.sandbox.number();
+        of_this && self.epoch.is_some_and(|epoch| instance.requested_at <= epoch)
     }
 
     /// The newest instance of a container in this run of the pod, in whichever sandbox.
     pub(super) fn newest(self, container: usize) -> Option<&'a Instance> {
         let oldest = self.oldest_sandbox();
-        self.observed.containers[container].instances.last().filter(|i| i.sandbox >= oldest)
+        let newest = self.observed.containers[container].instances.last();
+        newest.filter(|i| i.sandbox >= oldest && !self.is_superseded(i))
     }
 
     /// Whether any container has a process, or may have one soon.
     pub(super) fn any_live(self) -> bool {
         self.observed.containers.iter().any(|c| c.instances.iter().any(Instance::is_live))
+    }
+
+    /// Whether something is left of the time before the last restart of all containers.
+    pub(super) fn any_superseded_live(self) -> bool {
+        self.observed.containers.iter().any(|c| c.instances.iter().any(|n| n.is_live() && self.is_superseded(n)))
     }
 
     /// Whether a main has a record in this sandbox: then the pod has been initialised, whatever became of its inits.
@@ -107,9 +135,10 @@ impl<'a> View<'a> {
             InstanceState::Running { .. } => true,
             InstanceState::Ended { started_at, .. } => started_at.is_some(),
         };
+        let hooked = hook::post_start(self, i, record) == Stage::Over;
         let started = match container.startup_probe {
-            None => has_run,
-            Some(_) => has_run && record.is_live() && probes.startup.verdict == Some(true),
+            None => has_run && hooked,
+            Some(_) => has_run && hooked && record.is_live() && probes.startup.verdict == Some(true),
         };
         let ready = container.readiness_probe.is_none() || self.gate() == StartGate::Started || probes.was_ready;
         started && ready
@@ -139,38 +168,22 @@ impl<'a> View<'a> {
         self.is_started(i) && passes
     }
 
-    /// Whether an ended instance is to be followed by another, as long as the pod goes on.
-    pub(super) fn restarts(self, i: usize, ended: &Instance) -> bool {
-        let InstanceState::Ended { outcome, .. } = &ended.state else { return false };
-        if never_ran(ended) {
-            return true;
-        }
-        let failed = outcome.exit_code() != 0;
-        match (self.spec.containers[i].role, self.spec.restart_policy) {
-            (Role::Sidecar, _) => true,
-            (Role::Init, RestartPolicy::Never) | (Role::Main, RestartPolicy::Never) => false,
-            (Role::Init, RestartPolicy::OnFailure | RestartPolicy::Always) => failed,
-            (Role::Main, RestartPolicy::OnFailure) => failed || self.probe_killed(i, ended),
-            (Role::Main, RestartPolicy::Always) => true,
-        }
-    }
-
-    /// Whether its startup probe is why an instance was stopped: then its exit code says nothing.
-    fn probe_killed(self, i: usize, ended: &Instance) -> bool {
-        ended.signaled_at.is_some() && self.observed.containers[i].probes.startup.verdict == Some(false)
-    }
-
     /// Whether a main has ended for good.
     pub(super) fn done(self, i: usize) -> bool {
-        self.newest(i).is_some_and(|n| !n.is_live() && !self.restarts(i, n))
+        self.newest(i).is_some_and(|n| !n.is_live() && !rules::restarts(self, i, n))
     }
 
-    /// A plain init that failed under a policy that does not repeat it, and when.
+    /// A plain init that failed and is not repeated, and when. With its sandbox lost, one whose end nobody saw may run again.
     pub(super) fn failed_init(self) -> Option<Time> {
-        self.containers().filter(|(_, c, _)| c.role == Role::Init).find_map(|(i, _, _)| {
-            let record = self.record(i).filter(|r| r.sandbox >= self.oldest_sandbox())?;
-            let InstanceState::Ended { finished_at, .. } = record.state else { return None };
-            (!succeeded(record) && !self.restarts(i, record)).then_some(finished_at)
+        let number = self.observed.sandbox.number();
+        let counts =
+            |n: &&Instance| n.sandbox == number && n.sandbox >= self.oldest_sandbox() && !self.is_superseded(n);
+        let gone = matches!(self.observed.sandbox, Sandbox::Gone { .. });
+        self.containers().filter(|(_, c, _)| c.role == Role::Init).find_map(|(i, _, known)| {
+            let newest = known.instances.last().filter(counts)?;
+            let InstanceState::Ended { finished_at, ref outcome, .. } = newest.state else { return None };
+            let unseen = gone && *outcome == Outcome::Lost;
+            (!succeeded(newest) && !unseen && !rules::restarts(self, i, newest)).then_some(finished_at)
         })
     }
 
@@ -193,18 +206,54 @@ impl<'a> View<'a> {
         if number < self.oldest_sandbox() {
             return true;
         }
+        if self.failed_init().is_some() {
+            return false;
+        }
         let any_record = (0..self.spec.containers.len()).any(|i| self.newest(i).is_some());
         match self.spec.restart_policy {
             RestartPolicy::Always => true,
-            RestartPolicy::Never => !any_record,
+            // A main with a policy of its own may want to run all the same.
+            RestartPolicy::Never if any_record => {
+                self.mains().any(|(i, _, _)| self.newest(i).is_some_and(|n| rules::restarts(self, i, n)))
+            }
+            RestartPolicy::Never => true,
             RestartPolicy::OnFailure => self.mains().any(|(i, _, _)| !self.done(i)),
         }
     }
 
-    /// How long an instance that is stopped on its own account has until SIGKILL.
-    pub(super) fn probe_grace(self, i: usize) -> Duration {
-        let probe = self.spec.containers[i].startup_probe.as_ref();
-        probe.and_then(|p| p.grace).unwrap_or(self.spec.grace)
+    /// Why a running instance is to be stopped on its own account, if it is. What was decided once, stays.
+    pub(super) fn doom(self, i: usize) -> Option<Doom> {
+        let record = self.record(i).filter(|r| matches!(r.state, InstanceState::Running { .. }))?;
+        let cause = match &record.cause {
+            Some(cause) if cause.kind.is_of_instance() => cause.clone(),
+            Some(_) => return None,
+            None => self.failed_probe(i).or_else(|| self.failed_hook(i, record))?,
+        };
+        let container = &self.spec.containers[i];
+        let probe = match cause.kind {
+            CauseKind::Liveness => container.liveness_probe.as_ref(),
+            CauseKind::Startup => container.startup_probe.as_ref(),
+            _ => None,
+        };
+        let grace = probe.and_then(|p: &Probe| p.grace).unwrap_or(self.spec.grace);
+        Some(Doom { cause, grace })
+    }
+
+    fn failed_probe(self, i: usize) -> Option<Cause> {
+        let probes = &self.observed.containers[i].probes;
+        let (kind, state) = match (probes.liveness.verdict, probes.startup.verdict) {
+            (Some(false), _) => (CauseKind::Liveness, &probes.liveness),
+            (_, Some(false)) => (CauseKind::Startup, &probes.startup),
+            _ => return None,
+        };
+        Some(Cause { kind, message: state.failure.clone().unwrap_or_default() })
+    }
+
+    fn failed_hook(self, i: usize, record: &Instance) -> Option<Cause> {
+        match hook::post_start(self, i, record) {
+            Stage::Failed(message) => Some(Cause { kind: CauseKind::PostStart, message }),
+            Stage::Due | Stage::Running(_) | Stage::Over => None,
+        }
     }
 }
 

@@ -24,6 +24,26 @@ pub struct Turn {
     pub startup_after: Duration,
     /// Its readiness probe succeeds from this age on.
     pub ready_after: Duration,
+    /// Its liveness probe fails from this age on; `None`: never.
+    pub live_until: Option<Duration>,
+    /// How its postStart hook goes, if it has one.
+    pub post_start: HookTurn,
+    /// How its preStop hook goes, if it has one.
+    pub pre_stop: HookTurn,
+}
+
+/// How a hook goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HookTurn {
+    /// How long it takes; `None`: it never returns.
+    pub takes: Option<Duration>,
+    /// Whether it fails then.
+    pub fails: bool,
+}
+
+impl HookTurn {
+    /// Done at once.
+    pub const GOOD: HookTurn = HookTurn { takes: Some(Duration::ZERO), fails: false };
 }
 
 /// How a start goes.
@@ -62,6 +82,9 @@ impl Turn {
         term: Term::Leaves { after: Duration::ZERO, code: 0 },
         startup_after: Duration::ZERO,
         ready_after: Duration::ZERO,
+        live_until: None,
+        post_start: HookTurn::GOOD,
+        pre_stop: HookTurn::GOOD,
     };
 }
 

@@ -5,9 +5,9 @@ use std::fmt;
 use std::time::Duration;
 
 use super::world::{Pod, World};
-use crate::pod::observe::{Event, Instance, InstanceState, Outcome};
+use crate::pod::observe::{Cause, CauseKind, Event, HookKind, HookRun, Instance, InstanceState, Outcome, ProbeKind};
 use crate::pod::plan::Step;
-use crate::pod::spec::{PodSpec, RestartPolicy, Role};
+use crate::pod::spec::{Container, Hook, PodSpec, RestartAction, RestartPolicy, Role};
 use crate::time::Time;
 
 /// An invariant that did not hold.
@@ -39,6 +39,8 @@ pub(super) struct Checks {
     graces: BTreeMap<usize, Vec<Time>>,
     deleted: BTreeSet<usize>,
     restarted: BTreeSet<usize>,
+    /// When a rule asked for a restart of all containers of a pod last.
+    all_restarted: BTreeMap<usize, Time>,
     /// Since when the present agent is there, unless it is the first.
     pub(super) agent_since: Option<Time>,
 }
@@ -60,16 +62,29 @@ impl Checks {
         }
     }
 
+    /// After an instance has ended.
+    pub(super) fn ended(&mut self, pod: &Pod, p: usize, c: usize, instance: &Instance, now: Time) {
+        let InstanceState::Ended { outcome, .. } = &instance.state else { return };
+        let code = outcome.exit_code();
+        let rule = pod.spec.containers[c].restart_rules.iter().find(|rule| rule.matches(code));
+        let all = rule.is_some_and(|rule| rule.action == RestartAction::RestartAllContainers);
+        if all && instance.cause.is_none() && !never_ran(instance) {
+            self.all_restarted.insert(p, now);
+        }
+    }
+
     /// Before a step is carried out.
     pub(super) fn step(&mut self, pod: &Pod, p: usize, step: &Step, now: Time) -> Result<(), Violation> {
         match *step {
             Step::Start { container, attempt, .. } => self.start(pod, p, container, attempt, now),
-            Step::Signal { container, .. } => self.signal(pod, p, container, now),
+            Step::Signal { container, attempt, ref cause } => self.signal(pod, p, container, attempt, cause, now),
+            Step::Hook { container, attempt, kind, .. } => self.hook(pod, p, container, attempt, kind),
+            Step::Probe { container, attempt, kind } => self.probe(pod, p, container, attempt, kind),
             Step::Kill { container, attempt } => self.kill(pod, p, container, attempt, now),
             Step::CreateSandbox { .. } if pod.shim.sandbox.is_some() => {
                 violated("one-sandbox", format!("pod {p} asks for another sandbox"))
             }
-            Step::CreateSandbox { .. } | Step::RemoveSandbox { .. } | Step::Probe { .. } => Ok(()),
+            Step::CreateSandbox { .. } | Step::RemoveSandbox { .. } => Ok(()),
         }
     }
 
@@ -86,24 +101,96 @@ impl Checks {
             return violated("nothing-starts-in-a-stop", format!("pod {p} starts {name} after its deletion"));
         }
         let sandbox = pod.shim.sandbox.map_or(0, |(n, _)| n);
-        if let Some(last) = records.last().filter(|i| i.sandbox == sandbox)
+        let since = self.all_restarted.get(&p).copied();
+        let here = |i: &&Instance| i.sandbox == sandbox && since.is_none_or(|at| i.requested_at > at);
+        if let Some(last) = records.last().filter(here)
             && let InstanceState::Ended { finished_at, .. } = last.state
             && finished_at + last.restart_delay > now
+            && !last.is_probe_killed()
         {
             return violated("back-off", format!("pod {p} starts {name} before its back-off is over"));
         }
+        let of_before = |i: &Instance| i.is_live() && i.sandbox == sandbox && !here(&i);
+        if pod.shim.records.iter().flatten().any(of_before) {
+            let detail = format!("pod {p} starts {name} while something of before the restart of all still runs");
+            return violated("restart-all-is-clean", detail);
+        }
         self.started.insert((p, c, attempt));
-        policy(pod, p, c, sandbox, self.restarted.contains(&p))?;
-        order(pod, p, c, sandbox)
+        policy(pod, p, c, &here, self.restarted.contains(&p))?;
+        order(pod, p, c, &here)
     }
 
-    fn signal(&self, pod: &Pod, p: usize, c: usize, now: Time) -> Result<(), Violation> {
+    fn hook(&self, pod: &Pod, p: usize, c: usize, attempt: u32, kind: HookKind) -> Result<(), Violation> {
+        let name = &pod.spec.containers[c].name;
+        let Some(instance) = pod.shim.records[c].iter().find(|i| i.attempt == attempt) else {
+            return violated("hook-once", format!("pod {p} runs a hook of {name} in an instance that does not exist"));
+        };
+        let run = match kind {
+            HookKind::PostStart => &instance.post_start,
+            HookKind::PreStop => &instance.pre_stop,
+        };
+        if run.is_some() {
+            return violated("hook-once", format!("pod {p} runs the {kind:?} hook of {name}/{attempt} again"));
+        }
+        if kind == HookKind::PostStart && instance.stop_begun().is_some() {
+            return violated(
+                "no-post-start-in-a-stop",
+                format!("pod {p} runs the postStart hook of {name} in its stop"),
+            );
+        }
+        if kind == HookKind::PreStop && self.all_restarted.get(&p).is_some_and(|at| instance.requested_at <= *at) {
+            return violated("restart-all-has-no-hooks", format!("pod {p} runs the preStop hook of {name}"));
+        }
+        Ok(())
+    }
+
+    fn probe(&self, pod: &Pod, p: usize, c: usize, attempt: u32, kind: ProbeKind) -> Result<(), Violation> {
+        if kind == ProbeKind::Readiness {
+            return Ok(());
+        }
+        let name = &pod.spec.containers[c].name;
+        if self.deleted.contains(&p) {
+            return violated("no-liveness-in-a-stop", format!("pod {p} probes {name} after its deletion"));
+        }
+        let instance = pod.shim.records[c].iter().find(|i| i.attempt == attempt);
+        if instance.is_some_and(|i| i.stop_begun().is_some()) {
+            return violated("no-liveness-in-a-stop", format!("pod {p} probes {name} while it is stopped"));
+        }
+        let unstarted = pod.spec.containers[c].startup_probe.is_some()
+            && pod.stored.containers[c].probes.startup.verdict != Some(true);
+        if kind == ProbeKind::Liveness && unstarted {
+            return violated(
+                "startup-comes-first",
+                format!("pod {p} probes the liveness of {name} before it has started"),
+            );
+        }
+        Ok(())
+    }
+
+    fn signal(&self, pod: &Pod, p: usize, c: usize, attempt: u32, cause: &Cause, now: Time) -> Result<(), Violation> {
         let container = &pod.spec.containers[c];
-        if container.role != Role::Sidecar || self.grace_over(pod, p, now) || startup_failed(pod, c) {
+        let Some(instance) = pod.shim.records[c].iter().find(|i| i.attempt == attempt) else { return Ok(()) };
+        let over = match cause.kind {
+            CauseKind::RestartAllContainers => true,
+            kind if kind.is_of_instance() => {
+                self.grace_over(pod, p, now)
+                    || own_grace(pod, c, kind).is_zero()
+                    || instance.pre_stop.as_ref().is_some_and(|run| run.begun + own_grace(pod, c, kind) <= now)
+            }
+            _ => self.grace_over(pod, p, now),
+        };
+        if !over && hook_is_owed(container.lifecycle.pre_stop.as_ref(), instance.pre_stop.as_ref(), now) {
+            let detail = format!("pod {p} signals {} before its preStop hook is through", container.name);
+            return violated("pre-stop-comes-first", detail);
+        }
+        let alone = cause.kind.is_of_instance() || self.grace_over(pod, p, now);
+        if container.role != Role::Sidecar || alone {
             return Ok(());
         }
         let before = pod.spec.containers.iter().zip(&pod.shim.records).skip(c + 1);
-        for (other, records) in before.filter(|(o, _)| o.role != Role::Init) {
+        let all = cause.kind == CauseKind::RestartAllContainers;
+        let matters = |role| role == Role::Main || (role == Role::Sidecar && !all);
+        for (other, records) in before.filter(|(o, _)| matters(o.role)) {
             if records.last().is_some_and(Instance::is_live) {
                 let detail = format!("pod {p} stops {} while {} still runs", container.name, other.name);
                 return violated("sidecars-stop-last", detail);
@@ -115,15 +202,20 @@ impl Checks {
     fn kill(&self, pod: &Pod, p: usize, c: usize, attempt: u32, now: Time) -> Result<(), Violation> {
         let name = &pod.spec.containers[c].name;
         let Some(instance) = pod.shim.records[c].iter().find(|i| i.attempt == attempt) else { return Ok(()) };
-        match instance.signaled_at {
-            Some(at) if now.since(at) < Duration::from_secs(2) => {
-                violated("two-second-floor", format!("pod {p} kills {name} {:?} after its signal", now.since(at)))
-            }
-            Some(at) if !self.grace_over(pod, p, now) && !startup_failed(pod, c) && now.since(at) < pod.spec.grace => {
-                violated("grace", format!("pod {p} kills {name} before its grace is over"))
-            }
-            _ => Ok(()),
+        let (Some(signaled), Some(begun)) = (instance.signaled_at, instance.stop_begun()) else { return Ok(()) };
+        if now.since(signaled) < Duration::from_secs(2) {
+            let detail = format!("pod {p} kills {name} {:?} after its signal", now.since(signaled));
+            return violated("two-second-floor", detail);
         }
+        let grace = match instance.cause.as_ref().map(|cause| cause.kind) {
+            Some(CauseKind::RestartAllContainers) => return Ok(()),
+            Some(kind) if kind.is_of_instance() => own_grace(pod, c, kind).min(pod.spec.grace),
+            _ => pod.spec.grace,
+        };
+        if !self.grace_over(pod, p, now) && now.since(begun) < grace {
+            return violated("grace", format!("pod {p} kills {name} before its grace is over"));
+        }
+        Ok(())
     }
 
     /// Whether the grace of any stop that is under way has been used up, by the checks' own reckoning.
@@ -138,8 +230,9 @@ impl Checks {
     fn begun(&self, pod: &Pod, since: Time) -> Time {
         let sandbox = pod.shim.sandbox.map_or(0, |(n, _)| n);
         let instances = pod.shim.records.iter().flatten().filter(|i| i.sandbox == sandbox);
-        let signals = instances.filter_map(|i| i.signaled_at).filter(|at| *at >= since);
-        signals.min().unwrap_or_else(|| self.agent_since.map_or(since, |at| since.max(at)))
+        let asked = instances.flat_map(|i| [i.signaled_at, i.pre_stop.as_ref().map(|run| run.begun)]);
+        let asked = asked.flatten().filter(|at| *at >= since);
+        asked.min().unwrap_or_else(|| self.agent_since.map_or(since, |at| since.max(at)))
     }
 
     pub(super) fn phase(&self, before: &str, after: &str) -> Result<(), Violation> {
@@ -163,7 +256,8 @@ impl Checks {
         }
         let asked = self.deleted.contains(&p) || self.restarted.contains(&p);
         let undisturbed = !asked && pod.spec.active_deadline.is_none();
-        if pod.phase == "Failed" && undisturbed && all_zero {
+        let hooks_fail = mains().any(|(c, _)| c.lifecycle.post_start.is_some());
+        if pod.phase == "Failed" && undisturbed && all_zero && !hooks_fail {
             return violated("sidecars-never-fail-a-job", format!("pod {p} Failed although every main left with 0"));
         }
         Ok(())
@@ -197,8 +291,30 @@ fn ran(instance: &Instance) -> bool {
     }
 }
 
-fn startup_failed(pod: &Pod, c: usize) -> bool {
-    pod.stored.containers[c].probes.startup.verdict == Some(false)
+fn never_ran(instance: &Instance) -> bool {
+    matches!(instance.state, InstanceState::Ended { outcome: Outcome::StartFailed { by_runtime: false, .. }, .. })
+}
+
+/// The grace of a stop that a probe or the postStart hook has caused.
+fn own_grace(pod: &Pod, c: usize, kind: CauseKind) -> Duration {
+    let container = &pod.spec.containers[c];
+    let probe = match kind {
+        CauseKind::Liveness => container.liveness_probe.as_ref(),
+        CauseKind::Startup => container.startup_probe.as_ref(),
+        _ => None,
+    };
+    probe.and_then(|probe| probe.grace).unwrap_or(pod.spec.grace)
+}
+
+/// Whether a hook has to be run, or waited for.
+fn hook_is_owed(hook: Option<&Hook>, run: Option<&HookRun>, now: Time) -> bool {
+    match (hook, run) {
+        (None | Some(Hook::TcpSocket), _) => false,
+        (Some(Hook::Sleep(time)), run) => !time.is_zero() && run.is_none_or(|run| run.begun + *time > now),
+        // A request that went down with its agent is not waited for.
+        (Some(Hook::HttpGet(_)), run) => run.is_none(),
+        (Some(Hook::Exec { .. }), run) => run.is_none_or(|run| run.ended.is_none()),
+    }
 }
 
 /// When the last main ended, or a plain init failed under `Never`.
@@ -208,45 +324,72 @@ fn ended_since(pod: &Pod) -> Option<Time> {
         InstanceState::Starting | InstanceState::Running { .. } => None,
     };
     let of = |role| pod.spec.containers.iter().zip(&pod.shim.records).filter(move |(c, _)| c.role == role);
-    let never = pod.spec.restart_policy == RestartPolicy::Never;
-    let init =
-        of(Role::Init).filter_map(|(_, r)| r.last()).filter(|i| !exited_zero(i) && never).filter_map(finished).next();
-    let mains: Option<Vec<Time>> = of(Role::Main).map(|(_, r)| r.last().and_then(finished)).collect();
+    let never = |c: &Container| c.restart_policy.unwrap_or(pod.spec.restart_policy) == RestartPolicy::Never;
+    let failed =
+        |(c, r): (&Container, &Vec<Instance>)| r.last().filter(|i| never(c) && !exited_zero(i)).and_then(finished);
+    let init = of(Role::Init).find_map(failed);
+    // A main that is stopped on its own account may be the last one, and then the pod is stopped with it.
+    let left = |i: &Instance| match &i.cause {
+        Some(cause) if cause.kind.is_of_instance() => i.stop_begun(),
+        _ => finished(i),
+    };
+    let mains: Option<Vec<Time>> = of(Role::Main).map(|(_, r)| r.last().and_then(left)).collect();
     init.or_else(|| mains?.into_iter().max())
 }
 
-/// What a restart policy forbids.
-fn policy(pod: &Pod, p: usize, c: usize, sandbox: u32, restarted: bool) -> Result<(), Violation> {
+/// What a restart policy forbids. `here` tells which instances count: those of this sandbox since all were restarted last.
+fn policy(pod: &Pod, p: usize, c: usize, here: &impl Fn(&&Instance) -> bool, restarted: bool) -> Result<(), Violation> {
     let container = &pod.spec.containers[c];
     let records = &pod.shim.records[c];
-    let here = records.iter().filter(|i| i.sandbox == sandbox);
-    if container.role == Role::Init && here.clone().any(exited_zero) {
+    if container.role == Role::Init && records.iter().filter(here).any(exited_zero) {
         return violated("init-runs-once", format!("pod {p} repeats init {} that succeeded", container.name));
     }
-    let ran_before = records.iter().any(ran);
-    if container.role == Role::Main && pod.spec.restart_policy == RestartPolicy::Never && ran_before && !restarted {
+    let policy = container.restart_policy.unwrap_or(pod.spec.restart_policy);
+    let Some(last) = records.last().filter(|i| container.role == Role::Main && !restarted && !is_ruled(container, i))
+    else {
+        return Ok(());
+    };
+    // What ran before a restart of all does not count, in whichever sandbox that was.
+    let any_all = pod.spec.containers.iter().flat_map(|c| &c.restart_rules);
+    if any_all.into_iter().any(|rule| rule.action == RestartAction::RestartAllContainers) && !here(&last) {
+        return Ok(());
+    }
+    if policy == RestartPolicy::Never && ran(last) {
         return violated("never-means-never", format!("pod {p} restarts main {}", container.name));
     }
-    let done = container.role == Role::Main && pod.spec.restart_policy == RestartPolicy::OnFailure;
-    if done && !restarted && records.last().is_some_and(|i| exited_zero(i) && i.signaled_at.is_none()) {
+    if policy == RestartPolicy::OnFailure && exited_zero(last) && !last.is_probe_killed() && last.cause.is_none() {
         return violated("success-is-not-repeated", format!("pod {p} restarts main {} that succeeded", container.name));
     }
     Ok(())
 }
 
+/// Whether a rule of the container asks for a restart after this end.
+fn is_ruled(container: &Container, instance: &Instance) -> bool {
+    let InstanceState::Ended { outcome, .. } = &instance.state else { return false };
+    container.restart_rules.iter().any(|rule| rule.matches(outcome.exit_code()))
+}
+
 /// What has to be before a container's first start in a sandbox.
-fn order(pod: &Pod, p: usize, c: usize, sandbox: u32) -> Result<(), Violation> {
+fn order(pod: &Pod, p: usize, c: usize, here: &impl Fn(&&Instance) -> bool) -> Result<(), Violation> {
     let container = &pod.spec.containers[c];
     let earlier = pod.spec.containers.iter().zip(&pod.shim.records).take(c).filter(|(e, _)| e.role != Role::Main);
+    let first = !pod.shim.records[c].iter().any(|i| here(&i));
     for (before, records) in earlier {
-        let mut here = records.iter().filter(|i| i.sandbox == sandbox);
+        let mut of_before = records.iter().filter(here);
         let passed = match before.role {
-            Role::Init => here.any(exited_zero),
-            Role::Sidecar | Role::Main => here.any(ran),
+            Role::Init => of_before.any(exited_zero),
+            Role::Sidecar | Role::Main => of_before.any(ran),
         };
         if !passed {
             let detail = format!("pod {p} starts {} before {} has come so far", container.name, before.name);
             return violated("start-order", detail);
+        }
+        let exec = matches!(before.lifecycle.post_start, Some(Hook::Exec { .. }));
+        let hooked = |i: &Instance| i.post_start.as_ref().is_some_and(|run| run.ended.is_some());
+        if first && exec && !records.iter().filter(here).any(hooked) {
+            let detail =
+                format!("pod {p} starts {} before the postStart hook of {} returned", container.name, before.name);
+            return violated("post-start-gates", detail);
         }
     }
     Ok(())

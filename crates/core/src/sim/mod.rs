@@ -10,7 +10,7 @@ mod random;
 mod schedule;
 mod world;
 
-pub use actor::{Actor, Start, Term, Turn};
+pub use actor::{Actor, HookTurn, Start, Term, Turn};
 pub use check::Violation;
 pub use job::{JobReport, JobSchedule};
 pub use random::Random;

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::actor::{Actor, Start, Term, Turn};
+use super::actor::{Actor, HookTurn, Start, Term, Turn};
 use super::check::Violation;
 use super::random::Random;
 use super::world::World;
 use crate::pod::NodePolicy;
 use crate::pod::backoff;
 use crate::pod::spec::{
-    Container, PodSecurity, PodSpec, Probe, ProbeAction, PullPolicy, Resources, RestartPolicy, Role, Security,
-    StartGate,
+    Container, Hook, HttpGet, Lifecycle, MessagePolicy, PodSecurity, PodSpec, Probe, ProbeAction, PullPolicy,
+    Resources, RestartAction, RestartPolicy, RestartRule, Role, Security, StartGate,
 };
 use crate::time::Time;
 
@@ -34,8 +34,9 @@ pub struct Schedule {
 pub struct Report {
     /// Steps the agent carried out.
     pub steps: u64,
-    /// Phase and newest exit codes of the mains, of every pod whose outcome does not hang on time: one with a deadline or
-    /// a startup probe on a main may well end otherwise when its agent was away.
+    /// Phase and newest exit codes of the mains, of every pod whose outcome does not hang on time: one with a deadline, or
+    /// with a startup or liveness probe on a main, may well end otherwise when its agent was away; so may one whose hook is a
+    /// request, which goes down with its agent, or one in which a container may ask for a restart of all at any time.
     pub outcomes: Vec<(String, Vec<Option<i32>>)>,
     /// The timeline, a line each.
     pub timeline: Vec<String>,
@@ -118,7 +119,14 @@ impl Schedule {
 }
 
 fn is_timeless(spec: &PodSpec) -> bool {
-    spec.active_deadline.is_none() && spec.containers.iter().all(|c| c.role != Role::Main || c.startup_probe.is_none())
+    let steady = |c: &Container| {
+        let main = c.role == Role::Main;
+        let probed = main && (c.startup_probe.is_some() || c.liveness_probe.is_some());
+        let asks = main && matches!(c.lifecycle.post_start, Some(Hook::HttpGet(_)));
+        let all = c.restart_rules.iter().any(|rule| rule.action == RestartAction::RestartAllContainers);
+        !probed && !asks && !all
+    };
+    spec.active_deadline.is_none() && spec.containers.iter().all(steady)
 }
 
 fn outcome(world: &World, p: usize) -> (String, Vec<Option<i32>>) {
@@ -130,6 +138,8 @@ fn names<'a>(what: &super::world::What, pod: usize, name: &impl Fn(usize, usize)
     match what {
         What::Started { container, .. }
         | What::Ready { container }
+        | What::Hooked { container, .. }
+        | What::HookDone { container, .. }
         | What::Signaled { container, .. }
         | What::Killed { container, .. }
         | What::Ended { container, .. }
@@ -194,8 +204,65 @@ fn container(random: &mut Random, role: Role, i: u64) -> Container {
         mounts: Vec::new(),
         startup_probe: (probed && random.chance(25)).then(|| probe(random)),
         readiness_probe: (probed && random.chance(35)).then(|| probe(random)),
+        liveness_probe: (probed && random.chance(20)).then(|| probe(random)),
+        lifecycle: if probed { lifecycle(random) } else { Lifecycle::default() },
+        restart_policy: restart_policy(random, role),
+        restart_rules: if random.chance(12) { rules(random) } else { Vec::new() },
+        message_path: "/dev/termination-log".to_owned(),
+        message_policy: MessagePolicy::File,
         security: Security::default(),
     }
+}
+
+fn lifecycle(random: &mut Random) -> Lifecycle {
+    Lifecycle {
+        // One that fails for ever is restarted for ever.
+        post_start: random.chance(20).then(|| hook(random)).filter(|hook| *hook != Hook::TcpSocket),
+        pre_stop: random.chance(30).then(|| hook(random)),
+        stop_signal: None,
+    }
+}
+
+fn hook(random: &mut Random) -> Hook {
+    match random.below(8) {
+        0 => Hook::Sleep(Duration::from_secs(random.below(6))),
+        1 => Hook::TcpSocket,
+        2 => Hook::HttpGet(HttpGet {
+            scheme: "http".to_owned(),
+            host: None,
+            port: 80,
+            path: "/".to_owned(),
+            headers: Vec::new(),
+        }),
+        _ => Hook::Exec { command: vec!["true".to_owned()] },
+    }
+}
+
+fn restart_policy(random: &mut Random, role: Role) -> Option<RestartPolicy> {
+    let own = match role {
+        Role::Sidecar => return None,
+        Role::Init => random.pick(&[RestartPolicy::OnFailure, RestartPolicy::Never]),
+        Role::Main => random.pick(&[RestartPolicy::OnFailure, RestartPolicy::Never, RestartPolicy::OnFailure]),
+    };
+    random.chance(12).then_some(own)
+}
+
+/// None that matches 0: what leaves so for ever would be restarted for ever.
+fn rules(random: &mut Random) -> Vec<RestartRule> {
+    let rule = |random: &mut Random| RestartRule {
+        action: random.pick(&[RestartAction::Restart, RestartAction::RestartAllContainers]),
+        not_in: false,
+        values: vec![random.pick(&[1, 7, 128])],
+    };
+    let mut rules: Vec<RestartRule> = (0..1 + random.below(2)).map(|_| rule(random)).collect();
+    if random.chance(20) {
+        rules.push(RestartRule { not_in: true, values: vec![0], ..rule(random) });
+    }
+    rules
+}
+
+fn hook_turn(random: &mut Random) -> HookTurn {
+    HookTurn { takes: (!random.chance(15)).then(|| random.millis(0, 8_000)), fails: random.chance(20) }
 }
 
 fn probe(random: &mut Random) -> Probe {
@@ -215,7 +282,7 @@ fn actor(random: &mut Random, role: Role, policy: RestartPolicy) -> Actor {
     // The last turn repeats for ever: it must let the pod get somewhere.
     let ends = role == Role::Init || (role == Role::Main && policy != RestartPolicy::Always);
     let run = ends.then(|| random.millis(0, 20_000));
-    turns.push(Turn { run, ..Turn::STEADY });
+    turns.push(Turn { run, pre_stop: hook_turn(random), ..Turn::STEADY });
     Actor { turns }
 }
 
@@ -239,5 +306,8 @@ fn turn(random: &mut Random, role: Role) -> Turn {
         },
         startup_after: random.millis(0, 6_000),
         ready_after: random.millis(0, 6_000),
+        live_until: random.chance(40).then(|| random.millis(0, 20_000)),
+        post_start: hook_turn(random),
+        pre_stop: hook_turn(random),
     }
 }

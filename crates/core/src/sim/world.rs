@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::actor::{Actor, Start, Term};
+use super::actor::{Actor, HookTurn, Start, Term};
 use super::check::{Checks, Violation};
 use super::random::Random;
-use crate::pod::observe::{Event, Instance, InstanceState, Memo, Observed, Outcome, ProbeKind, ProbeOutcome, Sandbox};
+use crate::pod::observe::{
+    Cause, Event, HookEnd, HookKind, HookRun, Instance, InstanceState, Memo, Observed, Outcome, ProbeKind,
+    ProbeOutcome, Sandbox,
+};
 use crate::pod::plan::{Plan, Step};
-use crate::pod::spec::{PodSpec, Role};
+use crate::pod::spec::{Hook, PodSpec, Role};
 use crate::pod::{Machine, NodePolicy};
 use crate::time::Time;
 
@@ -31,6 +34,8 @@ pub enum What {
     SandboxGone { number: u32 },
     Started { container: usize, attempt: u32 },
     Ready { container: usize },
+    Hooked { container: usize, attempt: u32, kind: HookKind },
+    HookDone { container: usize, attempt: u32, kind: HookKind },
     Signaled { container: usize, attempt: u32 },
     Killed { container: usize, attempt: u32 },
     Ended { container: usize, attempt: u32, code: i32 },
@@ -68,6 +73,7 @@ pub(super) struct Pod {
     wake: Option<Time>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "few are waiting at any time")]
 #[derive(Debug, Clone)]
 enum Due {
     SandboxUp {
@@ -85,6 +91,14 @@ enum Due {
         container: usize,
         attempt: u32,
         outcome: Outcome,
+    },
+    /// The shim sees the end of a hook, or hears of it from the agent of this epoch.
+    HookDone {
+        container: usize,
+        attempt: u32,
+        kind: HookKind,
+        failure: Option<String>,
+        epoch: Option<u32>,
     },
     /// An answer for the agent of this epoch only.
     Answer {
@@ -263,6 +277,9 @@ impl World {
             Due::SandboxDown { number } => self.sandbox_down(pod, number),
             Due::Started { container, attempt } => self.started(pod, container, attempt),
             Due::Ended { container, attempt, outcome } => self.ended(pod, container, attempt, outcome),
+            Due::HookDone { container, attempt, kind, failure, epoch } => {
+                self.hook_done(pod, container, attempt, kind, failure, epoch);
+            }
             Due::Answer { epoch, event } if epoch == self.epoch => {
                 if let Event::StartFailed { container, .. } = event {
                     self.record(pod, What::StartFailed { container });
@@ -360,7 +377,10 @@ impl World {
                 self.after(delay, p, Due::SandboxDown { number });
             }
             Step::Start { container, attempt, restart_delay } => self.start(p, container, attempt, restart_delay),
-            Step::Signal { container, attempt } => self.signal(p, container, attempt),
+            Step::Signal { container, attempt, ref cause } => self.signal(p, container, attempt, cause),
+            Step::Hook { container, attempt, kind, ref cause } => {
+                self.hook(p, container, attempt, kind, cause.as_ref())
+            }
             Step::Kill { container, attempt } => {
                 let now = self.now;
                 if let Some(instance) = self.live(p, container, attempt) {
@@ -389,8 +409,7 @@ impl World {
             return self.after(delay, p, Due::Answer { epoch, event });
         }
         let Some((sandbox, Some(_))) = self.pods[p].shim.sandbox else { return };
-        let state = InstanceState::Starting;
-        let instance = Instance { attempt, sandbox, restart_delay, state, signaled_at: None, killed_at: None };
+        let instance = Instance::starting(attempt, sandbox, restart_delay, self.now);
         self.pods[p].shim.records[container].push(instance);
         let failed = |by_runtime| Outcome::StartFailed { by_runtime, message: "simulated".to_owned() };
         let due = match turn.start {
@@ -415,7 +434,70 @@ impl World {
         }
     }
 
-    fn signal(&mut self, p: usize, container: usize, attempt: u32) {
+    fn turn_of_hook(&self, p: usize, container: usize, attempt: u32, kind: HookKind) -> (Option<Hook>, HookTurn) {
+        let pod = &self.pods[p];
+        let (lifecycle, turn) = (&pod.spec.containers[container].lifecycle, pod.actors[container].turn(attempt));
+        match kind {
+            HookKind::PostStart => (lifecycle.post_start.clone(), turn.post_start),
+            HookKind::PreStop => (lifecycle.pre_stop.clone(), turn.pre_stop),
+        }
+    }
+
+    /// The shim takes note that a hook begins, and runs it if it is a command. Requests are the agent's.
+    fn hook(&mut self, p: usize, container: usize, attempt: u32, kind: HookKind, cause: Option<&Cause>) {
+        let (now, epoch) = (self.now, self.epoch);
+        let (hook, turn) = self.turn_of_hook(p, container, attempt, kind);
+        let Some(instance) = self.live(p, container, attempt) else { return };
+        let begun = match kind {
+            HookKind::PostStart => &mut instance.post_start,
+            HookKind::PreStop => &mut instance.pre_stop,
+        };
+        *begun = Some(HookRun { begun: now, ended: None });
+        if let Some(cause) = cause {
+            instance.cause.get_or_insert_with(|| cause.clone());
+        }
+        self.record(p, What::Hooked { container, attempt, kind });
+        let epoch = match hook {
+            Some(Hook::Exec { .. }) => None,
+            Some(Hook::HttpGet(_)) => Some(epoch),
+            Some(Hook::Sleep(_) | Hook::TcpSocket) | None => return,
+        };
+        let failure = turn.fails.then(|| "simulated".to_owned());
+        if let Some(takes) = turn.takes {
+            self.after(takes, p, Due::HookDone { container, attempt, kind, failure, epoch });
+        }
+    }
+
+    fn hook_done(
+        &mut self,
+        p: usize,
+        container: usize,
+        attempt: u32,
+        kind: HookKind,
+        failure: Option<String>,
+        epoch: Option<u32>,
+    ) {
+        let now = self.now;
+        if epoch.is_some_and(|epoch| epoch != self.epoch) {
+            return;
+        }
+        let Some(instance) = self.live(p, container, attempt) else { return };
+        let run = match kind {
+            HookKind::PostStart => &mut instance.post_start,
+            HookKind::PreStop => &mut instance.pre_stop,
+        };
+        if let Some(run) = run {
+            run.ended = Some(HookEnd { at: now, failure: failure.clone() });
+        }
+        let instance = instance.clone();
+        self.record(p, What::HookDone { container, attempt, kind });
+        match epoch {
+            Some(_) => self.tell(p, Event::Hooked { container, attempt, kind, failure }),
+            None => self.tell(p, Event::Instance { container, instance }),
+        }
+    }
+
+    fn signal(&mut self, p: usize, container: usize, attempt: u32, cause: &Cause) {
         let now = self.now;
         let turn = self.pods[p].actors[container].turn(attempt);
         let Some(instance) = self.live(p, container, attempt) else { return };
@@ -423,6 +505,7 @@ impl World {
             return;
         }
         instance.signaled_at = Some(now);
+        instance.cause.get_or_insert_with(|| cause.clone());
         self.record(p, What::Signaled { container, attempt });
         if let Term::Leaves { after, code } = turn.term {
             self.after(after, p, Due::Ended { container, attempt, outcome: Outcome::Exited { code, oom: false } });
@@ -440,6 +523,7 @@ impl World {
         instance.state = InstanceState::Ended { started_at, finished_at: now, outcome };
         let instance = instance.clone();
         self.record(p, What::Ended { container, attempt, code });
+        self.checks.ended(&self.pods[p], p, container, &instance, now);
         self.tell(p, Event::Instance { container, instance });
     }
 
@@ -448,11 +532,12 @@ impl World {
         let turn = self.pods[p].actors[container].turn(attempt);
         let outcome = match self.live(p, container, attempt).map(|i| i.state.clone()) {
             Some(InstanceState::Running { started_at }) => {
-                let after = match kind {
-                    ProbeKind::Startup => turn.startup_after,
-                    ProbeKind::Readiness => turn.ready_after,
+                let age = now.since(started_at);
+                let up = match kind {
+                    ProbeKind::Startup => age >= turn.startup_after,
+                    ProbeKind::Readiness => age >= turn.ready_after,
+                    ProbeKind::Liveness => turn.live_until.is_none_or(|until| age < until),
                 };
-                let up = now.since(started_at) >= after;
                 if up { ProbeOutcome::Success } else { ProbeOutcome::Failure("not yet".to_owned()) }
             }
             _ => ProbeOutcome::Error("gone".to_owned()),

@@ -236,7 +236,8 @@ impl Launch<'_> {
         };
         drop((theirs, listener, console.theirs, sources));
         let sent = terminal::send_pidfd(self.options.pidfd_socket.as_deref(), &pidfd);
-        let state = sent.and_then(|()| self.attend(pid, cgroup, &mut ours)).inspect_err(|_| {
+        let written = sent.and_then(|()| super::entry::write(self.dir, &self.options.id, self.spec, self.filter));
+        let state = written.and_then(|()| self.attend(pid, cgroup, &mut ours)).inspect_err(|_| {
             // It may wait for a word that will not come; the cgroup has it if the signal does not.
             process::pidfd_send_signal(&pidfd, nix::libc::SIGKILL).ok();
             process::wait(&pidfd).ok();

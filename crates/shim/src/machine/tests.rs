@@ -29,8 +29,14 @@ fn describe(record: &Record) -> String {
         None if record.started.is_some() => "running".to_owned(),
         None => "requested".to_owned(),
     };
+    let hook = match &record.pre_stop {
+        None => String::new(),
+        Some(HookRun { ended: None, .. }) => " hooking".to_owned(),
+        Some(HookRun { failure: None, .. }) => " hooked".to_owned(),
+        Some(HookRun { failure: Some(failure), .. }) => format!(" hook failed {failure}"),
+    };
     let oom = if record.exit.as_ref().is_some_and(|exit| exit.oom) { " oom" } else { "" };
-    format!("{}:{outcome}{oom}", name(&record.id))
+    format!("{}:{outcome}{hook}{oom}", name(&record.id))
 }
 
 fn show(action: &Action) -> String {
@@ -44,7 +50,7 @@ fn show(action: &Action) -> String {
         Action::AbortRuntime(id) => format!("abort {}", name(id)),
         Action::Signal { pid, signal } => format!("signal {pid} {signal}"),
         Action::KillAll { id, pid } => format!("kill {}{}", name(id), pid_text(pid)),
-        Action::Drain { id, give_up } => format!("drain {}{}", name(id), if *give_up { " now" } else { "" }),
+        Action::Drain { id, give_up, .. } => format!("drain {}{}", name(id), if *give_up { " now" } else { "" }),
         Action::Delete(id) => format!("delete {}", name(id)),
         Action::Clean(id) => format!("clean {}", name(id)),
         Action::LaunchExec { seq, id } => format!("exec {seq} {}", name(id)),
@@ -72,8 +78,21 @@ fn input(text: &str) -> (Stamp, Input) {
         None => panic!("{text}"),
     };
     let input = match words[1] {
-        "start" => Input::Start { id: id(words[2]), restart_delay_ms: 5, origin: None, on_disk: None },
+        "start" => {
+            Input::Start { id: id(words[2]), restart_delay_ms: 5, stop_signal: None, origin: None, on_disk: None }
+        }
         "signal" => Input::Signal { id: id(words[2]), signal: number(3), cause: cause(&words, 4) },
+        "hook" => Input::Hook {
+            id: id(words[2]),
+            kind: HookKind::PreStop,
+            seq: words.get(3).map(|seq| seq.parse().unwrap()),
+            cause: Some(Cause { kind: "deletion".to_owned(), message: String::new() }),
+        },
+        "hooked" => Input::HookDone {
+            id: id(words[2]),
+            kind: HookKind::PreStop,
+            failure: words.get(3).map(|&failure| failure.to_owned()),
+        },
         "kill" => Input::Kill { id: id(words[2]), cause: cause(&words, 3) },
         "exec" => Input::Exec { seq: 1, id: id(words[2]), timeout_ms: 100 },
         "agent" => Input::NewAgent,
@@ -85,7 +104,12 @@ fn input(text: &str) -> (Stamp, Input) {
         "execed" => Input::ExecLaunched { seq: 1, result: process(2) },
         "reaped" => Input::Reaped { pid: number(2), ended: Ended::Exited(number(3)) },
         "reaped9" => Input::Reaped { pid: number(2), ended: Ended::Signaled(9) },
-        "drained" => Input::Drained { id: id(words[2]), oom: words.get(3).is_some(), evidence: Box::default() },
+        "drained" => Input::Drained {
+            id: id(words[2]),
+            oom: words.get(3).is_some(),
+            evidence: Box::default(),
+            message: String::new(),
+        },
         "deleted" => Input::Deleted { id: id(words[2]) },
         "cleaned" => Input::Cleaned { id: id(words[2]) },
         "tick" => Input::Tick,
@@ -156,7 +180,8 @@ fn a_record_on_disk_counts_as_known() {
     let mut machine = check("1 start a0 -> write a0:requested; prepare a0");
     let mut record = machine.records().remove(0);
     record.id = id("b0");
-    let start = Input::Start { id: id("b0"), restart_delay_ms: 0, origin: None, on_disk: Some(Box::new(record)) };
+    let on_disk = Some(Box::new(record));
+    let start = Input::Start { id: id("b0"), restart_delay_ms: 0, stop_signal: None, origin: None, on_disk };
     assert_eq!(machine.apply(start, at(2)).iter().map(show).collect::<Vec<_>>(), ["tell b0:requested"]);
     assert_eq!(machine.records().len(), 1);
 }
@@ -381,7 +406,7 @@ fn commands_end_time_out_and_fail() {
     let message = "the runtime named process 8 in its pid file, which is no child of the shim";
     for rest in [
         "3 exec a0  -> exec 1 a0\n 4 execed 8 -> \n 5 reaped 8 3 -> done 1 3",
-        "3 exec a0  -> exec 1 a0\n 4 execed 8 -> \n 5 reaped9 8 -> done 1 137",
+        "3 exec a0  -> exec 1 a0\n 4 execed 8 -> \n 5 reaped9 8 -> \n 1005 tick -> done 1 137",
         "3 exec a0  -> exec 1 a0\n 4 reaped 8 3 -> \n 5 execed 8 gone -> done 1 3",
         "3 exec a0  -> exec 1 a0\n 4 execed fails -> done 1 error: broken",
         &format!("3 exec a0 -> exec 1 a0\n 4 execed 8 gone -> done 1 error: {message}"),
@@ -391,7 +416,7 @@ fn commands_end_time_out_and_fail() {
         "3 exec a0  -> exec 1 a0\n 4 execed 8 -> \n 102 tick -> \n 103 tick -> killexec 1 a0 8; done 1 timeout\n 104 reaped9 8 ->",
         "3 exec a0  -> exec 1 a0\n 103 tick -> done 1 timeout\n 2102 tick -> \n 2103 tick -> killexec 1 a0\n 2104 execed fails ->",
         "3 exec a0  -> exec 1 a0\n 103 tick -> done 1 timeout\n 104 execed 8 -> killexec 1 a0 8",
-        "3 exec a0  -> exec 1 a0\n 4 execed 8 -> \n 5 reaped 7 0 -> kill a0; drain a0; killexec 1 a0 8\n 6 reaped9 8 -> done 1 137",
+        "3 exec a0  -> exec 1 a0\n 4 execed 8 -> \n 5 reaped 7 0 -> kill a0; drain a0; killexec 1 a0 8\n 6 reaped9 8 -> done 1 error: container a has ended",
         "3 exec a0  -> exec 1 a0\n 5 reaped 7 0 -> kill a0; drain a0; done 1 error: container a has ended\n 6 execed 8 -> killexec 1 a0 8",
     ] {
         check(&format!("{RUNNING}\n{rest}"));
@@ -403,7 +428,9 @@ fn memory_is_bounded_for_a_container_that_crashes_for_ever() {
     let mut machine = Machine::new(1, "boot".to_owned(), 1);
     for attempt in 0..1000 {
         let id = InstanceId { container: "a".to_owned(), attempt };
-        machine.apply(Input::Start { id: id.clone(), restart_delay_ms: 0, origin: None, on_disk: None }, at(1));
+        let start =
+            Input::Start { id: id.clone(), restart_delay_ms: 0, stop_signal: None, origin: None, on_disk: None };
+        machine.apply(start, at(1));
         machine.apply(Input::Prepared { id: id.clone(), result: Err("no".to_owned()) }, at(1));
         machine.apply(Input::Cleaned { id }, at(1));
         machine.apply(Input::Reaped { pid: 5, ended: Ended::Exited(0) }, at(1));
@@ -457,8 +484,55 @@ fn how_it_fares_is_written_with_the_next_record_only() {
     assert_eq!(machine.apply(fares, at(3)), []);
     machine.apply(Input::Reaped { pid: 7, ended: Ended::Exited(0) }, at(4));
     let evidence = Box::new(Evidence { tail: vec!["bye".into()], ..Evidence::default() });
-    let actions = machine.apply(Input::Drained { id: id("a0"), oom: false, evidence }, at(4));
+    let actions = machine.apply(Input::Drained { id: id("a0"), oom: false, evidence, message: String::new() }, at(4));
     let Some(Action::Persist(record, Durability::Synced)) = actions.first() else { panic!("{actions:?}") };
     assert_eq!(record.health.ready, ready);
     assert_eq!(record.exit.as_ref().unwrap().evidence.as_ref().unwrap().tail, ["bye"]);
+}
+
+#[test]
+fn a_hook_is_run_once_and_outlives_the_agent() {
+    let machine = check(
+        "1 start a0     -> write a0:requested; prepare a0
+         1 prepared a0  -> launch a0
+         1 hook a0 1    -> done 1 error: the hook is not run
+         2 launched a0 7 -> write a0:running; tell a0:running
+         3 hook a0 1    -> write a0:running hooking; tell a0:running hooking; exec 1 a0
+         3 execed 8     ->
+         4 hook a0 2    -> tell a0:running hooking; done 2 error: the hook is not run
+         5 agent        ->
+         6 reaped 8 1   -> done 1 1
+         6 hooked a0 no -> write a0:running hook failed no; tell a0:running hook failed no
+         7 hooked a0    ->",
+    );
+    let record = &machine.records()[0];
+    assert_eq!(record.cause.as_ref().map(|cause| cause.kind.as_str()), Some("deletion"));
+    assert_eq!(record.pre_stop.as_ref().map(|run| (run.begun, run.ended)), Some((at(3), Some(at(6)))));
+    assert_eq!(machine.deadline(), None);
+}
+
+#[test]
+fn a_hook_of_the_agent_is_only_noted() {
+    check(
+        "1 start a0     -> write a0:requested; prepare a0
+         1 prepared a0  -> launch a0
+         2 launched a0 7 -> write a0:running; tell a0:running
+         3 hook a0      -> write a0:running hooking; tell a0:running hooking
+         4 hooked a0    -> write a0:running hooked; tell a0:running hooked",
+    );
+}
+
+#[test]
+fn what_dies_with_its_container_says_nothing() {
+    // Processes of a PID namespace end before the first one can be seen to have ended.
+    let start = "1 start a0     -> write a0:requested; prepare a0
+         1 prepared a0  -> launch a0
+         2 launched a0 7 -> write a0:running; tell a0:running
+         3 exec a0      -> exec 1 a0
+         3 execed 8     ->
+         4 reaped9 8    ->";
+    check(&format!("{start}\n5 reaped 7 0 -> kill a0; drain a0; done 1 error: container a has ended"));
+    // Without an end of the container it was somebody else who killed it.
+    let machine = check(&format!("{start}\n1003 tick ->\n1004 tick -> done 1 137"));
+    assert_eq!(machine.deadline(), None);
 }

@@ -128,6 +128,8 @@ impl Sandbox {
             log_max_bytes: 10 << 20,
             log_max_files: 5,
             origin: None,
+            stop_signal: None,
+            message: None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Containers.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use super::super::names;
 use super::super::problem::{At, Problems, shown};
@@ -8,18 +9,22 @@ use super::super::quantity::QuantityError;
 use super::super::schema::LATER;
 use super::super::suggest::nearest;
 use super::volume::{amount, bytes, mounts};
-use super::{id, named, probe, seccomp};
-use crate::pod::spec::{Container, EnvVar, Port, PullPolicy, Resources, Role, Security};
+use super::{id, lifecycle, named, probe, restart, seccomp};
+use crate::pod::spec::{Container, EnvVar, MessagePolicy, Port, PullPolicy, Resources, Role, Security};
 
-/// One container; `volumes` are the names it may mount.
-pub(super) fn container(
-    at: &At<'_>,
-    role: Role,
-    host_network: bool,
-    volumes: &[&str],
-    problems: &mut Problems,
-) -> Container {
-    check_restart_policy(at, role, problems);
+/// What a container's fields are checked against.
+pub(super) struct PodFacts<'a> {
+    pub(super) host_network: bool,
+    /// Names that may be mounted.
+    pub(super) volumes: Vec<&'a str>,
+    /// `terminationGracePeriodSeconds`, as it was given or defaulted.
+    pub(super) grace: Duration,
+    /// `os.name` is there.
+    pub(super) names_os: bool,
+}
+
+/// One container.
+pub(super) fn container(at: &At<'_>, role: Role, pod: &PodFacts<'_>, problems: &mut Problems) -> Container {
     let image = at.str("image").unwrap_or_default();
     if let Some(field) = at.get("image")
         && field.node.as_str().is_some()
@@ -33,7 +38,7 @@ pub(super) fn container(
     {
         problems.at(&field, format!("found {}, accepted: an absolute path", shown(dir)));
     }
-    let ports = ports(at, host_network, problems);
+    let ports = ports(at, pod.host_network, problems);
     Container {
         name: named(at, "name", names::label, problems),
         role,
@@ -49,9 +54,18 @@ pub(super) fn container(
         working_dir,
         env: env(at, problems),
         resources: resources(at, problems),
-        mounts: mounts(at, volumes, problems),
+        mounts: mounts(at, &pod.volumes, problems),
         startup_probe: probe::probe(at, "startupProbe", role, &ports, problems),
         readiness_probe: probe::probe(at, "readinessProbe", role, &ports, problems),
+        liveness_probe: probe::probe(at, "livenessProbe", role, &ports, problems),
+        lifecycle: lifecycle::lifecycle(at, role, &ports, pod, problems),
+        restart_policy: restart::policy(at, role),
+        restart_rules: restart::rules(at, problems),
+        message_path: message_path(at, problems),
+        message_policy: match at.str("terminationMessagePolicy") {
+            Some("FallbackToLogsOnError") => MessagePolicy::FallbackToLogsOnError,
+            _ => MessagePolicy::File,
+        },
         security: security(at, problems),
         ports,
     }
@@ -69,19 +83,24 @@ pub(in crate::manifest) fn default_pull_policy(image: &str) -> PullPolicy {
     }
 }
 
-fn check_restart_policy(at: &At<'_>, role: Role, problems: &mut Problems) {
-    let Some(field) = at.get("restartPolicy") else { return };
-    let Some(word) = field.node.as_str() else { return };
-    match role {
-        Role::Main => {
-            problems.at(&field, format!("on a main container {LATER}; remove it, spec.restartPolicy decides"));
-        }
-        Role::Init if ["OnFailure", "Never"].contains(&word) => {
-            let advice = "accepted: Always, which makes it a sidecar, or nothing";
-            problems.at(&field, format!("{} on an init container is {LATER}; {advice}", shown(word)));
-        }
-        Role::Init | Role::Sidecar => {}
+/// Where a container leaves its last words unless it says otherwise; kubelet's default.
+pub(in crate::manifest) const MESSAGE_PATH: &str = "/dev/termination-log";
+
+fn message_path(at: &At<'_>, problems: &mut Problems) -> String {
+    let Some(field) = at.get("terminationMessagePath") else { return MESSAGE_PATH.to_owned() };
+    let path = field.node.as_str().unwrap_or_default();
+    let names = path.split('/').filter(|part| !matches!(*part, "" | "."));
+    if path.is_empty() {
+        return MESSAGE_PATH.to_owned();
     }
+    if !path.starts_with('/')
+        || path.ends_with('/')
+        || names.clone().next().is_none()
+        || names.clone().any(|n| n == "..")
+    {
+        problems.at(&field, format!("found {}, accepted: the absolute path of a file, without ..", shown(path)));
+    }
+    path.to_owned()
 }
 
 fn env(at: &At<'_>, problems: &mut Problems) -> Vec<EnvVar> {

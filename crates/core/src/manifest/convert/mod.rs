@@ -6,7 +6,9 @@
 pub(super) mod container;
 mod cron;
 mod job;
+mod lifecycle;
 mod probe;
+mod restart;
 mod volume;
 
 use std::collections::{BTreeMap, HashMap};
@@ -62,6 +64,7 @@ fn spec_of(metadata: &At<'_>, spec: &At<'_>, (namespace, name): (String, String)
     };
     let volumes = volume::volumes(spec, problems);
     let host_network = spec.bool("hostNetwork").unwrap_or(false);
+    let grace = seconds(spec, "terminationGracePeriodSeconds").unwrap_or(Duration::from_secs(30));
     PodSpec {
         labels: labels(metadata, problems),
         annotations: annotations(metadata, POD_ANNOTATIONS, problems),
@@ -71,14 +74,14 @@ fn spec_of(metadata: &At<'_>, spec: &At<'_>, (namespace, name): (String, String)
             Some("Never") => RestartPolicy::Never,
             _ => RestartPolicy::Always,
         },
-        grace: seconds(spec, "terminationGracePeriodSeconds").unwrap_or(Duration::from_secs(30)),
+        grace,
         active_deadline: seconds(spec, "activeDeadlineSeconds"),
         host_network,
         host_pid: spec.bool("hostPID").unwrap_or(false),
         runtime_class: spec.str("runtimeClassName").map(str::to_owned),
         host_ipc: spec.bool("hostIPC").unwrap_or(false),
         security: pod_security(spec),
-        containers: containers(spec, host_network, problems),
+        containers: containers(spec, host_network, grace, problems),
         volumes,
         hostname,
         namespace,
@@ -188,8 +191,14 @@ fn seccomp(at: &At<'_>) -> Option<Seccomp> {
     }
 }
 
-fn containers(spec: &At<'_>, host_network: bool, problems: &mut Problems) -> Vec<Container> {
-    let volumes: Vec<&str> = spec.items("volumes").iter().filter_map(|v| v.str("name")).collect();
+fn containers(spec: &At<'_>, host_network: bool, grace: Duration, problems: &mut Problems) -> Vec<Container> {
+    let volumes = spec.items("volumes");
+    let facts = container::PodFacts {
+        host_network,
+        volumes: volumes.iter().filter_map(|v| v.str("name")).collect(),
+        grace,
+        names_os: spec.get("os").is_some(),
+    };
     let mains = spec.items("containers");
     if mains.is_empty()
         && let Some(list) = spec.get("containers").filter(|list| list.node.is_seq())
@@ -216,7 +225,7 @@ fn containers(spec: &At<'_>, host_network: bool, problems: &mut Problems) -> Vec
         if problems.is_full() {
             break;
         }
-        made.push(container::container(at, *role, host_network, &volumes, problems));
+        made.push(container::container(at, *role, &facts, problems));
     }
     if host_network {
         container::check_host_ports(&all, problems);

@@ -6,7 +6,7 @@ use super::super::names;
 use super::super::problem::{At, Problems, shown};
 use super::super::suggest::nearest;
 use super::seconds;
-use crate::pod::spec::{Port, Probe, ProbeAction, Role};
+use crate::pod::spec::{HttpGet, Port, Probe, ProbeAction, Role};
 
 /// The probe `key` of a container; `ports` are those its names may refer to.
 pub(super) fn probe(
@@ -22,8 +22,8 @@ pub(super) fn probe(
         problems.at(&at, format!("an init container that runs to completion has no probes; {advice}"));
     }
     let success = at.int("successThreshold").unwrap_or(1);
-    if let Some(field) = at.get("successThreshold").filter(|_| key == "startupProbe" && success > 1) {
-        problems.at(&field, format!("found {success}, accepted in a startupProbe: 1"));
+    if let Some(field) = at.get("successThreshold").filter(|_| key != "readinessProbe" && success > 1) {
+        problems.at(&field, format!("found {success}, accepted in a {key}: 1"));
     }
     if let Some(field) = at.get("terminationGracePeriodSeconds").filter(|_| key == "readinessProbe") {
         problems.at(&field, "not accepted in a readinessProbe, whose failure stops nothing; remove it");
@@ -41,36 +41,49 @@ pub(super) fn probe(
 }
 
 fn action(at: &At<'_>, ports: &[Port], problems: &mut Problems) -> Option<ProbeAction> {
-    let handlers: Vec<&str> =
-        ["exec", "httpGet", "tcpSocket", "grpc"].into_iter().filter(|key| at.get(key).is_some()).collect();
-    match handlers[..] {
+    let handler = handler(at, &["exec", "httpGet", "tcpSocket", "grpc"], problems)?;
+    let given = at.get(handler)?;
+    Some(match handler {
+        "exec" => ProbeAction::Exec { command: exec(&given, problems) },
+        "httpGet" => ProbeAction::HttpGet(http_get(&given, ports, problems)?),
+        "tcpSocket" => ProbeAction::TcpSocket { host: host(&given), port: port(&given, ports, problems)? },
+        _ => ProbeAction::Grpc {
+            port: given.int("port").and_then(|port| u16::try_from(port).ok())?,
+            service: given.str("service").unwrap_or_default().to_owned(),
+        },
+    })
+}
+
+/// The one handler that is given.
+pub(super) fn handler<'h>(at: &At<'_>, handlers: &[&'h str], problems: &mut Problems) -> Option<&'h str> {
+    let given: Vec<&str> = handlers.iter().copied().filter(|key| at.get(key).is_some()).collect();
+    let accepted = handlers.join(", ");
+    match given[..] {
+        [one] => Some(one),
         [] => {
-            problems.at(at, "nothing to try; accepted: one of exec, httpGet, tcpSocket");
+            problems.at(at, format!("nothing to do; accepted: one of {accepted}"));
             None
         }
         [first, second, ..] => {
-            problems.at(at, format!("found {first} and {second}, accepted: one of exec, httpGet, tcpSocket"));
+            problems.at(at, format!("found {first} and {second}, accepted: one of {accepted}"));
             None
         }
-        ["exec"] => exec(&at.get("exec")?, problems),
-        ["httpGet"] => http_get(&at.get("httpGet")?, ports, problems),
-        ["tcpSocket"] => {
-            let socket = at.get("tcpSocket")?;
-            Some(ProbeAction::TcpSocket { host: host(&socket), port: port(&socket, ports, problems)? })
-        }
-        [_] => None,
     }
 }
 
-fn exec(at: &At<'_>, problems: &mut Problems) -> Option<ProbeAction> {
-    let list = at.get("command")?;
-    if list.node.elements().is_empty() && list.node.is_seq() {
+/// The command of an `exec` handler.
+pub(super) fn exec(at: &At<'_>, problems: &mut Problems) -> Vec<String> {
+    if let Some(list) = at.get("command")
+        && list.node.elements().is_empty()
+        && list.node.is_seq()
+    {
         problems.at(&list, "found empty list, accepted: a program and its arguments");
     }
-    Some(ProbeAction::Exec { command: at.strings("command") })
+    at.strings("command")
 }
 
-fn http_get(at: &At<'_>, ports: &[Port], problems: &mut Problems) -> Option<ProbeAction> {
+/// An `httpGet` handler.
+pub(super) fn http_get(at: &At<'_>, ports: &[Port], problems: &mut Problems) -> Option<HttpGet> {
     let mut headers = Vec::new();
     for header in at.items("httpHeaders") {
         let name = super::named(&header, "name", names::header, problems);
@@ -83,7 +96,7 @@ fn http_get(at: &At<'_>, ports: &[Port], problems: &mut Problems) -> Option<Prob
         Some(path) => format!("/{path}"),
     };
     let scheme = at.str("scheme").unwrap_or("HTTP").to_lowercase();
-    Some(ProbeAction::HttpGet { scheme, host: host(at), port: port(at, ports, problems)?, path, headers })
+    Some(HttpGet { scheme, host: host(at), port: port(at, ports, problems)?, path, headers })
 }
 
 fn host(at: &At<'_>) -> Option<String> {
@@ -91,7 +104,7 @@ fn host(at: &At<'_>) -> Option<String> {
 }
 
 /// `port`, a number or the name of one of the container's ports.
-fn port(at: &At<'_>, ports: &[Port], problems: &mut Problems) -> Option<u16> {
+pub(super) fn port(at: &At<'_>, ports: &[Port], problems: &mut Problems) -> Option<u16> {
     let field = at.get("port")?;
     if let Some(number) = field.node.as_int() {
         let port = u16::try_from(number).ok().filter(|port| *port > 0);

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use super::super::decide::{Goal, Stop, Why, goal};
-use super::super::observe::{Observed, Outcome, ProbeKind};
-use super::super::spec::{PodSpec, Role};
-use super::super::view::{NodePolicy, View};
+use super::super::decide::{Stop, Why};
+use super::super::observe::Outcome;
+use super::super::spec::Role;
 use super::words::{ago, duration, line};
 use super::{Case, LastEnd, Situation, Told};
 use crate::ledger::{Asker, Cause, End, Entry, OomLimit};
@@ -196,6 +195,7 @@ pub(super) fn stop_reason(case: &Case<'_>, stop: &Stop) -> String {
             let by = case.removed_by.unwrap_or(Asker::User);
             format!("{}, {since}", asked(&Cause { by, text: String::new() }))
         }
+        Why::RestartAll => format!("a restart rule restarts all containers ({since}); it runs again afterwards"),
         Why::Restart => format!("`podwright restart`, {since}; it runs again afterwards"),
     }
 }
@@ -250,29 +250,4 @@ fn failed_last<'a>(case: &Case<'a>) -> Option<&'a Entry> {
         container.is_some_and(|c| c.role != Role::Sidecar) && entry.end.as_ref().is_some_and(|end| !is_well(end))
     };
     case.entries.iter().filter(decides).max_by_key(|entry| entry.end.as_ref().map(|end| end.at))
-}
-
-/// Who asks for the end of a container that is told to stop now, for its record.
-pub fn cause_of_stop(spec: &PodSpec, policy: &NodePolicy, observed: &Observed, container: usize, now: Time) -> Cause {
-    let why = match goal(View { spec, policy, observed, now }) {
-        Goal::Stop(stop) => Some(stop.why),
-        Goal::Run => None,
-    };
-    let plain = |by| Cause { by, text: String::new() };
-    match why {
-        Some(Why::Completed | Why::SandboxLost) => plain(Asker::Completion),
-        Some(Why::DeadlineExceeded) => plain(Asker::Deadline),
-        Some(Why::Evicted) => {
-            let text = observed.evicted.as_ref().map_or(String::new(), |(_, message)| message.clone());
-            Cause { by: Asker::Eviction, text }
-        }
-        Some(Why::Deleted) => plain(Asker::Deletion),
-        Some(Why::Restart) => plain(Asker::Restart),
-        // A pod that goes on stops a container of its own accord for one reason only.
-        None => {
-            let failures = observed.containers.get(container).map(|known| known.health.failures.as_slice());
-            let last = failures.unwrap_or_default().iter().rfind(|run| run.probe == ProbeKind::Startup.name());
-            Cause { by: Asker::StartupProbe, text: last.map_or(String::new(), |run| run.output.clone()) }
-        }
-    }
 }

@@ -26,7 +26,6 @@ use super::view::{NodePolicy, View};
 use crate::ledger::{Asker, Entry};
 use crate::time::Time;
 pub use changes::worked;
-pub use end::cause_of_stop;
 pub use missing::{Known, missing};
 use state::State;
 pub use words::duration;
@@ -191,7 +190,7 @@ pub enum Situation {
 
 /// Explains a pod, or (`container`, an index in the spec) one container of it.
 pub fn explain(case: &Case<'_>, container: Option<usize>) -> Explanation {
-    let view = View { spec: case.spec, policy: case.policy, observed: case.observed, now: case.now };
+    let view = View::new(case.spec, case.policy, case.observed, case.now);
     let goal = goal(view);
     let states: Vec<State> = (0..case.spec.containers.len()).map(|i| state::of(case, view, i)).collect();
     let focus = container.unwrap_or_else(|| if case.over { end::decisive(case) } else { foremost(case, &states) });

@@ -2,7 +2,9 @@
 
 use super::super::backoff;
 use super::super::observe::{Instance, InstanceState, Sandbox};
-use super::super::spec::{Container, Probe, ProbeAction, Role};
+use super::super::rules;
+use super::super::spec::{Container, HttpGet, Probe, ProbeAction, Role};
+use super::super::start;
 use super::super::stop::FLOOR;
 use super::super::view::{View, succeeded};
 use super::words::{ago, clock, count, duration, line, until};
@@ -82,10 +84,12 @@ pub(super) fn of(case: &Case<'_>, view: View<'_>, i: usize) -> State {
     match record.state {
         InstanceState::Starting => State::Starting,
         InstanceState::Running { started_at } => running(case, view, i, record, started_at),
-        InstanceState::Ended { .. } if !case.over && view.restarts(i, record) => match backoff::restart_at(record) {
-            Some(again) if again > case.now => State::BackOff { again },
-            _ => State::Starting,
-        },
+        InstanceState::Ended { .. } if !case.over && rules::restarts(view, i, record) => {
+            match backoff::restart_at(record, start::last_two(view, i).1) {
+                Some(again) if again > case.now => State::BackOff { again },
+                _ => State::Starting,
+            }
+        }
         InstanceState::Ended { .. } => State::Done { well: succeeded(record) },
     }
 }
@@ -355,7 +359,8 @@ fn probing(case: &Case<'_>, i: usize, kind: &str, probe: Option<&Probe>) -> Vec<
 fn action(action: &ProbeAction) -> String {
     match action {
         ProbeAction::Exec { command } => format!("exec {command:?}"),
-        ProbeAction::HttpGet { scheme, port, path, .. } => format!("{scheme} GET :{port}{path}"),
+        ProbeAction::HttpGet(HttpGet { scheme, port, path, .. }) => format!("{scheme} GET :{port}{path}"),
+        ProbeAction::Grpc { port, service } => format!("grpc :{port} {service:?}"),
         ProbeAction::TcpSocket { port, .. } => format!("tcp :{port}"),
     }
 }

@@ -1,0 +1,121 @@
+//! What a worker has tried and run in its containers: probes and hooks, by itself or by the shim.
+
+use std::sync::Arc;
+
+use podwright_core::pod::observe::{Cause, Event, HookKind, Instance, ProbeKind, ProbeOutcome};
+use podwright_core::pod::spec::{Hook, Probe, ProbeAction};
+use podwright_shim::proto::{ExecResult, Record, Request};
+use tokio::task::AbortHandle;
+
+use super::pod::{Input, Worker};
+use super::{hook, records, start};
+use crate::probe;
+
+/// Ends a task when it is dropped.
+pub(super) struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Worker {
+    pub(super) fn probe(&mut self, container: usize, attempt: u32, kind: ProbeKind) {
+        let Some(probe) = self.probe_of(container, kind).cloned() else { return };
+        let Some(id) = self.id(container, attempt) else { return };
+        if let ProbeAction::Exec { command } = &probe.action {
+            let command = start::expand(&self.machine.spec().containers[container], command);
+            let seq = self.next_exec;
+            self.next_exec += 1;
+            self.execs.insert(seq, (container, attempt, kind));
+            let timeout_ms = u64::try_from(probe.timeout.as_millis()).unwrap_or(u64::MAX);
+            self.say(Request::Exec { seq, id, command, timeout_ms });
+            return;
+        }
+        let (pid, address, sender) = (self.network(), self.address(), self.sender.clone());
+        let notify = probe::Warn { ctx: Arc::clone(&self.ctx), document: Arc::clone(self.kept.document()), container };
+        tokio::spawn(async move {
+            let outcome = probe::run(&probe, &address, pid, &notify).await;
+            drop(sender.send(Input::Probed { container, attempt, kind, outcome }));
+        });
+    }
+
+    /// The shim is told of every hook before anything is done, so that none is run twice, whatever becomes of this agent.
+    pub(super) fn hook(&mut self, container: usize, attempt: u32, kind: HookKind, cause: Option<&Cause>) {
+        self.begin_hook(container, attempt, kind, cause);
+        let spec = self.machine.spec();
+        let Some(Hook::HttpGet(get)) = hook::of(spec, container, kind) else { return };
+        let target = hook::target(get, self.address());
+        let (headers, pid, sender) = (get.headers.clone(), self.network(), self.sender.clone());
+        let task = tokio::spawn(async move {
+            let failure = probe::hook(target, &headers, pid).await.err();
+            drop(sender.send(Input::Hooked { container, attempt, kind, failure }));
+        });
+        self.hooks.insert((container, attempt, kind), AbortOnDrop(task.abort_handle()));
+    }
+
+    fn begin_hook(&self, container: usize, attempt: u32, kind: HookKind, cause: Option<&Cause>) {
+        let spec = self.machine.spec();
+        let (Some(id), Some(hook)) = (self.id(container, attempt), hook::of(spec, container, kind)) else { return };
+        let command = match hook {
+            Hook::Exec { command } => Some(start::expand(&spec.containers[container], command)),
+            Hook::HttpGet(_) | Hook::Sleep(_) | Hook::TcpSocket => None,
+        };
+        self.say(Request::Hook { id, kind: hook::wire(kind), command, cause: cause.map(records::wire_cause) });
+    }
+
+    /// Where a probe or hook that names no host finds the pod.
+    fn address(&self) -> String {
+        match &self.ctx.host_ip {
+            Some(ip) if self.machine.spec().host_network => ip.clone(),
+            _ => "127.0.0.1".to_owned(),
+        }
+    }
+
+    /// A process in the pod's network; `None`: it is the host's.
+    fn network(&self) -> Option<i32> {
+        self.sandbox.as_ref().and_then(|s| s.pid).filter(|_| !self.machine.spec().host_network)
+    }
+
+    pub(super) fn exec_done(&mut self, seq: u64, result: &ExecResult, output: &str) {
+        let Some((container, attempt, kind)) = self.execs.remove(&seq) else { return };
+        let outcome = match result {
+            ExecResult::Exited { code: 0 } => ProbeOutcome::Success,
+            ExecResult::Exited { code } => {
+                ProbeOutcome::Failure(format!("command exited with {code}: {}", output.trim_end()))
+            }
+            ExecResult::TimedOut => {
+                let timeout = self.probe_of(container, kind).map(|p| p.timeout).unwrap_or_default();
+                ProbeOutcome::Failure(format!("command timed out after {timeout:?}: {}", output.trim_end()))
+            }
+            ExecResult::Error { message } => ProbeOutcome::Error(message.clone()),
+        };
+        self.apply(Event::Probed { container, attempt, kind, outcome });
+    }
+
+    fn probe_of(&self, container: usize, kind: ProbeKind) -> Option<&Probe> {
+        let container = self.machine.spec().containers.get(container)?;
+        match kind {
+            ProbeKind::Startup => container.startup_probe.as_ref(),
+            ProbeKind::Readiness => container.readiness_probe.as_ref(),
+            ProbeKind::Liveness => container.liveness_probe.as_ref(),
+        }
+    }
+
+    pub(super) fn repeat_hooks(&self, container: usize, instance: &Instance, record: &Record) {
+        for (kind, known, told) in [
+            (HookKind::PostStart, &instance.post_start, &record.post_start),
+            (HookKind::PreStop, &instance.pre_stop, &record.pre_stop),
+        ] {
+            let Some(known) = known else { continue };
+            if told.is_none() {
+                self.begin_hook(container, instance.attempt, kind, instance.cause.as_ref());
+            }
+            let unended = told.as_ref().is_none_or(|run| run.ended.is_none());
+            if let (Some(end), true, Some(id)) = (&known.ended, unended, self.id(container, instance.attempt)) {
+                self.say(Request::HookDone { id, kind: hook::wire(kind), failure: end.failure.clone() });
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! `status.conditions`.
+
+use k8s_openapi::api::core::v1;
+
+use super::decide::{Goal, Stop, Why};
+use super::observe::Sandbox;
+use super::spec::{RestartAction, Role};
+use super::status::{Phase, api_time};
+use super::view::{View, succeeded};
+use crate::time::Time;
+
+/// One condition.
+pub(super) struct Condition {
+    pub(super) kind: &'static str,
+    pub(super) value: bool,
+    reason: Option<&'static str>,
+    message: Option<String>,
+}
+
+impl Condition {
+    /// As the API shows it, true or false since a moment.
+    pub(super) fn into_api(self, since: Time) -> v1::PodCondition {
+        v1::PodCondition {
+            type_: self.kind.to_owned(),
+            status: if self.value { "True" } else { "False" }.to_owned(),
+            reason: self.reason.map(str::to_owned),
+            message: self.message,
+            last_transition_time: Some(api_time(since)),
+            ..v1::PodCondition::default()
+        }
+    }
+}
+
+/// All conditions, in the order in which they are shown.
+pub(super) fn conditions(view: View<'_>, goal: &Goal, phase: Phase) -> Vec<Condition> {
+    let (ready, reason, message) = match phase {
+        Phase::Succeeded => (false, Some("PodCompleted"), None),
+        Phase::Failed => (false, Some("PodFailed"), None),
+        Phase::Pending | Phase::Running => {
+            let names = names(view, |i, role| role != Role::Init && !view.is_ready(i));
+            let message = (!names.is_empty()).then(|| format!("containers with unready status: [{}]", names.join(" ")));
+            (message.is_none(), message.is_some().then_some("ContainersNotReady"), message)
+        }
+    };
+    let condition = |kind, value, reason, message| Condition { kind, value, reason, message };
+    let mut all = vec![
+        condition("PodReadyToStartContainers", matches!(view.observed.sandbox, Sandbox::Ready { .. }), None, None),
+        initialized(view, phase),
+        condition("Ready", ready, reason, message.clone()),
+        condition("ContainersReady", ready, reason, message),
+        condition("PodScheduled", true, None, None),
+    ];
+    let rules = view.spec.containers.iter().flat_map(|c| &c.restart_rules);
+    if rules.into_iter().any(|rule| rule.action == RestartAction::RestartAllContainers) {
+        let restarting = matches!(goal, Goal::Stop(Stop { why: Why::RestartAll, .. }));
+        all.push(condition("AllContainersRestarting", restarting, None, None));
+    }
+    all
+}
+
+fn initialized(view: View<'_>, phase: Phase) -> Condition {
+    let kind = "Initialized";
+    if phase == Phase::Succeeded {
+        return Condition { kind, value: true, reason: Some("PodCompleted"), message: None };
+    }
+    if view.initialized() {
+        return Condition { kind, value: true, reason: None, message: None };
+    }
+    let names = names(view, |i, role| match role {
+        Role::Init => !view.record(i).is_some_and(succeeded),
+        Role::Sidecar => !view.passed(i),
+        Role::Main => false,
+    });
+    let message = Some(format!("containers with incomplete status: [{}]", names.join(" ")));
+    Condition { kind, value: false, reason: Some("ContainersNotInitialized"), message }
+}
+
+fn names<'a>(view: View<'a>, wanted: impl Fn(usize, Role) -> bool) -> Vec<&'a str> {
+    view.containers().filter(|(i, c, _)| wanted(*i, c.role)).map(|(_, c, _)| c.name.as_str()).collect()
+}
