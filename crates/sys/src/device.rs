@@ -348,7 +348,7 @@ mod tests {
     /// What a shell in the cgroup can do.
     fn try_devices(group: &Cgroup) -> String {
         let script = format!(
-            "echo 0 > {}/cgroup.procs; head -c1 /dev/zero >/dev/null && echo zero; : >/dev/zero && echo write; \
+            "echo 0 > {}/cgroup.procs; head -c1 /dev/zero >/dev/null && echo zero; (: >/dev/zero) && echo write; \
              head -c1 /dev/urandom >/dev/null && echo urandom; exit 0",
             group.path().display()
         );
