@@ -335,7 +335,12 @@ impl Machine {
 
     /// Ends this sandbox in order and makes another one; a pod that has ended begins a new run, with a new deadline. One that
     /// is about to end for good by its deadline or an eviction gets a new deadline as well: else it would end all the same.
+    ///
+    /// A pod that is being removed has nothing to be restarted for, and what it has come to stays.
     fn restart(&mut self, now: Time) {
+        if self.observed.deletion.is_some() {
+            return;
+        }
         let number = self.observed.sandbox.number();
         let view = View::new(&self.spec, &self.policy, &self.observed, now);
         let (cut_short, stopped) = match goal(view) {

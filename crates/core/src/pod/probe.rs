@@ -21,7 +21,7 @@ pub(super) fn due(view: View<'_>, goal: &Goal, todo: &mut Todo) {
         let InstanceState::Running { started_at } = record.state else { continue };
         let probes = &known.probes;
         let startup_done = container.startup_probe.is_none() || probes.startup.verdict == Some(true);
-        let goes_on = *goal == Goal::Run && view.doom(i).is_none();
+        let goes_on = *goal == Goal::Run && view.doom(i).is_none() && record.stop_begun().is_none();
         let mut add = |kind, probe: &Option<Probe>, state: &ProbeState| {
             let Some(probe) = probe else { return };
             if state.in_flight {

@@ -45,7 +45,9 @@ pub(super) fn is_stuck(view: View<'_>, todo: &mut Todo) -> bool {
 /// it is signalled all the same: the order is lost then, the floor is not.
 pub(super) fn stops(view: View<'_>, stop: &Stop, todo: &mut Todo) {
     let hooks = stop.why != Why::RestartAll;
-    for (i, container, known) in view.containers() {
+    // What is stopped on its own account comes first: its record tells the next agent why the others are stopped with it.
+    let (own, others): (Vec<_>, Vec<_>) = view.containers().partition(|(i, _, _)| view.doom(*i).is_some());
+    for (i, container, known) in own.into_iter().chain(others) {
         let Some(instance) = known.instances.last().filter(|n| n.is_live()) else { continue };
         let turn = match container.role {
             Role::Main => true,

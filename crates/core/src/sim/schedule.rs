@@ -122,7 +122,7 @@ fn is_timeless(spec: &PodSpec) -> bool {
     let steady = |c: &Container| {
         let main = c.role == Role::Main;
         let probed = main && (c.startup_probe.is_some() || c.liveness_probe.is_some());
-        let asks = main && matches!(c.lifecycle.post_start, Some(Hook::HttpGet(_)));
+        let asks = matches!(c.lifecycle.post_start, Some(Hook::HttpGet(_)));
         let all = c.restart_rules.iter().any(|rule| rule.action == RestartAction::RestartAllContainers);
         !probed && !asks && !all
     };
