@@ -81,7 +81,7 @@ fn an_id_is_used_once_and_a_folder_is_not_empty() {
 #[test]
 fn the_projects_cases_are_right() {
     let cases = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../cases");
-    let read = read(&[cases.clone(), cases.join("later")]).unwrap_or_else(|problems| panic!("{problems:#?}"));
-    assert_eq!(read.iter().filter(|case| case.stage == "lifecycle").count(), 64);
+    let read = read(std::slice::from_ref(&cases)).unwrap_or_else(|problems| panic!("{problems:#?}"));
+    assert!(read.iter().filter(|case| case.stage == "lifecycle").count() >= 64);
     assert!(read.iter().filter(|case| case.stage == "spine").count() >= 139);
 }

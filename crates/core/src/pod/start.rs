@@ -3,6 +3,8 @@
 //! Progress is read from the records of the present sandbox, never remembered: everything before the last entry that has
 //! a record has been passed.
 
+use std::time::Duration;
+
 use super::backoff;
 use super::decide::Todo;
 use super::hook;
@@ -63,7 +65,9 @@ fn keep_alive(view: View<'_>, i: usize, todo: &mut Todo) {
     let (previous, before) = last_two(view, i);
     let not_before = previous.and_then(|p| backoff::restart_at(p, before));
     let retry = known.failure.as_ref().map(|f| backoff::DEFAULT.retry_at(f));
-    let at = not_before.max(retry).unwrap_or(view.now);
+    // What is asked for at the very moment of a restart of all containers would count as one of those before it.
+    let restarted = view.epoch.map(|epoch| epoch + Duration::from_nanos(1));
+    let at = not_before.max(retry).max(restarted).unwrap_or(view.now);
     if at > view.now {
         return todo.wake(at, view.now);
     }
