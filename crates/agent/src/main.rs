@@ -248,7 +248,21 @@ fn node_facts(host: &Host) -> anyhow::Result<NodeFacts> {
         cpu_controller: host.controllers.contains(&"cpu"),
         memory_controller,
         swap_controller: memory_controller && host.cgroup_root.path().join("memory.swap.max").exists(),
+        lowest_oom_score_adj: lowest_oom_score_adj()?,
     })
+}
+
+/// Without CAP_SYS_RESOURCE nobody goes below what he has (proc(5)): root in a container, mostly. Pods run all the same.
+fn lowest_oom_score_adj() -> anyhow::Result<i32> {
+    const LOWEST: i32 = -1000;
+    const CAP_SYS_RESOURCE: u32 = 24;
+    if podwright_sys::caps::permitted().context("reading the agent's capabilities")?.has(CAP_SYS_RESOURCE) {
+        return Ok(LOWEST);
+    }
+    let own = std::fs::read_to_string("/proc/self/oom_score_adj").context("reading /proc/self/oom_score_adj")?;
+    let own = own.trim().parse().context("/proc/self/oom_score_adj is no number")?;
+    tracing::warn!(lowest = own, "the agent lacks CAP_SYS_RESOURCE: no container gets a lower oom_score_adj than this");
+    Ok(own)
 }
 
 /// The address that packets to elsewhere would come from. Nothing is sent.

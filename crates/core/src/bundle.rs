@@ -72,6 +72,8 @@ pub struct NodeFacts {
     pub memory_controller: bool,
     /// Whether `memory.swap.max` is there.
     pub swap_controller: bool,
+    /// The lowest `oom_score_adj` that the agent may give; -1000 with CAP_SYS_RESOURCE (proc(5)).
+    pub lowest_oom_score_adj: i32,
 }
 
 /// Why a container cannot be run as it stands. The kubelet's reason for all of these is [`ConfigError::REASON`].
@@ -171,7 +173,7 @@ fn process(pod: &PodSpec, index: usize, container: &Container, context: &Context
         .set_cwd(cwd)
         .set_capabilities(Some(security::sets(security::bounding(security, &bundle), user.uid())))
         .set_user(user)
-        .set_oom_score_adj(Some(oom_score_adj(pod, index, context.node.memory)));
+        .set_oom_score_adj(Some(oom_score_adj(pod, index, context.node.memory).max(context.node.lowest_oom_score_adj)));
     if let Some(allowed) = security.allow_privilege_escalation {
         process.set_no_new_privileges(Some(!allowed));
     }

@@ -18,8 +18,13 @@ const BUNDLE: &str = r#"{
               "maskedPaths": ["/proc/kcore"]}
 }"#;
 
-const NODE: NodeFacts =
-    NodeFacts { memory: 1 << 30, cpu_controller: true, memory_controller: true, swap_controller: true };
+const NODE: NodeFacts = NodeFacts {
+    memory: 1 << 30,
+    cpu_controller: true,
+    memory_controller: true,
+    swap_controller: true,
+    lowest_oom_score_adj: -1000,
+};
 
 fn context(bundle: &str) -> Context {
     Context {
@@ -275,6 +280,19 @@ fn resources_of_the_container() {
     let free = linux_of("", "").resources().clone().unwrap();
     assert_eq!((free.cpu().clone().unwrap().shares(), free.cpu().clone().unwrap().quota()), (Some(2), None));
     assert_eq!(free.memory(), &None);
+}
+
+#[test]
+fn an_oom_score_that_the_agent_may_not_give_is_the_lowest_that_it_may() {
+    let guaranteed = pod("", "resources: {limits: {cpu: 1, memory: 64Mi}}");
+    let score = |context: &Context| {
+        let made = container_spec(&guaranteed, 0, context).unwrap();
+        made.process().as_ref().unwrap().oom_score_adj().unwrap()
+    };
+    let mut context = context(BUNDLE);
+    assert_eq!(score(&context), -997);
+    context.node = NodeFacts { lowest_oom_score_adj: -5, ..NODE };
+    assert_eq!(score(&context), -5);
 }
 
 #[test]
