@@ -15,7 +15,7 @@ use podwright_sys::podmount;
 use crate::enter::WayError;
 use crate::event_loop::{Helper, Shim, Task};
 use crate::execs::Purpose;
-use crate::runtime::{self, Runtime};
+use crate::runtime::{self, Left, Runtime};
 use crate::sandbox;
 use crate::site::Site;
 use crate::stdio;
@@ -130,16 +130,26 @@ impl Shim {
         match helper.task {
             Task::Run(id) => {
                 let Some(site) = self.site(&id) else { return };
-                let result =
-                    runtime::outcome(&site.request.runtime, ended, &site.file("run.pid"), &site.file("run.log"));
-                self.inputs.push_back(Input::Launched { id, result });
+                let left = runtime::outcome(&site.request.runtime, ended, &site.file("run.pid"), &site.file("run.log"));
+                match left {
+                    Ok(Left::Behind(pid)) => self.helpers.push(Helper { pid, task: Task::Run(id) }),
+                    Ok(Left::Process(process)) => self.inputs.push_back(Input::Launched { id, result: Ok(process) }),
+                    Err(reason) => self.inputs.push_back(Input::Launched { id, result: Err(reason) }),
+                }
             }
             Task::Exec(seq) => {
                 let Some(index) = self.commands.iter().position(|command| command.seq == seq) else { return };
                 let Some(command) = self.commands.get(index) else { return };
                 let site = self.sites.iter().find(|site| site.request.id == command.id);
                 let runtime = site.map_or(Path::new("the runtime"), |site| &site.request.runtime);
-                let result = runtime::outcome(runtime, ended, &command.file("pid"), &command.file("log"));
+                let result = match runtime::outcome(runtime, ended, &command.file("pid"), &command.file("log")) {
+                    Ok(Left::Behind(pid)) => {
+                        self.helpers.push(Helper { pid, task: Task::Exec(seq) });
+                        return;
+                    }
+                    Ok(Left::Process(process)) => Ok(process),
+                    Err(reason) => Err(reason),
+                };
                 if command.answered {
                     command.remove_files();
                     self.commands.remove(index);

@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use podwright_shim::machine::Process;
-use podwright_sys::child::{Ended, Program, proc_stat, spawn};
+use podwright_sys::child::{Ended, ProcStat, Program, proc_stat, spawn};
 use serde::Deserialize;
 
 /// All of a runtime's environment. Nothing of the agent's may leak into it: runc, for one, acts on NOTIFY_SOCKET.
@@ -58,8 +58,18 @@ impl Runtime<'_> {
     }
 }
 
-/// What a finished `run` or `exec` has left: a process, or the reason why there is none.
-pub(crate) fn outcome(runtime: &Path, ended: Ended, pid_file: &Path, log: &Path) -> Result<Process, String> {
+/// What a finished `run` or `exec` has left.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// A process, which is the shim's child from now on, or was.
+    Process(Process),
+    /// A process whose parent still is this child of the shim: crun's `--detach` returns a moment before the process that it
+    /// forked for the work ends.
+    Behind(i32),
+}
+
+/// What a finished `run` or `exec` has left, or the reason why it has left nothing.
+pub(crate) fn outcome(runtime: &Path, ended: Ended, pid_file: &Path, log: &Path) -> Result<Left, String> {
     if ended != Ended::Exited(0) {
         return Err(failure(runtime, ended, log));
     }
@@ -68,9 +78,16 @@ pub(crate) fn outcome(runtime: &Path, ended: Ended, pid_file: &Path, log: &Path)
         .trim()
         .parse()
         .map_err(|_| format!("{} wrote no pid into {}, but reported success", runtime.display(), pid_file.display()))?;
-    let own = std::process::id();
-    let ours = proc_stat(pid).filter(|stat| u32::try_from(stat.ppid) == Ok(own));
-    Ok(Process { pid, start: ours.map(|stat| stat.start) })
+    let is_ours = |stat: &ProcStat| u32::try_from(stat.ppid) == Ok(std::process::id());
+    let found = proc_stat(pid);
+    if let Some(stat) = found.as_ref().filter(|stat| !is_ours(stat))
+        && proc_stat(stat.ppid).is_some_and(|parent| is_ours(&parent))
+    {
+        return Ok(Left::Behind(stat.ppid));
+    }
+    // The one between may have ended meanwhile.
+    let ours = found.filter(is_ours).or_else(|| proc_stat(pid).filter(is_ours));
+    Ok(Left::Process(Process { pid, start: ours.map(|stat| stat.start) }))
 }
 
 /// One line of a runtime's JSON log.
@@ -127,12 +144,34 @@ mod tests {
         let get = || outcome(Path::new("/bin/rt"), Ended::Exited(0), &pid_file, &pid_file);
         assert!(get().unwrap_err().contains("wrote no pid"));
         fs::write(&pid_file, "1\n").unwrap();
-        assert_eq!(get(), Ok(Process { pid: 1, start: None }));
+        assert_eq!(get(), Ok(Left::Process(Process { pid: 1, start: None })));
         let mut child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
-        fs::write(&pid_file, child.id().to_string()).unwrap();
-        assert!(get().unwrap().start.is_some());
+        let pid = child.id().cast_signed();
+        fs::write(&pid_file, pid.to_string()).unwrap();
+        assert!(matches!(get(), Ok(Left::Process(Process { start: Some(_), .. }))));
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(get().unwrap().start, None);
+        assert_eq!(get(), Ok(Left::Process(Process { pid, start: None })));
+    }
+
+    #[test]
+    fn a_child_of_a_child_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let pid_file = dir.path().join("pid");
+        let script = "sleep 100 & echo $! >\"$1\"; read line; kill $!";
+        let mut between = std::process::Command::new("sh")
+            .args(["-c", script, "sh", pid_file.to_str().unwrap()])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let begin = std::time::Instant::now();
+        while fs::read(&pid_file).map_or(true, |text| !text.ends_with(b"\n")) {
+            assert!(begin.elapsed().as_secs() < 10, "no pid was written");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let found = outcome(Path::new("/bin/rt"), Ended::Exited(0), &pid_file, &pid_file);
+        assert_eq!(found, Ok(Left::Behind(between.id().cast_signed())));
+        drop(between.stdin.take());
+        between.wait().unwrap();
     }
 }
