@@ -107,10 +107,10 @@ pub(crate) fn run_all(kind: &'static str, hooks: &[Hook], state: &str, place: Pl
     })
 }
 
-/// As [`run_all`] for hooks whose failure changes nothing: each is told of, and the next one runs.
-pub(crate) fn run_each(kind: &'static str, hooks: &[Hook], state: &str) {
+/// Runs the poststop hooks, whose failure changes nothing: each is told of, and the next one runs.
+pub(crate) fn run_poststop(hooks: &[Hook], state: &str) {
     for hook in hooks {
-        run_all(kind, std::slice::from_ref(hook), state, Place::Runtime).unwrap_or_else(|err| warn(&err));
+        run_all("poststop", std::slice::from_ref(hook), state, Place::Runtime).unwrap_or_else(|err| warn(&err));
     }
 }
 

@@ -20,7 +20,7 @@ use super::launch::unmount;
 use super::{change, listener, rdt, wrong_status};
 use crate::clock;
 use crate::error::{Error, Result, file, kernel};
-use crate::hooks::{self, HookState};
+use crate::hooks::{self, HookState, Place};
 use crate::log::warn;
 use crate::state::{LOCK_TIMEOUT, Lock, State, StateDir, Status};
 use crate::sync::{self, Said};
@@ -58,8 +58,7 @@ pub fn start(root: &Path, id: &str) -> Result<()> {
     }
     // Hooks may call this runtime.
     drop(lock);
-    run_poststart(&state);
-    Ok(())
+    run_poststart(&dir, &state)
 }
 
 /// The container's state: the specification's fields, and those that runc adds.
@@ -194,17 +193,35 @@ pub(super) fn destroy(dir: &StateDir, lock: &Lock, state: Option<&State>) -> Res
     if let Some(state) = state {
         let json = hook_state(state).json(Status::Stopped.as_str(), 0);
         // The container is gone either way; the specification wants a failure told and the rest to go on.
-        hooks::run_each("poststop", &state.poststop, &json);
+        hooks::run_poststop(&state.poststop, &json);
     }
     Ok(())
 }
 
-pub(super) fn run_poststart(state: &State) {
+/// Runs the poststart hooks. One that fails ends the container and destroys it (runtime-spec 1.3, runtime.md, "Lifecycle", 9).
+///
+/// # Errors
+/// [`Error::Hook`].
+pub(super) fn run_poststart(dir: &StateDir, state: &State) -> Result<()> {
     if state.poststart.is_empty() {
-        return;
+        return Ok(());
     }
-    // As runtime-spec 1.2 has it; 1.3 lets a failure end the container.
-    hooks::run_each("poststart", &state.poststart, &hook_state(state).json(Status::Running.as_str(), state.pid));
+    let json = hook_state(state).json(Status::Running.as_str(), state.pid);
+    hooks::run_all("poststart", &state.poststart, &json, Place::Runtime)
+        .inspect_err(|_| destroy_same(dir, state).unwrap_or_else(|err| warn(&err)))
+}
+
+/// Destroys a container without having held it, unless somebody has done so and maybe made another one by this id.
+pub(super) fn destroy_same(dir: &StateDir, state: &State) -> Result<()> {
+    let lock = match dir.lock(LOCK_TIMEOUT) {
+        Err(Error::NotFound(_)) => return Ok(()),
+        other => other?,
+    };
+    match dir.load() {
+        Ok(Some(found)) if found == *state => destroy(dir, &lock, Some(state)),
+        Ok(_) | Err(Error::NotFound(_)) => Ok(()),
+        Err(err) => Err(err),
+    }
 }
 
 pub(super) fn hook_state(state: &State) -> HookState<'_> {

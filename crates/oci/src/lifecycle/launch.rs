@@ -25,7 +25,7 @@ use crate::error::{Error, Result, file, kernel};
 use crate::hooks::{self, HookState, Place};
 use crate::log::{self, warn};
 use crate::plan::{self, CgroupPlan, Context, Gate, NetDevices, Plan, Step};
-use crate::state::{LOCK_TIMEOUT, Lock, STATE_VERSION, State, StateDir, replace};
+use crate::state::{Lock, STATE_VERSION, State, StateDir, replace};
 use crate::sync::{self, Said};
 use crate::systemd::Scope;
 
@@ -73,13 +73,13 @@ pub fn run(options: &CreateOptions, detach: bool) -> Result<i32> {
         hold_signals()?;
     }
     let launched = launch(options, Gate::Go, !detach)?;
-    super::control::run_poststart(&launched.state);
+    super::control::run_poststart(&launched.dir, &launched.state)?;
     if detach {
         return Ok(0);
     }
     let code = attend_to_end(&launched.pidfd, launched.terminal.as_ref())?;
     if !options.keep {
-        launched.destroy()?;
+        super::control::destroy_same(&launched.dir, &launched.state)?;
     }
     Ok(code)
 }
@@ -90,21 +90,6 @@ struct Launched {
     pidfd: OwnedFd,
     /// Where the container's terminal comes from, if this process gets it.
     terminal: Option<UnixStream>,
-}
-
-impl Launched {
-    /// Removes what is left, unless somebody has done so and maybe made another container by this id.
-    fn destroy(&self) -> Result<()> {
-        let lock = match self.dir.lock(LOCK_TIMEOUT) {
-            Err(Error::NotFound(_)) => return Ok(()),
-            other => other?,
-        };
-        match self.dir.load() {
-            Ok(Some(state)) if state == self.state => super::control::destroy(&self.dir, &lock, Some(&state)),
-            Ok(_) | Err(Error::NotFound(_)) => Ok(()),
-            Err(err) => Err(err),
-        }
-    }
 }
 
 fn launch(options: &CreateOptions, gate: Gate, foreground: bool) -> Result<Launched> {
