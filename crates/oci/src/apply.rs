@@ -24,6 +24,7 @@ use nix::sys::stat::{Mode, umask};
 use oci_spec::runtime::Hooks;
 use podwright_sys::path::Root;
 use podwright_sys::process as sys_process;
+use podwright_sys::procfs::Proc;
 use podwright_sys::seccomp::Program as Filter;
 
 use crate::error::chain;
@@ -128,7 +129,8 @@ struct Progress<'a> {
     sealed: Vec<OwnedFd>,
     null: Option<OwnedFd>,
     terminal: Option<OwnedFd>,
-    attributes: Option<OwnedFd>,
+    /// The host's, for what is written after its `/proc` is gone.
+    proc: Option<Proc>,
 }
 
 impl Init<'_> {
@@ -167,7 +169,7 @@ pub(crate) fn run(init: Init<'_>, steps: &[Step]) -> ! {
 }
 
 fn follow(init: Init<'_>, steps: &[Step]) -> i32 {
-    let mut progress = Progress { init, root: None, sealed: Vec::new(), null: None, terminal: None, attributes: None };
+    let mut progress = Progress { init, root: None, sealed: Vec::new(), null: None, terminal: None, proc: None };
     // Modes of nodes and mount points are what the configuration says; `Step::Umask` sets the program's.
     umask(Mode::empty());
     let result = prepare(&mut progress).and_then(|()| steps.iter().try_for_each(|step| apply(&mut progress, step)));
@@ -286,6 +288,11 @@ fn load_with_listener(init: &Init<'_>, filter: &Filter) -> Result<()> {
     let mut report = init.report.try_clone().map_err(StepError::Listener)?;
     let sent = filter.load_with_listener(move |fd| sync::send_listener(&mut report, &fd, &listener));
     sent.map_err(kernel("linux.seccomp"))?.map_err(StepError::Listener)
+}
+
+/// The host's procfs, as long as the root has not changed.
+fn host_proc() -> Result<Proc> {
+    Proc::open().map_err(kernel("open /proc"))?.ok_or_else(|| StepError::NotProc("/proc".into()))
 }
 
 fn errno_of(error: &std::io::Error) -> Errno {

@@ -2,17 +2,15 @@
 //!
 //! A label is asked for in `/proc/self/attr`, to be taken at execve(2). That has to be the host's `/proc`: one that the
 //! container's configuration or image has put in its place could swallow the request (CVE-2019-16884). By the time of the request the
-//! host's is gone, so its directory is kept open.
+//! host's is gone, so it is kept open.
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat};
-use nix::sys::stat::Mode;
-use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+use nix::fcntl::OFlag;
+use podwright_sys::procfs::Proc;
 
 use super::{Progress, Result, StepError, errno_of, kernel};
 use crate::plan::{SecurityModule, Step};
@@ -21,8 +19,8 @@ pub(super) fn apply(progress: &mut Progress<'_>, step: &Step) -> Result<()> {
     match step {
         Step::FindModule { module, field } => find(progress, *module, field),
         Step::Label { module, label } => {
-            let dir = progress.attributes.as_ref().ok_or(StepError::Misplaced)?;
-            ask_for(dir, *module, label)
+            let proc = progress.proc.as_ref().ok_or(StepError::Misplaced)?;
+            ask_for(proc, *module, label)
         }
         _ => Err(StepError::Misplaced),
     }
@@ -42,25 +40,20 @@ fn find(progress: &mut Progress<'_>, module: SecurityModule, field: &'static str
     if !there {
         return Err(StepError::NoModule { field, module: name });
     }
-    if progress.attributes.is_none() {
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let dir = open("/proc/self/attr", flags, Mode::empty()).map_err(kernel("open /proc/self/attr"))?;
-        if fstatfs(&dir).map_err(kernel("/proc/self/attr"))?.filesystem_type() != PROC_SUPER_MAGIC {
-            return Err(StepError::NotProc("/proc/self/attr".into()));
-        }
-        progress.attributes = Some(dir);
+    if progress.proc.is_none() {
+        progress.proc = Some(super::host_proc()?);
     }
     Ok(())
 }
 
-fn ask_for(dir: &OwnedFd, module: SecurityModule, label: &str) -> Result<()> {
+fn ask_for(proc: &Proc, module: SecurityModule, label: &str) -> Result<()> {
     let (names, text, field): (&[&str], _, _) = match module {
         // Modules that share the kernel with others have files of their own (Linux 5.8).
         SecurityModule::AppArmor => (&["apparmor/exec", "exec"], format!("exec {label}"), "process.apparmorProfile"),
         SecurityModule::SeLinux => (&["exec"], label.to_owned(), "process.selinuxLabel"),
     };
     let what = || format!("{field}: {label:?}");
-    let open = |name: &&str| openat(dir, Path::new(name), OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty());
+    let open = |name: &&str| proc.file(&Path::new("self/attr").join(name), OFlag::O_WRONLY);
     let file =
         names.iter().map(open).find(|result| !matches!(result, Err(Errno::ENOENT))).unwrap_or(Err(Errno::ENOENT));
     let mut file = File::from(file.map_err(kernel(what()))?);

@@ -8,7 +8,6 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::Mode;
-use podwright_sys::procfs::Proc;
 use podwright_sys::{process as sys_process, timens};
 
 use super::{Progress, Result, StepError, errno_of, kernel, mounts};
@@ -55,8 +54,7 @@ fn session_keyring(id: &str) -> Result<()> {
 /// Writes a file of the host's procfs, named without its `/proc`.
 fn write_proc(path: &Path, value: &str) -> Result<()> {
     let what = || format!("write {value:?} to /proc/{}", path.display());
-    let proc = Proc::open().map_err(kernel("open /proc"))?.ok_or_else(|| StepError::NotProc("/proc".into()))?;
-    let file = proc.file(path, OFlag::O_WRONLY).map_err(kernel(what()))?;
+    let file = super::host_proc()?.file(path, OFlag::O_WRONLY).map_err(kernel(what()))?;
     File::from(file).write_all(value.as_bytes()).map_err(|err| kernel(what())(errno_of(&err)))
 }
 

@@ -20,15 +20,30 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// What is mutated: the configurations of this repository, one with a bit of everything, and the hostile ones.
+/// The JSON files of a directory of the repository, in order.
+fn json_files(directory: &str) -> Vec<PathBuf> {
+    let files = fs::read_dir(repository().join(directory)).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|ext| ext == "json")).collect();
+    files.sort();
+    files
+}
+
+fn read(path: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// The configurations of this repository; those of `tests/oci/configs` together have a bit of everything.
+fn configurations() -> Vec<(PathBuf, Value)> {
+    let mut files =
+        ["bundles/busybox/config.json", "tests/bench/config.json"].map(|file| repository().join(file)).to_vec();
+    files.extend(json_files("tests/oci/configs"));
+    files.into_iter().map(|file| (file.clone(), read(&file))).collect()
+}
+
+/// What is mutated: the configurations, and the hostile ones.
 fn seeds() -> Vec<Value> {
-    let read = |path: &Path| -> Value { serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap() };
-    let files = ["bundles/busybox/config.json", "tests/bench/config.json", "tests/oci/configs/everything.json"];
-    let mut seeds: Vec<Value> = files.iter().map(|file| read(&repository().join(file))).collect();
-    let hostile = fs::read_dir(repository().join("tests/oci/hostile")).unwrap().map(|entry| entry.unwrap().path());
-    let mut hostile: Vec<PathBuf> = hostile.filter(|path| path.extension().is_some_and(|ext| ext == "json")).collect();
-    hostile.sort();
-    for path in hostile {
+    let mut seeds: Vec<Value> = configurations().into_iter().map(|(_, config)| config).collect();
+    for path in json_files("tests/oci/hostile") {
         let attack = read(&path);
         let mut config = json!({"ociVersion": "1.2.0", "root": {"path": "rootfs"}, "process": {
             "args": ["sh"], "cwd": "/", "user": {"uid": 0, "gid": 0}
@@ -67,6 +82,9 @@ fn a_million_mutated_configurations_are_survived() {
 fn configurations_are_planned() {
     let planned = seeds().iter().filter(|seed| check::plans(seed.to_string().as_bytes())).count();
     assert!(planned > 20, "{planned}");
+    for (file, config) in configurations() {
+        assert!(check::plans(config.to_string().as_bytes()), "{} is refused", file.display());
+    }
 }
 
 #[test]

@@ -4,6 +4,8 @@ use std::fs;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::harness::{Container, eventually};
@@ -176,7 +178,7 @@ fn slow_create(container: &Container) -> Child {
 fn with_slow_hook(seconds: &str) -> Container {
     let container = Container::new(&["sleep", "1000"]);
     let mark = container.bundle().join("hook").display().to_string();
-    let args = ["sh", "-c", &format!("touch {mark}; sleep {seconds}")];
+    let args = ["sh", "-c", &format!("echo $$ > {mark}.new; mv {mark}.new {mark}; exec sleep {seconds}")];
     container.with("/hooks", json!({"prestart": [{"path": "/bin/busybox", "args": args}]}))
 }
 
@@ -217,6 +219,9 @@ fn what_hangs_half_made_can_be_deleted() {
     assert!(create.try_wait().unwrap().is_none());
     create.kill().unwrap();
     create.wait().unwrap();
+    // Its hook has lost the one who would have ended it.
+    let hook = fs::read_to_string(container.bundle().join("hook")).unwrap();
+    kill(Pid::from_raw(hook.trim().parse().unwrap()), Signal::SIGKILL).unwrap();
     successor.detach();
     assert_eq!(successor.status(), "running");
 }

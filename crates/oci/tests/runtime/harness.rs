@@ -6,9 +6,10 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,24 @@ pub(crate) fn program() -> OsString {
 /// Whether the runtime under test is podwright-oci.
 pub(crate) fn is_ours() -> bool {
     Path::new(&program()).file_name().is_some_and(|name| name == "podwright-oci")
+}
+
+/// Whether the host can do what a test needs; where not, the test says that it is left out, and why. In the VM, which is made for
+/// having all of it, that is a failure.
+pub(crate) fn host_has(what: &str, there: bool) -> bool {
+    if !there {
+        let test = std::thread::current().name().unwrap_or("a test").to_owned();
+        assert!(std::env::var_os("IN_VM").is_none(), "{test} needs {what}, which the VM has to have");
+        // Past what libtest catches of a test that passes.
+        std::io::stderr().write_all(format!("left out: {test} needs {what}\n").as_bytes()).unwrap();
+    }
+    there
+}
+
+/// [`host_has`] of a controller on the v2 hierarchy.
+pub(crate) fn has_controller(name: &str) -> bool {
+    let available = Cgroup::at(v2_mount().unwrap()).controllers().unwrap();
+    host_has(&format!("the {name} controller of cgroup v2"), available.iter().any(|found| found == name))
 }
 
 /// What a runtime says when it fails. The words are podwright-oci's own: of a peer only the failure is tested.
@@ -209,10 +228,42 @@ impl Container {
 impl Drop for Container {
     fn drop(&mut self) {
         let output = self.call(&["delete", "--force", &self.id]);
-        if !std::thread::panicking() {
+        if std::thread::panicking() {
+            // Of a test that failed half-way there may be more than its container.
+            self.cgroup().remove().ok();
+        } else {
             assert!(output.status.success(), "{output:?}");
             self.assert_nothing_left();
         }
+    }
+}
+
+/// A process of the host that sleeps. Killed in the end.
+pub(crate) struct Stranger(Child);
+
+impl Stranger {
+    pub(crate) fn new() -> Self {
+        Self(Command::new("sleep").arg("1000").spawn().unwrap())
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        i32::try_from(self.0.id()).unwrap()
+    }
+
+    pub(crate) fn lives(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+
+    /// Waits until somebody has killed it.
+    pub(crate) fn wait(&mut self) {
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Container, eventually};
+use crate::harness::{Container, Stranger, eventually};
 
 #[test]
 fn run_gives_the_exit_status() {
@@ -168,15 +168,13 @@ fn a_reused_pid_is_not_the_container() {
     let mut state: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
     // Start times are counted in ticks of 10 ms.
     std::thread::sleep(std::time::Duration::from_millis(50));
-    let mut stranger = Command::new("sleep").arg("1000").spawn().unwrap();
-    state["pid"] = json!(stranger.id());
+    let mut stranger = Stranger::new();
+    state["pid"] = json!(stranger.pid());
     fs::write(&file, state.to_string()).unwrap();
     assert_eq!(container.status(), "stopped");
     assert!(container.fails(&["kill", &container.id, "KILL"]).contains("is stopped"));
     container.ok(&["delete", "--force", &container.id]);
-    assert!(stranger.try_wait().unwrap().is_none(), "the stranger was killed");
-    stranger.kill().unwrap();
-    stranger.wait().unwrap();
+    assert!(stranger.lives(), "the stranger was killed");
     container.assert_nothing_left();
 }
 
@@ -188,13 +186,13 @@ fn what_was_half_made_can_be_deleted() {
     let cgroup = container.cgroup();
     cgroup.create().unwrap();
     symlink(cgroup.path(), dir.join("cgroup")).unwrap();
-    let mut orphan = Command::new("sleep").arg("1000").spawn().unwrap();
-    cgroup.add(i32::try_from(orphan.id()).unwrap()).unwrap();
+    let mut orphan = Stranger::new();
+    cgroup.add(orphan.pid()).unwrap();
     assert_eq!(container.status(), "creating");
     assert!(container.fails(&["delete", &container.id]).contains("is creating"));
-    assert_eq!(container.ok(&["ps", "--format", "json", &container.id]), format!("[{}]\n", orphan.id()));
+    assert_eq!(container.ok(&["ps", "--format", "json", &container.id]), format!("[{}]\n", orphan.pid()));
     container.ok(&["delete", "--force", &container.id]);
-    orphan.wait().unwrap();
+    orphan.wait();
     container.assert_nothing_left();
 
     fs::create_dir_all(&dir).unwrap();

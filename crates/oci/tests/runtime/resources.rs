@@ -3,15 +3,9 @@
 use std::io::Write as _;
 use std::process::Stdio;
 
-use podwright_sys::cgroup::{Cgroup, v2_mount};
 use serde_json::{Value, json};
 
-use crate::harness::{Container, eventually};
-
-fn has(controller: &str) -> bool {
-    let available = Cgroup::at(v2_mount().unwrap()).controllers().unwrap();
-    available.iter().any(|found| found == controller)
-}
+use crate::harness::{Container, eventually, has_controller, host_has};
 
 /// A running container with these resources.
 fn running(resources: Value) -> Container {
@@ -35,7 +29,7 @@ fn update(container: &Container, resources: &Value) -> std::process::Output {
 
 #[test]
 fn all_of_memory() {
-    if !has("memory") {
+    if !has_controller("memory") {
         return;
     }
     let mib = 1_u64 << 20;
@@ -61,7 +55,7 @@ fn all_of_memory() {
 
 #[test]
 fn an_out_of_memory_kill_is_an_event() {
-    if !has("memory") {
+    if !has_controller("memory") {
         return;
     }
     let script = "sleep 1; head -c 64m /dev/zero | tail -c 32m >/dev/null; sleep 1";
@@ -78,7 +72,7 @@ fn an_out_of_memory_kill_is_an_event() {
 
 #[test]
 fn all_of_cpu() {
-    if !has("cpu") || !has("cpuset") {
+    if !has_controller("cpu") || !has_controller("cpuset") {
         return;
     }
     let container = running(
@@ -104,24 +98,30 @@ fn all_of_cpu() {
 }
 
 #[test]
-fn pids_and_huge_pages() {
-    if has("pids") {
-        let container = running(json!({"pids": {"limit": 20}}));
-        container.ok(&["update", "--pids-limit", "30", &container.id]);
-        assert_eq!(read(&container, "pids.max"), "30");
-        let event: Value = serde_json::from_str(&container.ok(&["events", "--stats", &container.id])).unwrap();
-        assert_eq!((&event["data"]["pids"]["limit"], &event["data"]["pids"]["current"]), (&json!(30), &json!(1)));
+fn all_of_pids() {
+    if !has_controller("pids") {
+        return;
     }
-    if has("hugetlb") {
-        let container = running(json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 4 << 20}]}));
-        assert_eq!(read(&container, "hugetlb.2MB.max"), (4 << 20).to_string());
-        assert_eq!(read(&container, "hugetlb.2MB.rsvd.max"), (4 << 20).to_string());
-        let output = update(&container, &json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 0}]}));
-        assert!(output.status.success(), "{output:?}");
-        assert_eq!(read(&container, "hugetlb.2MB.max"), "0");
-        let event: Value = serde_json::from_str(&container.ok(&["events", "--stats", &container.id])).unwrap();
-        assert_eq!(event["data"]["hugetlb"]["2MB"], json!({"usage": 0, "failcnt": 0}));
+    let container = running(json!({"pids": {"limit": 20}}));
+    container.ok(&["update", "--pids-limit", "30", &container.id]);
+    assert_eq!(read(&container, "pids.max"), "30");
+    let event: Value = serde_json::from_str(&container.ok(&["events", "--stats", &container.id])).unwrap();
+    assert_eq!((&event["data"]["pids"]["limit"], &event["data"]["pids"]["current"]), (&json!(30), &json!(1)));
+}
+
+#[test]
+fn all_of_huge_pages() {
+    if !has_controller("hugetlb") {
+        return;
     }
+    let container = running(json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 4 << 20}]}));
+    assert_eq!(read(&container, "hugetlb.2MB.max"), (4 << 20).to_string());
+    assert_eq!(read(&container, "hugetlb.2MB.rsvd.max"), (4 << 20).to_string());
+    let output = update(&container, &json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 0}]}));
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(read(&container, "hugetlb.2MB.max"), "0");
+    let event: Value = serde_json::from_str(&container.ok(&["events", "--stats", &container.id])).unwrap();
+    assert_eq!(event["data"]["hugetlb"]["2MB"], json!({"usage": 0, "failcnt": 0}));
 }
 
 /// A block device that the kernel does throttling for, as `MAJOR:MINOR`.
@@ -136,7 +136,10 @@ fn disk() -> Option<(u32, u32)> {
 
 #[test]
 fn block_devices_are_throttled() {
-    let (true, Some((major, minor))) = (has("io"), disk()) else { return };
+    if !has_controller("io") || !host_has("a block device", disk().is_some()) {
+        return;
+    }
+    let (major, minor) = disk().unwrap();
     let throttle = |rate: u64| json!([{"major": major, "minor": minor, "rate": rate}]);
     let container = running(json!({"blockIO": {
         "weight": 500, "throttleReadBpsDevice": throttle(1 << 20), "throttleWriteIOPSDevice": throttle(100)
