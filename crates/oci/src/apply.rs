@@ -223,8 +223,8 @@ fn apply(progress: &mut Progress<'_>, step: &Step) -> Result<()> {
         | Step::RootPropagation(_) => mounts::apply(progress, step),
         Step::OpenTerminal { .. } | Step::AttachTerminal => terminal::apply(progress, step),
         Step::RuntimeHooks => sync::ask_for_hooks(&mut progress.init.report).map_err(|_| StepError::RuntimeGone),
-        Step::CreateContainerHooks => run_hooks(progress, "createContainer"),
-        Step::StartContainerHooks => run_hooks(progress, "startContainer"),
+        Step::CreateContainerHooks => run_hooks(progress, "createContainer", &[]),
+        Step::StartContainerHooks { env } => run_hooks(progress, "startContainer", env),
         Step::Await(Gate::Go) => sync::wait_for_go(&mut progress.init.report).map_err(|_| StepError::RuntimeGone),
         Step::Await(Gate::Start) => wait_for_start(&mut progress.init),
         Step::LoadFilter => load_filter(&progress.init),
@@ -253,14 +253,15 @@ fn apply(progress: &mut Progress<'_>, step: &Step) -> Result<()> {
     }
 }
 
-fn run_hooks(progress: &Progress<'_>, kind: &'static str) -> Result<()> {
+fn run_hooks(progress: &Progress<'_>, kind: &'static str, env: &[String]) -> Result<()> {
     let Some(hooks) = progress.init.hooks else { return Ok(()) };
     let (list, status) = match kind {
         "createContainer" => (hooks.create_container(), "creating"),
         _ => (hooks.start_container(), "created"),
     };
     let state = progress.init.state.json(status, nix::unistd::getpid().as_raw());
-    hooks::run_all(kind, list.as_deref().unwrap_or_default(), &state, hooks::Place::Container).map_err(StepError::Hook)
+    let list = list.as_deref().unwrap_or_default();
+    hooks::run_all(kind, list, &state, hooks::Place::Container, env).map_err(StepError::Hook)
 }
 
 fn load_filter(init: &Init<'_>) -> Result<()> {

@@ -1,12 +1,15 @@
 //! Reads config.json and files with a `process`: text that anyone may have written, to the specification's types. What does not
 //! fit is told by its path, such as `linux.resources.memory.limit`.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use nix::fcntl::OFlag;
+use oci_spec::runtime::Capability;
+use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::error::Category;
@@ -39,11 +42,12 @@ pub enum ConfigError {
     },
 }
 
-/// Reads a file and [`parse`]s it.
+/// Reads a file and [`parse`]s it. Also gives the capabilities that it names and nobody knows, which are left out (runtime-spec,
+/// config.md, "Linux Process": they are worth a warning, not an error).
 ///
 /// # Errors
 /// [`ConfigError`].
-pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
+pub fn read<T: DeserializeOwned>(path: &Path) -> Result<(T, Vec<String>), ConfigError> {
     // Opening a pipe must not wait for its other end.
     let file = fs::OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
     if let Some(kind) = irregular(&file)? {
@@ -51,7 +55,7 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
     }
     let mut text = Vec::new();
     file.take(MAX_SIZE + 1).read_to_end(&mut text)?;
-    parse(&text)
+    understand(&text)
 }
 
 fn irregular(file: &File) -> io::Result<Option<&'static str>> {
@@ -69,11 +73,15 @@ fn irregular(file: &File) -> io::Result<Option<&'static str>> {
 /// # Errors
 /// [`ConfigError`] but for `Read` and `NotAFile`.
 pub fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, ConfigError> {
+    understand(text).map(|(parsed, _)| parsed)
+}
+
+fn understand<T: DeserializeOwned>(text: &[u8]) -> Result<(T, Vec<String>), ConfigError> {
     if text.len() as u64 > MAX_SIZE {
         return Err(ConfigError::TooLong);
     }
-    let parsed = serde_json::from_slice(text).or_else(|err| with_flags_respelled(text).ok_or(err));
-    let parsed = parsed.map_err(|err| explain::<T>(text, err))?;
+    let parsed = serde_json::from_slice(text).map(|parsed| (parsed, Vec::new()));
+    let parsed = parsed.or_else(|err| mended(text).ok_or(err)).map_err(|err| explain::<T>(text, err))?;
     // serde takes a list of all fields for an object as well.
     if text.trim_ascii_start().first() != Some(&b'{') {
         return Err(ConfigError::Field { field: "the top level".into(), problem: "is no object".into() });
@@ -84,19 +92,48 @@ pub fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, ConfigError> {
     }
 }
 
-/// Two flags of `scheduler` that oci-spec 0.10 spells otherwise than the specification.
-fn with_flags_respelled<T: DeserializeOwned>(text: &[u8]) -> Option<T> {
+/// Understands what the types of oci-spec do not take and the specification allows.
+fn mended<T: DeserializeOwned>(text: &[u8]) -> Option<(T, Vec<String>)> {
+    let mut value: Value = serde_json::from_slice(text).ok()?;
+    let top = value.as_object_mut()?;
+    let process = if top.contains_key("process") { top.get_mut("process")?.as_object_mut()? } else { top };
+    let respelled = respell_flags(process.get_mut("scheduler"));
+    let unknown = without_unknown(process.get_mut("capabilities"));
+    if !respelled && unknown.is_empty() {
+        return None;
+    }
+    Some((serde_json::from_value(value).ok()?, unknown))
+}
+
+/// Two flags of `scheduler` that oci-spec 0.10 spells otherwise than the specification. Whether there was one.
+fn respell_flags(scheduler: Option<&mut Value>) -> bool {
     const SPELLINGS: [(&str, &str); 2] =
         [("SCHED_FLAG_RESET_ON_FORK", "SCHED_RESET_ON_FORK"), ("SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_D_L_OVERRUN")];
-    let mut value: Value = serde_json::from_slice(text).ok()?;
-    let scheduler =
-        ["/process/scheduler/flags", "/scheduler/flags"].into_iter().find(|at| value.pointer(at).is_some())?;
-    for flag in value.pointer_mut(scheduler)?.as_array_mut()? {
+    let flags = scheduler.and_then(|scheduler| scheduler.get_mut("flags")?.as_array_mut());
+    let mut found = false;
+    for flag in flags.into_iter().flatten() {
         if let Some((_, theirs)) = SPELLINGS.iter().find(|(ours, _)| flag.as_str() == Some(ours)) {
             *flag = (*theirs).into();
+            found = true;
         }
     }
-    serde_json::from_value(value).ok()
+    found
+}
+
+/// Takes names that are no capability's out of the sets, and gives each of them once.
+fn without_unknown(capabilities: Option<&mut Value>) -> Vec<String> {
+    let mut unknown = BTreeSet::new();
+    let sets = capabilities.and_then(Value::as_object_mut).into_iter().flat_map(|sets| sets.values_mut());
+    for set in sets.filter_map(Value::as_array_mut) {
+        set.retain(|name| match name.as_str() {
+            Some(text) if Capability::deserialize(name).is_err() => {
+                unknown.insert(text.to_owned());
+                false
+            }
+            _ => true,
+        });
+    }
+    unknown.into_iter().collect()
 }
 
 /// Reads it again to find out where it goes wrong: keeping track of the path would cost every good configuration something.
@@ -179,6 +216,22 @@ mod tests {
         ] {
             assert!(problem(text).starts_with(expected), "{text}: {}", problem(text));
         }
+    }
+
+    #[test]
+    fn unknown_capabilities_are_left_out_and_named() {
+        let spec = r#"{"ociVersion": "1.3.0", "process": {"cwd": "/", "user": {}, "capabilities":
+            {"bounding": ["CAP_NEW", "CAP_KILL"], "permitted": ["CAP_NEW", "CAP_NEWER"], "ambient": ["CAP_CHOWN"]}}}"#;
+        let (parsed, unknown) = understand::<Spec>(spec.as_bytes()).unwrap();
+        assert_eq!(unknown, ["CAP_NEW", "CAP_NEWER"]);
+        let caps = parsed.process().clone().unwrap().capabilities().clone().unwrap();
+        assert_eq!(caps.bounding().clone().unwrap().len(), 1);
+        assert_eq!(caps.permitted().clone().unwrap().len(), 0);
+        let number = spec.replace("\"CAP_NEWER\"", "7");
+        assert!(
+            understand::<Spec>(number.as_bytes()).is_err(),
+            "what is no name at all is no capability that may come"
+        );
     }
 
     #[test]

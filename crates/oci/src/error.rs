@@ -163,6 +163,14 @@ pub enum Error {
         /// How it failed.
         problem: String,
     },
+    /// Capabilities that the container does without: a warning.
+    #[error("process.capabilities: {names}: {why}; the container runs without")]
+    NotGranted {
+        /// Which.
+        names: String,
+        /// Why.
+        why: &'static str,
+    },
     /// A signal name is not known.
     #[error("unknown signal {0:?}; a number from 1 to 64 or a name such as TERM is accepted")]
     Signal(String),

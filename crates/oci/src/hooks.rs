@@ -97,24 +97,24 @@ pub(crate) fn check(hooks: &Hooks) -> std::result::Result<(), PlanError> {
     Ok(())
 }
 
-/// Runs hooks one after the other; the first that fails ends it.
+/// Runs hooks one after the other; the first that fails ends it. `env` is for those that name no environment.
 ///
 /// # Errors
 /// [`Error::Hook`].
-pub(crate) fn run_all(kind: &'static str, hooks: &[Hook], state: &str, place: Place) -> Result<()> {
+pub(crate) fn run_all(kind: &'static str, hooks: &[Hook], state: &str, place: Place, env: &[String]) -> Result<()> {
     hooks.iter().try_for_each(|hook| {
-        run(hook, state, place).map_err(|problem| Error::Hook { kind, path: hook.path().clone(), problem })
+        run(hook, state, place, env).map_err(|problem| Error::Hook { kind, path: hook.path().clone(), problem })
     })
 }
 
 /// Runs the poststop hooks, whose failure changes nothing: each is told of, and the next one runs.
 pub(crate) fn run_poststop(hooks: &[Hook], state: &str) {
     for hook in hooks {
-        run_all("poststop", std::slice::from_ref(hook), state, Place::Runtime).unwrap_or_else(|err| warn(&err));
+        run_all("poststop", std::slice::from_ref(hook), state, Place::Runtime, &[]).unwrap_or_else(|err| warn(&err));
     }
 }
 
-fn run(hook: &Hook, state: &str, place: Place) -> std::result::Result<(), String> {
+fn run(hook: &Hook, state: &str, place: Place, env: &[String]) -> std::result::Result<(), String> {
     let text = |err: std::io::Error| err.to_string();
     // Files in memory instead of pipes: nothing waits for a hook that does not read, or for what it leaves running.
     let stdin = memory_file(state.as_bytes()).map_err(text)?;
@@ -124,7 +124,8 @@ fn run(hook: &Hook, state: &str, place: Place) -> std::result::Result<(), String
     if let Some((name, args)) = hook.args().as_deref().and_then(<[String]>::split_first) {
         command.arg0(name).args(args);
     }
-    command.envs(hook.env().iter().flatten().filter_map(|entry| entry.split_once('=')));
+    let env = hook.env().as_deref().unwrap_or(env);
+    command.envs(env.iter().filter_map(|entry| entry.split_once('=')));
     let timeout = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
     let Some(timeout) = timeout else {
         let status = command.status().map_err(text)?;
@@ -205,7 +206,7 @@ mod tests {
             json!({"prestart": [{"path": "/bin/sh", "args": ["sh", "-c", "cat; echo out; echo err >&2; exit 3"]}]}),
         );
         let list = list.prestart().clone().unwrap();
-        let error = run_all("prestart", &list, "state ", Place::Container).unwrap_err();
+        let error = run_all("prestart", &list, "state ", Place::Container, &[]).unwrap_err();
         assert_eq!(error.to_string(), "prestart hook /bin/sh: exit status: 3: state out\nerr");
     }
 }

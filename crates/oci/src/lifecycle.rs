@@ -28,6 +28,7 @@ use serde::de::DeserializeOwned;
 
 use crate::config;
 use crate::error::{Error, Result, kernel};
+use crate::log::warn;
 use crate::state::{LOCK_TIMEOUT, Lock, State, StateDir, Status};
 
 pub(crate) use descriptors::Passed;
@@ -66,7 +67,13 @@ pub(crate) fn load_config(bundle: &Path) -> Result<Spec> {
 /// # Errors
 /// [`Error::Config`].
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    config::read(path).map_err(|source| Error::Config { path: path.to_owned(), source })
+    let read = config::read(path).map_err(|source| Error::Config { path: path.to_owned(), source });
+    read.map(|(parsed, unknown)| {
+        if !unknown.is_empty() {
+            warn(&Error::NotGranted { names: unknown.join(", "), why: "no capability that this runtime knows" });
+        }
+        parsed
+    })
 }
 
 /// Keeps signals for [`wait_and_forward`]. To be called before the process that they are for is made.

@@ -108,13 +108,13 @@ impl Log {
         let Some(path) = &self.file else {
             match self.format {
                 Format::Json => eprintln!("{line}"),
-                Format::Text => eprintln!("podwright-oci: {message}"),
+                Format::Text => eprintln!("{}", for_people(level, message)),
             }
             return;
         };
         // A container's stderr may be this program's: only what ends the program goes there as well.
         if level == Level::Error {
-            eprintln!("podwright-oci: {message}");
+            eprintln!("{}", for_people(level, message));
         }
         let written = OpenOptions::new()
             .append(true)
@@ -122,7 +122,7 @@ impl Log {
             .open(path)
             .and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
         if let Err(err) = written {
-            eprintln!("podwright-oci: --log {}: {err}", path.display());
+            eprintln!("{}", for_people(Level::Warning, &format!("--log {}: {err}", path.display())));
         }
     }
 
@@ -133,6 +133,11 @@ impl Log {
             Format::Text => format!("time={time:?} level={level} msg={message:?}"),
         }
     }
+}
+
+/// A line of stderr.
+fn for_people(level: Level, message: &str) -> String {
+    format!("podwright-oci: {}: {message}", level.as_str())
 }
 
 #[cfg(test)]
@@ -148,6 +153,7 @@ mod tests {
         let json = Log { format: Format::Json, ..Log::default() };
         let line = r#"{"level":"error","msg":"a \"b\"","time":"2026-01-01T00:00:00Z"}"#;
         assert_eq!(json.line(Level::Error, "a \"b\"", time), line);
+        assert_eq!(for_people(Level::Error, "a \"b\""), "podwright-oci: error: a \"b\"");
     }
 
     #[test]

@@ -235,6 +235,10 @@ impl Scene<'_> {
         if user.is_none() {
             steps.extend(keyring.clone());
             steps.extend(process.oom_score_adj().map(Step::OomScoreAdj));
+            // Limits that cannot be had are an error of `create`, though they hold from `start` on.
+            if context.gate == Gate::Start {
+                steps.extend(process::raised_limits(process)?);
+            }
         }
         steps.extend(process::modules(process));
         if mount_label(linux)?.is_some() {
@@ -367,7 +371,7 @@ fn hooks_and_gate(spec: &Spec, process: &Process, gate: Gate) -> Result<Vec<Step
         }
     };
     if spec.hooks().as_ref().and_then(|hooks| hooks.start_container().as_ref()).is_some_and(|list| !list.is_empty()) {
-        steps.push(Step::StartContainerHooks);
+        steps.push(Step::StartContainerHooks { env: process.env().clone().unwrap_or_default() });
     }
     Ok(steps)
 }

@@ -77,6 +77,26 @@ impl CapSet {
         self.0 >> number & 1 == 1
     }
 
+    /// Those that are in one or the other.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Those that are not in `other`.
+    #[must_use]
+    pub fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Their names with `CAP_`, by number.
+    pub fn names(self) -> impl Iterator<Item = String> {
+        (0..u64::BITS).filter(move |number| self.has(*number)).map(|number| match NAMES.get(number as usize) {
+            Some(name) => format!("CAP_{name}"),
+            None => format!("CAP_{number}"),
+        })
+    }
+
     /// Those that are in both.
     #[must_use]
     pub fn intersection(self, other: Self) -> Self {

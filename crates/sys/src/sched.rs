@@ -57,6 +57,15 @@ pub fn set_affinity(processors: &[u32]) -> nix::Result<()> {
     Errno::result(result).map(drop)
 }
 
+/// Processors as a mask in hexadecimal, `0x3` for the first two.
+#[must_use]
+pub fn mask(processors: &[u32]) -> String {
+    let words = bits(processors);
+    let digits: String = words.iter().rev().map(|word| format!("{word:016x}")).collect();
+    let digits = digits.trim_start_matches('0');
+    format!("0x{}", if digits.is_empty() { "0" } else { digits })
+}
+
 /// Sets class (1 real-time, 2 best effort, 3 idle) and level of the calling thread's disk accesses.
 ///
 /// # Errors
@@ -107,6 +116,14 @@ fn bits(numbers: &[u32]) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn masks_have_the_first_processor_last() {
+        for (list, expected) in [(&[][..], "0x0"), (&[0, 1], "0x3"), (&[4], "0x10"), (&[0, 64], "0x10000000000000001")]
+        {
+            assert_eq!(mask(list), expected);
+        }
+    }
 
     #[test]
     fn numbers_are_bits() {

@@ -252,8 +252,9 @@ fn mount_cgroup(root: &Root, cgroup: &Path, step: &Step) -> Result<()> {
         let place = root.make_dir(target, DIR_MODE).map_err(kernel(what()))?;
         keep_out_of_proc(root, &place, target, false)?;
         match mount::mount_new(&place, "cgroup2", Path::new("cgroup"), *flags, data) {
-            // The cgroup namespace does not belong to the container's user namespace.
-            Err(Errno::EPERM) if data.is_empty() => false,
+            // The cgroup namespace does not belong to the container's user namespace; or the host's mount is there already, with a
+            // bind of its /sys, and the kernel does not mount one file system twice in one place.
+            Err(Errno::EPERM | Errno::EBUSY) if data.is_empty() => false,
             other => other.map(|()| true).map_err(kernel(what()))?,
         }
     };

@@ -207,7 +207,7 @@ pub(super) fn run_poststart(dir: &StateDir, state: &State) -> Result<()> {
         return Ok(());
     }
     let json = hook_state(state).json(Status::Running.as_str(), state.pid);
-    hooks::run_all("poststart", &state.poststart, &json, Place::Runtime)
+    hooks::run_all("poststart", &state.poststart, &json, Place::Runtime, &[])
         .inspect_err(|_| destroy_same(dir, state).unwrap_or_else(|err| warn(&err)))
 }
 

@@ -22,6 +22,7 @@ use super::{Passed, attend_to_end, hold_signals, listener, load_config, read_jso
 use crate::apply::{self, Init};
 use crate::error::{Error, Result, file, kernel};
 use crate::hooks::HookState;
+use crate::log;
 use crate::plan::{self, PlanError, Step};
 use crate::state::{State, StateDir, Status, replace};
 use crate::sync::{self, Said};
@@ -114,6 +115,7 @@ pub fn exec(options: &ExecOptions) -> Result<i32> {
     let root = plan.steps.contains(&Step::EnterRoot).then(|| open_root(&state)).transpose()?;
     if let Some(list) = &plan.first_affinity {
         sched::set_affinity(list).map_err(kernel("process.execCPUAffinity.initial"))?;
+        log::debug(|| format!("initial affinity: {}", sched::mask(list)));
     }
     let cgroup = cgroup_of(options, &state)?;
     let group = cgroup.open()?;

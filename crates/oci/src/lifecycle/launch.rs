@@ -11,6 +11,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 use oci_spec::runtime::{Hook, Spec};
+use podwright_sys::caps::{self, CapSet};
 use podwright_sys::cgroup::{Cgroup, v2_mount};
 use podwright_sys::mount;
 use podwright_sys::netlink::move_device;
@@ -108,6 +109,7 @@ fn launch(options: &CreateOptions, gate: Gate, foreground: bool) -> Result<Launc
     let invalid = |source| Error::Plan { path: bundle.join("config.json"), source };
     let mut plan = plan::container(&spec, &context).map_err(invalid)?;
     listener::check(plan.listener.as_ref()).map_err(invalid)?;
+    tell_of_missing(&plan)?;
     let filter = plan.seccomp.as_ref().map(|profile| profile.compile()).transpose()?;
     let console = terminal::connect(&mut plan.steps, options.console_socket.as_deref(), foreground)?;
     let mount = v2_mount()?;
@@ -144,6 +146,26 @@ fn launch(options: &CreateOptions, gate: Gate, foreground: bool) -> Result<Launc
         let state = dir.load().ok().flatten();
         super::control::destroy(&dir, lock, state.as_ref()).unwrap_or_else(|err| warn(&err));
     })
+}
+
+/// Tells of capabilities that the container cannot be granted since this process does not have them (runtime-spec, config.md,
+/// "Linux Process"). In a user namespace of its own it gets all.
+fn tell_of_missing(plan: &Plan) -> Result<()> {
+    let wanted = plan.steps.iter().find_map(|step| match step {
+        Step::Capabilities { effective, permitted, inheritable, .. } => {
+            Some(effective.union(*permitted).union(*inheritable))
+        }
+        _ => None,
+    });
+    let Some(wanted) = wanted.filter(|wanted| plan.user.is_none() && *wanted != CapSet::default()) else {
+        return Ok(());
+    };
+    let missing = wanted.without(caps::permitted().map_err(kernel("capget"))?);
+    let names: Vec<String> = missing.names().collect();
+    if !names.is_empty() {
+        warn(&Error::NotGranted { names: names.join(", "), why: "this runtime does not have that itself" });
+    }
+    Ok(())
 }
 
 /// Makes the cgroup, or takes one that is there and empty. With systemd, it is where systemd puts it.
@@ -308,7 +330,7 @@ impl Launch<'_> {
         let Some(hooks) = self.spec.hooks() else { return Ok(()) };
         let state = self.hook_state().json("creating", pid.as_raw());
         let run = |kind, list: &Option<Vec<Hook>>| {
-            hooks::run_all(kind, list.as_deref().unwrap_or_default(), &state, Place::Runtime)
+            hooks::run_all(kind, list.as_deref().unwrap_or_default(), &state, Place::Runtime, &[])
         };
         run("prestart", hooks.prestart())?;
         run("createRuntime", hooks.create_runtime())

@@ -185,10 +185,15 @@ impl Sets {
                 PlanError::new(format!("{FIELD}.capabilities.{name}"), format!("{unknown} is no capability"))
             })
         };
+        let bounding = set("bounding", caps.bounding())?;
         let permitted = set("permitted", caps.permitted())?;
         let inheritable = set("inheritable", caps.inheritable())?;
+        if let Some(name) = inheritable.without(bounding).names().next() {
+            let problem = format!("{name} found, which is not in bounding (capset(2): operation not permitted)");
+            return Err(PlanError::new(format!("{FIELD}.capabilities.inheritable"), problem));
+        }
         Ok(Self {
-            bounding: set("bounding", caps.bounding())?,
+            bounding,
             effective: set("effective", caps.effective())?,
             permitted,
             inheritable,

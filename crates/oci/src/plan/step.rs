@@ -158,7 +158,10 @@ pub enum Step {
     /// Wait for the runtime or for `start`.
     Await(Gate),
     /// Run the startContainer hooks.
-    StartContainerHooks,
+    StartContainerHooks {
+        /// For those that name no environment.
+        env: Vec<String>,
+    },
     /// Give pipes and terminals on descriptors 0 to 2 to the user, so that `/dev/stdout` can be opened.
     OwnStdio(u32),
     /// Set a resource limit.

@@ -80,7 +80,10 @@ fn the_order_of_steps() {
     let plan = plan(&everything()).unwrap();
     assert_eq!(kinds(&plan.steps).join(" "), expected);
     let created = plan_gated(&everything(), Gate::Start).unwrap();
-    assert_eq!(kinds(&created.steps).join(" "), expected.replace("Await", "FindProgram Await"));
+    assert_eq!(
+        kinds(&created.steps).join(" "),
+        expected.replace("Await", "FindProgram Await").replace("OomScoreAdj", "OomScoreAdj RaiseLimit")
+    );
 }
 
 #[test]
@@ -167,11 +170,13 @@ fn a_configured_device_replaces_the_default_one() {
 
 #[test]
 fn capabilities_are_sets_and_ambient_ones_need_the_others() {
-    let caps = json!({"permitted": ["CAP_KILL", "CAP_CHOWN"], "inheritable": ["CAP_KILL"], "ambient": ["CAP_KILL", "CAP_CHOWN"]});
+    let caps = json!({"bounding": ["CAP_KILL"], "permitted": ["CAP_KILL", "CAP_CHOWN"], "inheritable": ["CAP_KILL"], "ambient": ["CAP_KILL", "CAP_CHOWN"]});
     let plan = changed(|c| c["process"]["capabilities"] = caps).unwrap();
     let kill = CapSet::from_names(["KILL"]).unwrap();
     let found = plan.steps.iter().any(|step| matches!(step, Step::Capabilities { ambient, .. } if *ambient == kill));
     assert!(found, "{:?}", plan.steps);
+    let error = changed(|c| c["process"]["capabilities"] = json!({"inheritable": ["CAP_KILL"]})).unwrap_err();
+    assert_eq!(error.field, "process.capabilities.inheritable", "the kernel keeps none that bounding has not");
     let none = changed(|c| c["process"]["capabilities"] = Value::Null).unwrap();
     assert!(none.steps.contains(&Step::LimitBounding(CapSet::default())), "without a word, none is kept");
 }

@@ -27,6 +27,18 @@ fn a_cgroup_namespace_hides_what_is_above() {
 }
 
 #[test]
+fn a_cgroup_can_be_mounted_where_a_bind_of_the_hosts_sys_has_it() {
+    let mount = v2_mount().unwrap();
+    let list = format!("cat /proc/self/cgroup; ls -d {}/cgroup.procs", mount.display());
+    let mut container = Container::script(&list)
+        .mount(json!({"destination": mount, "type": "cgroup", "source": "cgroup", "options": ["ro"]}));
+    container
+        .set("/mounts/5", json!({"destination": "/sys", "type": "none", "source": "/sys", "options": ["rbind", "ro"]}));
+    let text = container.stdout();
+    assert!(text.contains(&format!("0::/\n{}/cgroup.procs\n", mount.display())), "{text}");
+}
+
+#[test]
 fn limits_are_written_or_their_controller_is_named() {
     let error = Container::new(&["true"]).with("/linux/resources", json!({"unified": {"nosuch.max": "1"}})).refused();
     assert!(error.contains("linux.resources: the nosuch controller is not available in cgroup"), "{error}");

@@ -8,7 +8,16 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::harness::{Container, eventually};
+use crate::harness::{Container, eventually, is_ours};
+
+#[test]
+fn what_an_exec_may_run_on_first_is_told_when_asked() {
+    let container = Container::new(&["sleep", "1000"]).with("/process/execCPUAffinity", json!({"initial": "0"}));
+    container.detach();
+    let output = container.call(&["--debug", "exec", &container.id, "true"]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(!is_ours() || String::from_utf8_lossy(&output.stderr).contains("initial affinity: 0x1\n"), "{output:?}");
+}
 
 #[test]
 fn a_paused_container_stands_still() {

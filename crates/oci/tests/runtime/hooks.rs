@@ -151,6 +151,21 @@ fn a_hook_may_leave_a_daemon_and_need_not_read() {
 }
 
 #[test]
+fn a_hook_before_the_program_has_the_programs_environment_unless_it_names_one() {
+    let mut container = container();
+    let script = |name: &str| format!("env > {}/{name}", container.bundle().display());
+    let mut own = hook(&script("own"), None);
+    own["env"] = json!(["TWO=2"]);
+    let hooks = json!({"startContainer": [hook(&script("programs"), None), own]});
+    container.set("/hooks", hooks);
+    container.set("/process/env", json!(["PATH=/bin", "ONE=1"]));
+    container.detach();
+    let env = |name: &str| fs::read_to_string(container.bundle().join(name)).unwrap();
+    assert!(env("programs").contains("ONE=1\n"), "{}", env("programs"));
+    assert!(env("own").contains("TWO=2\n") && !env("own").contains("ONE=1"), "{}", env("own"));
+}
+
+#[test]
 fn a_hook_has_the_state_and_its_own_environment() {
     let mut container = container();
     let script = format!("cat > {0}/told; env > {0}/env", container.bundle().display());

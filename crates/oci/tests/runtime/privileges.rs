@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use crate::harness::{Container, program};
+use crate::harness::{Container, is_ours, program};
 
 #[test]
 fn the_user_is_the_configured_one() {
@@ -62,6 +62,31 @@ fn capabilities_are_the_configured_ones() {
 }
 
 #[test]
+fn capabilities_that_nobody_knows_are_a_warning() {
+    let caps = json!({"bounding": ["CAP_KILL", "CAP_TO_COME"], "permitted": ["CAP_KILL"], "effective": ["CAP_KILL"]});
+    let container = Container::script("grep CapEff /proc/self/status").with("/process/capabilities", caps);
+    let output = container.run();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), format!("CapEff:\t{KILL:016x}\n"), "{output:?}");
+    let words = "process.capabilities: CAP_TO_COME: no capability that this runtime knows; the container runs without";
+    assert!(!is_ours() || String::from_utf8_lossy(&output.stderr).contains(words), "{output:?}");
+}
+
+#[test]
+fn capabilities_that_the_runtime_has_not_are_a_warning() {
+    let caps = json!(["CAP_KILL", "CAP_SYSLOG"]);
+    let container = Container::script("grep CapEff /proc/self/status")
+        .with("/process/capabilities", json!({"bounding": caps, "permitted": caps, "effective": caps}));
+    let inner = container.runtime();
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set", "-syslog"]).arg(inner.get_program()).args(inner.get_args());
+    let bundle = container.bundle().display().to_string();
+    let output = command.args(["run", "--bundle", &bundle, &container.id]).stdin(Stdio::null()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), format!("CapEff:\t{KILL:016x}\n"), "{output:?}");
+    let words = "process.capabilities: CAP_SYSLOG: this runtime does not have that itself";
+    assert!(!is_ours() || String::from_utf8_lossy(&output.stderr).contains(words), "{output:?}");
+}
+
+#[test]
 fn without_capabilities_root_has_none() {
     let expected = [("CapInh", 0), ("CapPrm", 0), ("CapEff", 0), ("CapBnd", 0), ("CapAmb", 0)];
     assert_eq!(status_of(&Container::script("grep Cap /proc/self/status")), pairs(&expected));
@@ -107,6 +132,17 @@ fn limits_and_scores_are_set() {
         .with("/process/rlimits", json!([{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}]))
         .with("/process/oomScoreAdj", json!(321));
     assert_eq!(container.stdout(), "100\n200\n321\n");
+}
+
+#[test]
+fn a_limit_that_cannot_be_had_is_an_error_of_create() {
+    // Above /proc/sys/fs/nr_open.
+    let limits = json!([{"type": "RLIMIT_NOFILE", "soft": 100, "hard": u64::MAX}]);
+    let container = Container::new(&["true"]).with("/process/rlimits", limits);
+    let bundle = container.bundle().display().to_string();
+    let error = container.fails(&["create", "--bundle", &bundle, &container.id]);
+    assert!(error.contains("process.rlimits: number 7: Operation not permitted"), "{error}");
+    container.assert_nothing_left();
 }
 
 /// Runs the container from a shell that has set this up.
