@@ -147,9 +147,14 @@ impl Directory {
         self.put(&file, edit.by)
     }
 
-    /// Writes the last content of a pod's file that was not raw.
+    /// Writes the last content of a pod's file that was not raw, also when the pod was removed from it.
     pub fn restore(&mut self, pod: &str) -> io::Result<()> {
-        self.put(&self.home(pod), Way::Write)
+        let file = self.home(pod);
+        let content = self.files.entry(file.clone()).or_default();
+        if !content.pods.iter().any(|held| held == pod) {
+            content.pods.push(pod.to_owned());
+        }
+        self.put(&file, Way::Write)
     }
 
     /// Gives a pod's file a new mtime.
@@ -335,6 +340,18 @@ mod tests {
         assert_eq!(d.pods_in("both.yaml"), ["b"]);
         d.delete("b").expect("removed");
         assert!(!dir.path().join("m/both.yaml").exists());
+    }
+
+    #[test]
+    fn what_was_removed_can_be_put_back() {
+        let (dir, mut d) = directory();
+        d.start(&["a".to_owned(), "b".to_owned()], "both.yaml", Form::Yaml, Way::Write).expect("written");
+        d.delete("a").expect("deleted");
+        d.restore("a").expect("put back");
+        assert_eq!(d.pods_in("both.yaml"), ["b", "a"]);
+        d.clear().expect("emptied");
+        d.restore("b").expect("put back");
+        assert_eq!((d.pods_in("both.yaml"), dir.path().join("m/both.yaml").exists()), (vec!["b".to_owned()], true));
     }
 
     #[test]
