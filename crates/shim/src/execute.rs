@@ -338,10 +338,15 @@ fn hook_failure(result: &ExecResult, output: &str) -> Option<String> {
     let output: String = output.trim_end().chars().take(MAX_HOOK_OUTPUT).collect();
     match result {
         ExecResult::Exited { code: 0 } => None,
-        ExecResult::Exited { code } => Some(format!("command exited with {code}: {output}")),
-        ExecResult::TimedOut => Some(format!("command timed out: {output}")),
+        ExecResult::Exited { code } => Some(with_output(format!("command exited with {code}"), &output)),
+        ExecResult::TimedOut => Some(with_output("command timed out".to_owned(), &output)),
+        ExecResult::InstanceEnded => Some("the container ended meanwhile".to_owned()),
         ExecResult::Error { message } => Some(message.clone()),
     }
+}
+
+fn with_output(how: String, output: &str) -> String {
+    if output.is_empty() { how } else { format!("{how}: {output}") }
 }
 
 /// Characters of a failed hook's output that go into the record.

@@ -404,7 +404,9 @@ pub enum ExecResult {
     },
     /// It was killed at its timeout.
     TimedOut,
-    /// It could not be run: no such file, or the instance has ended.
+    /// The instance has ended, before it or in its middle: nothing can be said of it.
+    InstanceEnded,
+    /// It could not be run: no such file, say.
     Error {
         /// What went wrong, for people.
         message: String,

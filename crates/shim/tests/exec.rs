@@ -62,7 +62,8 @@ fn many_commands_at_once_and_the_end_of_their_container() {
     agent.send(&Request::Kill { id: app.clone(), cause: None });
     let mut done = Vec::new();
     while done.len() < 10 {
-        if let Event::ExecDone { seq, .. } = agent.receive() {
+        if let Event::ExecDone { seq, result, .. } = agent.receive() {
+            assert_eq!(result, ExecResult::InstanceEnded);
             done.push(seq);
         }
     }

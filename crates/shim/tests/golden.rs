@@ -211,6 +211,7 @@ fn events() {
     for (name, result) in [
         ("exited", ExecResult::Exited { code: 1 }),
         ("timed-out", ExecResult::TimedOut),
+        ("instance-ended", ExecResult::InstanceEnded),
         ("error", ExecResult::Error { message: "no such file".into() }),
     ] {
         check(&format!("event-exec-{name}"), &Event::ExecDone { seq: 7, result, output: "out\n".into() });

@@ -318,8 +318,7 @@ impl Worker {
                 }
                 // Their answers may have been lost with the connection.
                 for (_, (container, attempt, kind)) in std::mem::take(&mut self.execs) {
-                    let outcome = ProbeOutcome::Error("the connection to the shim broke".to_owned());
-                    self.apply(Event::Probed { container, attempt, kind, outcome });
+                    self.apply(Event::Probed { container, attempt, kind, outcome: ProbeOutcome::Cut });
                 }
                 self.measure();
             }

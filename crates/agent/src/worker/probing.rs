@@ -82,13 +82,12 @@ impl Worker {
         let Some((container, attempt, kind)) = self.execs.remove(&seq) else { return };
         let outcome = match result {
             ExecResult::Exited { code: 0 } => ProbeOutcome::Success,
-            ExecResult::Exited { code } => {
-                ProbeOutcome::Failure(format!("command exited with {code}: {}", output.trim_end()))
-            }
+            ExecResult::Exited { code } => failure(format!("command exited with {code}"), output),
             ExecResult::TimedOut => {
                 let timeout = self.probe_of(container, kind).map(|p| p.timeout).unwrap_or_default();
-                ProbeOutcome::Failure(format!("command timed out after {timeout:?}: {}", output.trim_end()))
+                failure(format!("command timed out after {timeout:?}"), output)
             }
+            ExecResult::InstanceEnded => ProbeOutcome::Cut,
             ExecResult::Error { message } => ProbeOutcome::Error(message.clone()),
         };
         self.apply(Event::Probed { container, attempt, kind, outcome });
@@ -118,4 +117,11 @@ impl Worker {
             }
         }
     }
+}
+
+fn failure(how: String, output: &str) -> ProbeOutcome {
+    ProbeOutcome::Failure(match output.trim_end() {
+        "" => how,
+        output => format!("{how}: {output}"),
+    })
 }

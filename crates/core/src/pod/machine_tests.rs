@@ -242,3 +242,14 @@ fn a_probe_that_cannot_be_tried_is_tried_thrice_and_counts_for_nothing() {
     assert_eq!((plan.steps, plan.wake_at), (vec![], Some(at(10))));
     assert_eq!(machine.plan(at(10)).steps, live);
 }
+
+#[test]
+fn a_probe_that_the_end_of_its_instance_cuts_short_is_no_event() {
+    let mut machine = alone("livenessProbe: {exec: {command: [x]}, failureThreshold: 1, periodSeconds: 10}");
+    for (outcome, noticed) in [(ProbeOutcome::Cut, 0), (ProbeOutcome::Error("broken".into()), 1)] {
+        machine.plan(at(0));
+        probed(&mut machine, ProbeKind::Liveness, outcome, 0);
+        let notices = machine.plan(at(0)).notices;
+        assert_eq!(notices.iter().filter(|n| n.reason == "Unhealthy").count(), noticed, "{notices:?}");
+    }
+}

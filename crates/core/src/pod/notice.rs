@@ -136,7 +136,7 @@ pub(super) fn of_probe(spec: &PodSpec, i: usize, kind: ProbeKind, outcome: &Prob
         ProbeKind::Liveness => "Liveness",
     };
     let (verb, output) = match outcome {
-        ProbeOutcome::Success => return None,
+        ProbeOutcome::Success | ProbeOutcome::Cut => return None,
         ProbeOutcome::Failure(output) => ("failed", output),
         ProbeOutcome::Error(output) => ("could not be run", output),
     };

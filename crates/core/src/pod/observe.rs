@@ -413,6 +413,8 @@ pub enum ProbeOutcome {
     Failure(String),
     /// It could not be tried at all (4.1): counts for nothing.
     Error(String),
+    /// Its instance ended, or the way to it broke, while it was tried: counts for nothing, and nobody has to know.
+    Cut,
 }
 
 /// Something happened. Applied by `Machine::apply`.

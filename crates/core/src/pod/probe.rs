@@ -58,7 +58,7 @@ pub(super) fn count(probe: &Probe, state: &mut ProbeState, outcome: &ProbeOutcom
             state.failure = Some(output.clone());
             false
         }
-        ProbeOutcome::Error(_) => {
+        ProbeOutcome::Error(_) | ProbeOutcome::Cut => {
             state.errors = if state.errors >= TRIES { 1 } else { state.errors + 1 };
             return;
         }

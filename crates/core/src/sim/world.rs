@@ -540,7 +540,7 @@ impl World {
                 };
                 if up { ProbeOutcome::Success } else { ProbeOutcome::Failure("not yet".to_owned()) }
             }
-            _ => ProbeOutcome::Error("gone".to_owned()),
+            _ => ProbeOutcome::Cut,
         };
         let (delay, epoch) = (self.latency(1, 20), self.epoch);
         self.after(delay, p, Due::Answer { epoch, event: Event::Probed { container, attempt, kind, outcome } });

@@ -89,9 +89,17 @@ impl Machine {
     }
 
     pub(super) fn exec(&mut self, seq: u64, id: InstanceId, timeout_ms: u64, now: Stamp, todo: &mut Vec<Action>) {
-        if !self.find(&id).is_some_and(|instance| matches!(instance.phase, Phase::Running { .. })) {
-            let message = format!("container {} does not run", id.container);
-            todo.push(Action::FinishExec { seq, result: ExecResult::Error { message } });
+        let refusal = match self.find(&id).map(|instance| &instance.phase) {
+            Some(Phase::Running { .. }) => None,
+            Some(Phase::Draining { .. } | Phase::Deleting { .. } | Phase::Cleaning | Phase::Gone) => {
+                Some(ExecResult::InstanceEnded)
+            }
+            Some(Phase::Waiting | Phase::Preparing | Phase::Ready | Phase::Launching { .. }) | None => {
+                Some(ExecResult::Error { message: format!("container {} does not run", id.container) })
+            }
+        };
+        if let Some(result) = refusal {
+            todo.push(Action::FinishExec { seq, result });
             return;
         }
         let timeout_ns = i64::try_from(timeout_ms).unwrap_or(i64::MAX).saturating_mul(1_000_000);
@@ -134,7 +142,7 @@ impl Machine {
         let runs = |instance: &Instance| instance.record.id == id && matches!(instance.phase, Phase::Running { .. });
         let result = match (ended, self.instances.iter().any(runs)) {
             (Ended::Signaled(SIGKILL), true) => return self.commands[index].strike(now),
-            (Ended::Signaled(SIGKILL), false) => over(&id),
+            (Ended::Signaled(SIGKILL), false) => ExecResult::InstanceEnded,
             (ended, _) => exec_result(ended),
         };
         let seq = self.commands.remove(index).seq;
@@ -146,11 +154,11 @@ impl Machine {
     pub(super) fn end_commands(&mut self, id: &InstanceId, now: Stamp, todo: &mut Vec<Action>) {
         let struck = |command: &Command| matches!(command.phase, CommandPhase::Struck { .. }) && command.id == *id;
         let gone = self.commands.extract_if(.., |command| struck(command));
-        todo.extend(gone.map(|command| Action::FinishExec { seq: command.seq, result: over(id) }));
+        todo.extend(gone.map(|command| Action::FinishExec { seq: command.seq, result: ExecResult::InstanceEnded }));
         for command in self.commands.iter_mut().filter(|command| command.id == *id) {
             match command.phase {
                 CommandPhase::Launching { .. } => {
-                    command.abandon(None, over(id), now, todo);
+                    command.abandon(None, ExecResult::InstanceEnded, now, todo);
                 }
                 CommandPhase::Running { pid, .. } => {
                     todo.push(Action::KillExec { seq: command.seq, id: id.clone(), pid: Some(pid) });
@@ -200,10 +208,6 @@ impl Machine {
             command.abandon(pid, ExecResult::TimedOut, now, todo)
         });
     }
-}
-
-fn over(id: &InstanceId) -> ExecResult {
-    ExecResult::Error { message: format!("container {} has ended", id.container) }
 }
 
 fn exec_result(ended: Ended) -> ExecResult {

@@ -58,6 +58,7 @@ fn show(action: &Action) -> String {
         Action::FinishExec { seq, result } => match result {
             ExecResult::Exited { code } => format!("done {seq} {code}"),
             ExecResult::TimedOut => format!("done {seq} timeout"),
+            ExecResult::InstanceEnded => format!("done {seq} instance ended"),
             ExecResult::Error { message } => format!("done {seq} error: {message}"),
         },
         Action::Leave => "leave".to_owned(),
@@ -389,7 +390,7 @@ fn shutdown_kills_refuses_and_leaves_when_all_is_gone() {
         "{RUNNING}
          3 exec a0      -> exec 1 a0
          4 shutdown     -> kill a0 7; write a0:killed; tell a0:killed
-         5 reaped9 7    -> kill a0; drain a0; done 1 error: container a has ended
+         5 reaped9 7    -> kill a0; drain a0; done 1 instance ended
          6 drained a0   -> sync a0:signaled 9; tell a0:signaled 9; delete a0
          7 deleted a0   -> clean a0
          8 cleaned a0   ->
@@ -413,11 +414,12 @@ fn commands_end_time_out_and_fail() {
         "3 exec a0  -> exec 1 a0\n 4 execed 8 -> \n 5 agent -> killexec 1 a0 8; done 1 error: the agent is gone\n 6 reaped9 8 ->",
         "3 exec a0  -> exec 1 a0\n 5 agent -> done 1 error: the agent is gone\n 6 agent -> \n 7 execed 8 -> killexec 1 a0 8",
         "3 exec b0  -> done 1 error: container b does not run",
+        "3 reaped 7 0 -> kill a0; drain a0\n 4 exec a0 -> done 1 instance ended",
         "3 exec a0  -> exec 1 a0\n 4 execed 8 -> \n 102 tick -> \n 103 tick -> killexec 1 a0 8; done 1 timeout\n 104 reaped9 8 ->",
         "3 exec a0  -> exec 1 a0\n 103 tick -> done 1 timeout\n 2102 tick -> \n 2103 tick -> killexec 1 a0\n 2104 execed fails ->",
         "3 exec a0  -> exec 1 a0\n 103 tick -> done 1 timeout\n 104 execed 8 -> killexec 1 a0 8",
-        "3 exec a0  -> exec 1 a0\n 4 execed 8 -> \n 5 reaped 7 0 -> kill a0; drain a0; killexec 1 a0 8\n 6 reaped9 8 -> done 1 error: container a has ended",
-        "3 exec a0  -> exec 1 a0\n 5 reaped 7 0 -> kill a0; drain a0; done 1 error: container a has ended\n 6 execed 8 -> killexec 1 a0 8",
+        "3 exec a0  -> exec 1 a0\n 4 execed 8 -> \n 5 reaped 7 0 -> kill a0; drain a0; killexec 1 a0 8\n 6 reaped9 8 -> done 1 instance ended",
+        "3 exec a0  -> exec 1 a0\n 5 reaped 7 0 -> kill a0; drain a0; done 1 instance ended\n 6 execed 8 -> killexec 1 a0 8",
     ] {
         check(&format!("{RUNNING}\n{rest}"));
     }
@@ -531,7 +533,7 @@ fn what_dies_with_its_container_says_nothing() {
          3 exec a0      -> exec 1 a0
          3 execed 8     ->
          4 reaped9 8    ->";
-    check(&format!("{start}\n5 reaped 7 0 -> kill a0; drain a0; done 1 error: container a has ended"));
+    check(&format!("{start}\n5 reaped 7 0 -> kill a0; drain a0; done 1 instance ended"));
     // Without an end of the container it was somebody else who killed it.
     let machine = check(&format!("{start}\n1003 tick ->\n1004 tick -> done 1 137"));
     assert_eq!(machine.deadline(), None);
