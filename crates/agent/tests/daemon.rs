@@ -351,3 +351,58 @@ fn why_and_timeline_know_what_happened() {
     fs::remove_file(node.path("manifests/crash.json")).unwrap();
     node.until("no pod is left", || node.ok(&["get", "pods", "-o", "name"]).is_empty());
 }
+
+#[test]
+fn why_explains_jobs_and_cron_jobs() {
+    let mut node = Node::new();
+    let job = r#"{"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "import"}, "spec": {
+        "completions": 2, "completionMode": "Indexed", "backoffLimit": 3,
+        "podFailurePolicy": {"rules": [{"action": "FailJob", "onExitCodes": {"operator": "In", "values": [9]}}]},
+        "template": {"spec": {"restartPolicy": "Never", "terminationGracePeriodSeconds": 1, "containers": [
+            {"name": "main", "image": "box", "args": ["echo no such table; exit 3"]}]}}}}"#;
+    let cron = r#"{"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "yearly"}, "spec": {
+        "schedule": "0 0 1 1 *", "timeZone": "Europe/Berlin", "jobTemplate": {"spec": {"template": {"spec": {
+            "restartPolicy": "Never", "terminationGracePeriodSeconds": 1, "containers": [
+            {"name": "main", "image": "box", "args": ["exec /bin/busybox sleep 1000"]}]}}}}}}"#;
+    fs::write(node.path("manifests/import.json"), job).unwrap();
+    fs::write(node.path("manifests/yearly.json"), cron).unwrap();
+    node.start(&[]);
+    node.until("the job waits", || node.ok(&["why", "job/import"]).contains("back-off after 1 failure in a row"));
+    // There is no pod of that name.
+    let text = node.ok(&["why", "import"]);
+    for part in [
+        "default/import has no pod at work: the next pod is made at",
+        "(index 0), ",
+        "no rule of podFailurePolicy is about that, so it counts",
+        "Last end of main in pod import-0-",
+        "run 0: it left with 3",
+        "nobody asked: it left by itself",
+        "| no such table",
+        "0 of 2 done; 1 failed of 3 that it bears (backoffLimit)",
+        "all that the failed pod wrote: podwright logs import-0-",
+    ] {
+        assert!(text.contains(part), "{part} is missing in:\n{text}");
+    }
+    let told: Value = serde_json::from_str(&node.ok(&["why", "job", "import", "-o", "json"])).unwrap();
+    assert_eq!(
+        (&told["about"], &told["situation"], &told["phase"]),
+        (&"Job".into(), &"BackOff".into(), &"Running".into())
+    );
+    let pod = told["lastEnd"]["pod"].as_str().unwrap();
+    let text = node.ok(&["why", pod]);
+    for part in ["  its job: default/import has no pod at work", "what that makes of it: podwright why job/import\n"] {
+        assert!(text.contains(part) && !text.contains("podwright restart"), "{part} is missing in:\n{text}");
+    }
+    let text = node.ok(&["why", "yearly"]);
+    assert!(text.starts_with("default/yearly waits for its next run: ") && text.contains("in Europe/Berlin"), "{text}");
+    node.ok(&["create", "job", "once", "--from=cronjob/yearly"]);
+    node.until("it runs", || node.ok(&["why", "cronjob/yearly"]).starts_with("default/yearly runs job once\n"));
+    assert!(node.ok(&["why", "job/once", "-o", "json"]).contains("\"owner\": \"cronjob/yearly\""));
+    for (args, status) in [(["why", "job/once/main"], 2), (["why", "job/none"], 3), (["why", "cronjob/import"], 3)] {
+        assert_eq!(node.podwright(&args).status.code(), Some(status), "{args:?}");
+    }
+    for file in ["import", "yearly"] {
+        fs::remove_file(node.path(&format!("manifests/{file}.json"))).unwrap();
+    }
+    node.until("no job is left", || node.ok(&["get", "jobs", "-o", "name"]).is_empty());
+}

@@ -59,7 +59,7 @@ pub enum Command {
     Logs(Logs),
     /// Show what happened
     Events(Events),
-    /// Explain what a pod waits for, what ended it last, and what to do
+    /// Explain what a pod, job or cron job waits for, what ended it last, and what to do
     Why(Why),
     /// Draw the life of a pod as a chart
     Timeline(Timeline),
@@ -255,8 +255,8 @@ pub struct Events {
 /// `why`.
 #[derive(Debug, ClapArgs)]
 pub struct Why {
-    /// NAME, NAME/CONTAINER, or either with pod before it
-    #[arg(required = true, value_name = "POD")]
+    /// NAME or NAME/CONTAINER of a pod, job/NAME, cronjob/NAME; NAME is also a job's or cron job's if there is no such pod
+    #[arg(required = true, value_name = "WHAT")]
     pub what: Vec<String>,
     /// Which container [default: the one that matters most]
     #[arg(short, long, value_name = "NAME")]
@@ -526,6 +526,31 @@ pub fn pod_and_container(words: &[String], container: Option<&str>) -> Result<(S
             Ok((name, option.or(named).map(str::to_owned)))
         }
     }
+}
+
+/// What is to be explained: a pod, maybe one of its containers, a job or a cron job.
+///
+/// # Errors
+/// A text for the user.
+pub fn explained(words: &[String], container: Option<&str>) -> Result<(Kind, String, Option<String>), String> {
+    let batch = |word: &str| kind(word).filter(|kind| matches!(kind, Kind::Jobs | Kind::CronJobs));
+    let first = words.first().map(String::as_str).unwrap_or_default();
+    let (prefix, rest) = first.split_once('/').map_or((first, None), |(prefix, rest)| (prefix, Some(rest)));
+    let named = match (batch(prefix), rest, words) {
+        (Some(kind), Some(name), [_]) => Some((kind, name)),
+        (Some(kind), None, [_, name]) => Some((kind, name.as_str())),
+        _ => None,
+    };
+    let Some((kind, name)) = named else {
+        let (name, container) = pod_and_container(words, container)?;
+        return Ok((Kind::Pods, name, container));
+    };
+    if let Some(container) = container {
+        let (word, message) = (kind.word(), "has no containers; ask about one of its pods");
+        return Err(format!("a {word} {message}: podwright why POD/{container}"));
+    }
+    let (_, name) = name_of(name, kind, &[kind])?;
+    Ok((kind, name, None))
 }
 
 /// `NAME` of a default kind, or `KIND/NAME`.

@@ -1,6 +1,7 @@
 //! `why`: an explanation on one screen.
 
-use podwright_core::pod::why::{Advice, Explanation, Situation};
+use podwright_core::manifest::Kind;
+use podwright_core::pod::why::{Advice, Explanation, Member, Situation};
 use serde_json::Value;
 
 use super::args::{self, Output, Why};
@@ -9,10 +10,11 @@ use super::table::{Style, Tone};
 use super::{CliError, Context, Done, output};
 
 pub(super) async fn why(args: Why, context: &mut Context) -> Done {
-    let (name, container) = args::pod_and_container(&args.what, args.container.as_deref()).map_err(CliError::Usage)?;
+    let (kind, name, container) = args::explained(&args.what, args.container.as_deref()).map_err(CliError::Usage)?;
     let query = container.map(|c| format!("?container={}", encode(&c))).unwrap_or_default();
     let namespace = encode(&args.namespace);
-    let target = format!("/apis/podwright.dev/v1/namespaces/{namespace}/pods/{}/why{query}", encode(&name));
+    let (resource, _) = kind.resource();
+    let target = format!("/apis/podwright.dev/v1/namespaces/{namespace}/{resource}/{}/why{query}", encode(&name));
     let answer = context.client.get(&target).await?;
     let explanation = parse(context, &answer)?;
     match output::object(args.output.map(Output::from), &answer) {
@@ -35,14 +37,15 @@ fn parse(context: &Context, answer: &Value) -> Result<Explanation, CliError> {
 /// The explanation as text.
 pub fn print(explanation: &Explanation, style: Style) -> String {
     let tone = match explanation.situation {
-        Situation::Running | Situation::Succeeded => Tone::Good,
+        Situation::Running | Situation::Succeeded | Situation::Scheduled => Tone::Good,
         situation if situation.is_trouble() => Tone::Bad,
         _ => Tone::Notice,
     };
     let mut out = format!("{}\n", tone.paint(&explanation.summary, style));
     push(&mut out, &explanation.details);
     if let Some(end) = &explanation.last_end {
-        let whose = explanation.container.as_deref().map_or(String::new(), |name| format!(" of {name}"));
+        let of = |prefix, name: Option<&String>| name.map_or_else(String::new, |name| format!("{prefix} {name}"));
+        let whose = format!("{}{}", of(" of", explanation.container.as_ref()), of(" in pod", end.pod.as_ref()));
         heading(&mut out, &format!("Last end{whose}"), style);
         push(&mut out, std::slice::from_ref(&end.text));
         push(&mut out, end.asked.as_slice());
@@ -68,6 +71,12 @@ pub fn print(explanation: &Explanation, style: Style) -> String {
         let width = explanation.containers.iter().map(|c| c.name.chars().count()).max().unwrap_or(0);
         let one = |c: &podwright_core::pod::why::ContainerLine| format!("{:width$}  {:7}  {}", c.name, c.role, c.text);
         push(&mut out, &explanation.containers.iter().map(one).collect::<Vec<_>>());
+    }
+    if !explanation.members.is_empty() {
+        heading(&mut out, if explanation.about == Kind::CronJob { "Jobs" } else { "Pods" }, style);
+        let width = explanation.members.iter().map(|m| m.name.chars().count()).max().unwrap_or(0);
+        let one = |m: &Member| format!("{:width$}  {}", m.name, m.text);
+        push(&mut out, &explanation.members.iter().map(one).collect::<Vec<_>>());
     }
     out
 }
@@ -104,27 +113,25 @@ mod tests {
 
     #[test]
     fn every_part_has_its_place() {
+        let summary = "default/web: main server keeps ending".to_owned();
         let explanation = Explanation {
-            namespace: "default".into(),
-            name: "web".into(),
             container: Some("server".into()),
             phase: "Running".into(),
-            situation: Situation::OutOfMemory,
-            summary: "default/web: main server keeps ending".into(),
             details: vec!["it starts again in 4 s".into()],
             last_end: Some(LastEnd {
+                pod: None,
                 attempt: 3,
                 text: "run 3: it was killed".into(),
                 asked: Some("nobody asked".into()),
                 output: vec!["loading".into()],
             }),
             figures: vec!["memory: peak 64 MiB, limit 64 MiB".into()],
-            changes: Vec::new(),
             advice: vec![
                 Advice { text: "raise the limit".into(), with: Some("spec.x".into()) },
                 Advice { text: String::new(), with: Some("journalctl".into()) },
             ],
             containers: vec![ContainerLine { name: "proxy".into(), role: "sidecar".into(), text: "runs".into() }],
+            ..Explanation::new(Kind::Pod, ("default", "web"), Situation::OutOfMemory, summary)
         };
         let expected = "\
 default/web: main server keeps ending
@@ -148,5 +155,20 @@ Containers
 ";
         assert_eq!(print(&explanation, Style::Plain), expected);
         assert!(print(&explanation, Style::Coloured).starts_with("\x1b[31mdefault/web"));
+        let mut job = Explanation::new(Kind::Job, ("default", "j"), Situation::Failed, "default/j failed".into());
+        job.container = Some("main".into());
+        job.last_end = explanation.last_end.map(|end| LastEnd { pod: Some("j-x".into()), output: Vec::new(), ..end });
+        job.members.push(Member { name: "j-y".into(), text: "runs".into() });
+        let expected = "\
+default/j failed
+
+Last end of main in pod j-x
+  run 3: it was killed
+  nobody asked
+
+Pods
+  j-y  runs
+";
+        assert_eq!(print(&job, Style::Plain), expected);
     }
 }

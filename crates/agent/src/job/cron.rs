@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::disk::{self, CronKept};
 use super::wall::WallTimer;
-use super::{CronInput, Order, Owner, cron_publish};
+use super::{CronInput, CronLook, Order, Owner, cron_publish};
 use crate::source::Identity;
 use crate::status::Collection;
 use crate::worker::Context;
@@ -69,6 +69,7 @@ pub(super) async fn run(worker: Worker, go: Option<watch::Receiver<bool>>) -> Op
         jobs: Jobs::new(),
         timer,
         recorded: Vec::new(),
+        refused: None,
         said: None,
     };
     life.live().await
@@ -84,6 +85,8 @@ struct Life {
     /// The object on disk is an older one.
     object_changed: bool,
     recorded: Vec<oneshot::Sender<()>>,
+    /// A job could not be made, and why.
+    refused: Option<String>,
     /// The last word, which is not said again and again.
     said: Option<Notice>,
 }
@@ -185,6 +188,11 @@ impl Life {
     fn take(&mut self, input: CronInput) -> bool {
         match input {
             CronInput::Leave => return false,
+            CronInput::Look(reply) => {
+                let (kept, jobs) = (self.worker.kept.clone(), self.jobs.clone());
+                // Whoever asked may have gone.
+                drop(reply.send(CronLook { kept, jobs, refused: self.refused.clone() }));
+            }
             CronInput::Update(claim) => {
                 self.object_changed |= claim != self.worker.kept.claim;
                 self.worker.kept.claim = claim;
@@ -242,10 +250,12 @@ impl Life {
 
     /// Makes and removes jobs; `false`: one could not be made, and the time is not over for it.
     async fn carry_out(&mut self, plan: &Plan) -> bool {
+        self.refused = None;
         for step in &plan.steps {
             match step {
                 Step::Create { name, scheduled } => {
                     if let Err(message) = self.create(name, *scheduled).await {
+                        self.refused = Some(message.clone());
                         let message = format!("Error creating job: {message}");
                         self.tell(&Notice { reason: "FailedCreate".to_owned(), message, warning: true });
                         return false;

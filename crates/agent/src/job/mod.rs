@@ -17,9 +17,10 @@ pub use places::Stored;
 
 use std::sync::Arc;
 
-use podwright_core::cron::state::JobSeen;
-use podwright_core::job::state::PodSeen;
+use podwright_core::cron::state::{JobSeen, Jobs};
+use podwright_core::job::state::{PodSeen, Seen};
 use podwright_core::manifest::{CronJobDocument, Document, JobDocument};
+use podwright_core::time::Time;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -72,6 +73,8 @@ pub(crate) enum JobInput {
         /// Why.
         message: String,
     },
+    /// Somebody wants to see what it knows.
+    Look(oneshot::Sender<JobLook>),
     /// The agent ends; the job goes on.
     Leave,
 }
@@ -94,8 +97,30 @@ pub(crate) enum CronInput {
         /// What is seen.
         seen: Option<JobSeen>,
     },
+    /// Somebody wants to see what it knows.
+    Look(oneshot::Sender<CronLook>),
     /// The agent ends.
     Leave,
+}
+
+/// What a job's worker knows.
+pub(crate) struct JobLook {
+    /// The job and its state.
+    pub(crate) kept: disk::JobKept,
+    /// What is seen of its pods.
+    pub(crate) seen: Seen,
+    /// A pod could not be made: why, and when that is tried again.
+    pub(crate) refused: Option<(String, Time)>,
+}
+
+/// What a cron job's worker knows.
+pub(crate) struct CronLook {
+    /// The cron job and its state.
+    pub(crate) kept: disk::CronKept,
+    /// What is seen of its jobs.
+    pub(crate) jobs: Jobs,
+    /// A job could not be made: why.
+    pub(crate) refused: Option<String>,
 }
 
 /// What workers ask of the manager. None of it is lost while the agent lives.

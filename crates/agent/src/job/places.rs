@@ -161,6 +161,17 @@ impl Jobs {
         self.job(uid).is_some()
     }
 
+    /// Where the jobs of a namespace are asked what they know, by name.
+    pub(crate) fn job_workers(&self, namespace: &str) -> HashMap<String, mpsc::UnboundedSender<JobInput>> {
+        let of = self.jobs.iter().filter(|(identity, _)| identity.namespace == namespace);
+        of.filter_map(|(identity, place)| Some((identity.name.clone(), place.worker.clone()?))).collect()
+    }
+
+    /// Where a cron job is asked what it knows.
+    pub(crate) fn cron_worker(&self, identity: &Identity) -> Option<mpsc::UnboundedSender<CronInput>> {
+        self.crons.get(identity)?.worker.clone()
+    }
+
     fn job(&self, uid: &str) -> Option<&JobPlace> {
         self.jobs.values().find(|place| place.slot.current.as_ref().is_some_and(|(current, _)| current == uid))
     }

@@ -13,7 +13,7 @@ use podwright_core::time::Time;
 use tokio::sync::{mpsc, watch};
 
 use super::disk::{self, JobKept};
-use super::{CronInput, JobInput, Order, Owner, Suppress, publish};
+use super::{CronInput, JobInput, JobLook, Order, Owner, Suppress, publish};
 use crate::source::Identity;
 use crate::status::Collection;
 use crate::worker::Context;
@@ -53,7 +53,8 @@ struct Life {
     reported: Option<JobSeen>,
     /// Told when what is decided next is durable.
     recorded: Vec<tokio::sync::oneshot::Sender<()>>,
-    retry_at: Option<Time>,
+    /// A pod could not be made, and why.
+    refused: Option<(String, Time)>,
 }
 
 /// Runs a job until it is removed, or until the agent leaves it (`None`). It waits for `go`, so that all that is known of its
@@ -73,7 +74,7 @@ pub(super) async fn run(worker: Worker, go: Option<watch::Receiver<bool>>) -> Op
         expired: false,
         reported: None,
         recorded: Vec::new(),
-        retry_at: None,
+        refused: None,
     };
     life.live().await
 }
@@ -121,7 +122,7 @@ impl Life {
 
     /// Waits for something to happen or for the moment; `false`: leave.
     async fn wait(&mut self, wake_at: Option<Time>) -> bool {
-        let earliest = wake_at.into_iter().chain(self.retry_at).min();
+        let earliest = wake_at.into_iter().chain(self.retry_at()).min();
         let pause = earliest.map(|at| self.worker.ctx.clock.until(at));
         let input = tokio::select! {
             // Cancel-safe: a channel. Closing: the manager is gone, and the agent with it.
@@ -133,10 +134,14 @@ impl Life {
             Some(Some(input)) => self.take(input),
             Some(None) => false,
             None => {
-                self.retry_at = self.retry_at.filter(|at| *at > self.worker.ctx.clock.now());
+                self.refused.take_if(|(_, at)| *at <= self.worker.ctx.clock.now());
                 true
             }
         }
+    }
+
+    fn retry_at(&self) -> Option<Time> {
+        self.refused.as_ref().map(|(_, at)| *at)
     }
 
     /// Takes an input in; `false`: leave.
@@ -157,9 +162,14 @@ impl Life {
                     self.seen.insert(name, seen);
                 }
             }
+            JobInput::Look(reply) => {
+                let (kept, seen) = (self.worker.kept.clone(), self.seen.clone());
+                // Whoever asked may have gone.
+                drop(reply.send(JobLook { kept, seen, refused: self.refused.clone() }));
+            }
             JobInput::Refused { name, message } => {
                 self.seen.remove(&name);
-                self.retry_at = Some(self.worker.ctx.clock.now() + RETRY);
+                self.refused = Some((message.clone(), self.worker.ctx.clock.now() + RETRY));
                 let message = format!("Error creating: {message}");
                 self.tell(&Notice { reason: "FailedCreate".to_owned(), message, warning: true });
             }
@@ -255,7 +265,7 @@ impl Life {
     }
 
     fn create(&mut self, serial: u64) -> bool {
-        if self.retry_at.is_some() {
+        if self.refused.is_some() {
             return false;
         }
         let Some(pod) = self.worker.kept.state.pods.get(&serial) else { return false };

@@ -10,7 +10,7 @@ use super::Api;
 use super::command::Command;
 use super::error::{ApiError, json_response};
 use super::query::Params;
-use super::resources::{Answer, ask, done, list};
+use super::resources::{Answer, ask, done, explain, list};
 use super::selector::Selector;
 use crate::status::Collection;
 use crate::status::index::OBJECT_FIELDS;
@@ -31,7 +31,12 @@ pub(super) fn router() -> Router<Api> {
         let removal = move |State(api): State<Api>, Path((namespace, name)): Path<(String, String)>, uri: Uri| async move {
             delete(&api, kind, namespace, name, &uri).await
         };
+        let why = move |State(api): State<Api>, Path(object): Path<(String, String)>, uri: Uri| async move {
+            Params::parse(&uri, &[])?;
+            explain(&api, kind, object, None).await
+        };
         router = router
+            .route(&format!("/apis/podwright.dev/v1/namespaces/{{namespace}}/{resource}/{{name}}/why"), get(why))
             .route(&format!("/apis/batch/v1/{resource}"), get(everywhere))
             .route(&format!("/apis/batch/v1/namespaces/{{namespace}}/{resource}"), get(of_namespace))
             .route(

@@ -78,8 +78,11 @@ pub enum Command {
         /// For the answer.
         reply: oneshot::Sender<Reply>,
     },
-    /// Explain a pod, or one of its containers.
+    /// Explain a pod, or one of its containers; a job or cron job. A name asked for as a pod's may be one of those, if there is
+    /// no such pod.
     Why {
+        /// What it is.
+        kind: Kind,
         /// Whose.
         namespace: String,
         /// Whose.

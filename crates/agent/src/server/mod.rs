@@ -9,7 +9,8 @@
 //! | `GET …/pods/{name}/log` | text; `container`, `follow`, `previous`, `tailLines`, `timestamps` |
 //! | `DELETE …/pods/{name}` | Status; `gracePeriodSeconds` |
 //! | `POST /apis/podwright.dev/v1/namespaces/{ns}/pods/{name}/restart` | Status |
-//! | `GET …/pods/{name}/why`, below the same path | Explanation, also of a name without a pod; `container` |
+//! | `GET …/pods/{name}/why`, below the same path | Explanation, of a job or cron job if there is no such pod, also of a name without an object; `container` |
+//! | `GET …/jobs/{name}/why`, `…/cronjobs/{name}/why`, below the same path | Explanation |
 //! | `GET …/pods/{name}/timeline`, below the same path | Timeline |
 //! | `GET /api/v1/events`, `/api/v1/namespaces/{ns}/events` | EventList; `watch`, `fieldSelector`, `resourceVersion`, `timeoutSeconds` |
 //! | `GET /apis/batch/v1/jobs`, `/apis/batch/v1/namespaces/{ns}/jobs`, and `cronjobs` | JobList, CronJobList; as pods, without `all` |

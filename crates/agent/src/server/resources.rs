@@ -6,6 +6,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
+use podwright_core::manifest::Kind;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
@@ -149,8 +150,17 @@ pub(super) async fn restart(State(api): State<Api>, Path((ns, name)): Path<(Stri
 
 pub(super) async fn why(State(api): State<Api>, Path((ns, name)): Path<(String, String)>, uri: Uri) -> Answer {
     let container = Params::parse(&uri, &["container"])?.text("container").map(str::to_owned);
-    let explanation = ask(&api.commands, |reply| Command::Why { namespace: ns, name, container, reply }).await??;
-    typed("Explanation", &explanation)
+    explain(&api, Kind::Pod, (ns, name), container).await
+}
+
+pub(super) async fn explain(
+    api: &Api,
+    kind: Kind,
+    (namespace, name): (String, String),
+    container: Option<String>,
+) -> Answer {
+    let command = |reply| Command::Why { kind, namespace, name, container, reply };
+    typed("Explanation", &ask(&api.commands, command).await??)
 }
 
 pub(super) async fn timeline(State(api): State<Api>, Path((ns, name)): Path<(String, String)>, uri: Uri) -> Answer {

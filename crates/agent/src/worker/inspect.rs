@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::PodStatus;
 use podwright_core::ledger::{Asker, Entry};
+use podwright_core::manifest::Kind;
 use podwright_core::pod::Machine;
 use podwright_core::pod::observe::{Memo, Observed, Sandbox};
-use podwright_core::pod::why::{self, Case, Explanation, Known, Revision};
+use podwright_core::pod::why::{self, Case, Explanation, Job, JobSays, Known, Revision};
 use podwright_core::timeline::{self, Timeline};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
@@ -18,7 +19,7 @@ use super::pod::Input;
 use super::{Context, ledger, records, recover};
 use crate::server::command::Refused;
 use crate::source::Identity;
-use crate::status::FileState;
+use crate::status::{Collection, FileState, Index, Snapshot as Listed};
 
 /// Earlier pods of a name that are looked at for one that worked, the newest ones.
 const MOST_EARLIER: usize = 5;
@@ -47,7 +48,7 @@ struct Earlier {
     entries: Vec<Entry>,
 }
 
-/// Explains a pod or one of its containers. A name that there is no pod of is explained too.
+/// Explains a pod or one of its containers, whose job, if it has one, `says` something. A name that there is no pod of is explained too.
 ///
 /// # Errors
 /// When the pod has no such container, or what is kept of it cannot be read.
@@ -56,11 +57,12 @@ pub(super) async fn why(
     identity: Identity,
     container: Option<String>,
     worker: Option<mpsc::UnboundedSender<Input>>,
+    says: JobSays,
 ) -> Result<Explanation, Refused> {
     let snapshot = ask(worker).await;
     blocking(move || {
         let Some(subject) = subject(&ctx, &identity, snapshot)? else {
-            return Ok(why::missing(&identity.namespace, &identity.name, &known(&ctx)));
+            return Ok(why::missing(Kind::Pod, &identity.namespace, &identity.name, &known(&ctx)));
         };
         let spec = &subject.kept.document().pod;
         let index = container.map(|name| index_of(&subject, &name)).transpose()?;
@@ -79,6 +81,7 @@ pub(super) async fn why(
             earlier: earlier.as_ref().map(|e| Revision { manifest: &e.manifest, entries: &e.entries }),
             file_problems: &problems,
             file: &file,
+            job: subject.kept.owner.as_ref().map(|owner| Job { name: &owner.name, says: &says }),
             boot_id: ctx.clock.boot_id(),
             now: ctx.clock.now(),
         };
@@ -120,7 +123,9 @@ async fn ask(worker: Option<mpsc::UnboundedSender<Input>>) -> Option<Snapshot> {
     answer.await.ok()
 }
 
-async fn blocking<T: Send + 'static>(job: impl FnOnce() -> Result<T, Refused> + Send + 'static) -> Result<T, Refused> {
+pub(super) async fn blocking<T: Send + 'static>(
+    job: impl FnOnce() -> Result<T, Refused> + Send + 'static,
+) -> Result<T, Refused> {
     match tokio::task::spawn_blocking(job).await {
         Ok(answer) => answer,
         Err(error) => Err(Refused::Internal { message: error.to_string() }),
@@ -175,7 +180,7 @@ fn ended(ctx: &Context, identity: &Identity) -> Result<Option<Subject>, Refused>
     Ok(Some(Subject { over: kept.ended.is_some(), kept, observed, status, entries }))
 }
 
-fn read_kept(ctx: &Context, uid: &str) -> Result<Kept, Refused> {
+pub(super) fn read_kept(ctx: &Context, uid: &str) -> Result<Kept, Refused> {
     let path = ctx.paths.state_pods().join(uid).join("pod.json");
     Kept::read(&path, &ctx.clock).map_err(|error| Refused::Internal {
         message: format!("{} {}", path.display(), crate::preflight::chain(&error)),
@@ -221,23 +226,27 @@ fn index_of(subject: &Subject, name: &str) -> Result<usize, Refused> {
     })
 }
 
-fn file_problems(ctx: &Context, file: &str) -> Vec<String> {
+pub(super) fn file_problems(ctx: &Context, file: &str) -> Vec<String> {
     let files = ctx.store.files();
     let rejected = files.into_iter().find(|report| report.file == file && report.state == FileState::Rejected);
     rejected.map_or_else(Vec::new, |report| report.problems)
 }
 
-fn known(ctx: &Context) -> Known {
-    let field = |index: &crate::status::Index, name| index.fields.get(name).cloned().unwrap_or_default();
-    let snapshot = ctx.store.pods();
+/// What can be meant by a name.
+pub(super) fn known(ctx: &Context) -> Known {
+    let of_kind = |kind, snapshot: Listed| {
+        let name = |index: &Index| index.fields.get("metadata.name").cloned().unwrap_or_default();
+        snapshot.items.into_iter().map(move |(index, _)| (kind, index.namespace.clone(), name(&index)))
+    };
+    let all = [
+        (Kind::Pod, ctx.store.pods()),
+        (Kind::Job, ctx.store.objects(Collection::Jobs)),
+        (Kind::CronJob, ctx.store.objects(Collection::CronJobs)),
+    ];
     let rejected = ctx.store.files().into_iter().filter(|report| report.state == FileState::Rejected);
     let live = ctx.live.borrow();
     Known {
-        pods: snapshot
-            .items
-            .iter()
-            .map(|(index, _)| (index.namespace.clone(), field(index, "metadata.name")))
-            .collect(),
+        names: all.into_iter().flat_map(|(kind, snapshot)| of_kind(kind, snapshot)).collect(),
         rejected: rejected.map(|report| (report.file, report.problems)).collect(),
         retention: format!("{}, {} at most", why::duration(live.retention_age), live.retention_pods),
         directory: ctx.fixed.manifest_dir.display().to_string(),

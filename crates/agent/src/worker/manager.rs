@@ -16,7 +16,7 @@ use super::kept::{Ended, Kept};
 use super::pod::{self, Finished, Gate, Input};
 use super::recover::{self, Beginning};
 use super::slot::{Act, Slot, Stage};
-use super::{Context, inspect, publish, setup};
+use super::{Context, inspect, inspect_job, publish, setup};
 use crate::config::Live;
 use crate::job::places::{self, Jobs};
 use crate::job::{Order, Owner, Stored};
@@ -42,7 +42,7 @@ pub(super) const LISTED_PER_JOB: usize = 100;
 pub(super) struct Place {
     pub(super) slot: Slot,
     /// To the worker, while there is one.
-    worker: Option<mpsc::UnboundedSender<Input>>,
+    pub(super) worker: Option<mpsc::UnboundedSender<Input>>,
     /// What is kept of it once it has ended.
     ended: Option<Kept>,
     /// The job that made it.
@@ -397,10 +397,9 @@ impl Manager {
             Command::Instantiate { namespace, name, job, reply } => {
                 drop(reply.send(self.instantiate(&Identity::new(Kind::CronJob, &namespace, &name), &job).await));
             }
-            Command::Why { namespace, name, container, reply } => {
-                let (identity, ctx) = (Identity::new(Kind::Pod, &namespace, &name), Arc::clone(&self.ctx));
-                let worker = self.places.get(&identity).and_then(|place| place.worker.clone());
-                tokio::spawn(async move { drop(reply.send(inspect::why(ctx, identity, container, worker).await)) });
+            Command::Why { kind, namespace, name, container, reply } => {
+                let asked = self.asked(Identity::new(kind, &namespace, &name));
+                tokio::spawn(async move { drop(reply.send(inspect_job::why(asked, container).await)) });
             }
             Command::Timeline { namespace, name, reply } => {
                 let (identity, ctx) = (Identity::new(Kind::Pod, &namespace, &name), Arc::clone(&self.ctx));

@@ -7,6 +7,7 @@
 mod disk;
 mod hook;
 mod inspect;
+mod inspect_job;
 pub mod kept;
 mod ledger;
 pub mod manager;

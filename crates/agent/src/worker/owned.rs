@@ -5,8 +5,9 @@ use std::sync::Arc;
 use podwright_core::manifest::{Document, Kind};
 use tokio::sync::oneshot;
 
+use super::inspect_job::Asked;
 use super::kept::Kept;
-use super::manager::{LISTED_PER_JOB, Manager, not_found};
+use super::manager::{LISTED_PER_JOB, Manager, Place, not_found};
 use super::recover::Beginning;
 use super::slot::Stage;
 use crate::job::places::Instantiate;
@@ -76,6 +77,27 @@ impl Manager {
                 // It waits for its pods, not for the answer.
                 let _recorded = self.jobs.delete(&identity, None);
             }
+        }
+    }
+
+    /// What an explanation may ask. A name of which there is no pod may be a job's or a cron job's.
+    pub(super) fn asked(&self, identity: Identity) -> Asked {
+        let as_ = |kind| Identity::new(kind, &identity.namespace, &identity.name);
+        let is_pod = || self.ctx.store.pod(&identity.namespace, &identity.name, true).is_some();
+        let identity = if identity.kind != Kind::Pod || self.places.contains_key(&identity) || is_pod() {
+            identity
+        } else {
+            let others = [as_(Kind::Job), as_(Kind::CronJob)];
+            others.into_iter().find(|other| self.jobs.has(other)).unwrap_or(identity)
+        };
+        let namespace = |(of, _): &(&Identity, &Place)| of.namespace == identity.namespace;
+        let pods = self.places.iter().filter(namespace);
+        Asked {
+            ctx: Arc::clone(&self.ctx),
+            pods: pods.filter_map(|(of, place)| Some((of.clone(), place.worker.clone()?))).collect(),
+            jobs: self.jobs.job_workers(&identity.namespace),
+            cron: self.jobs.cron_worker(&identity),
+            identity,
         }
     }
 

@@ -123,8 +123,8 @@ async fn answer(mut inbox: mpsc::Receiver<Command>, store: Store, asked: Arc<Mut
         let (namespace, name, what, reply) = match command {
             Command::Delete { namespace, name, grace, reply } => (namespace, name, format!("delete {grace:?}"), reply),
             Command::Restart { namespace, name, reply } => (namespace, name, "restart".to_owned(), reply),
-            Command::Why { namespace, name, reply, .. } => {
-                reply.send(Ok(missing(&namespace, &name, &Known::default()))).ok();
+            Command::Why { kind, namespace, name, reply, .. } => {
+                reply.send(Ok(missing(kind, &namespace, &name, &Known::default()))).ok();
                 continue;
             }
             Command::Timeline { namespace, name, reply } => {

@@ -7,21 +7,21 @@ use super::state::{CronState, JobEnd, JobSeen, Jobs};
 use super::{decide, job_manifest};
 use crate::manifest::{Format, Resource, job_from_value, read};
 
-struct Fixture {
-    spec: CronSpec,
-    state: CronState,
-    jobs: Jobs,
+pub(super) struct Fixture {
+    pub(super) spec: CronSpec,
+    pub(super) state: CronState,
+    pub(super) jobs: Jobs,
     told: Vec<String>,
     plan: Option<Plan>,
 }
 
-fn at(text: &str) -> Timestamp {
+pub(super) fn at(text: &str) -> Timestamp {
     format!("2026-11-{text}:00Z").replace(' ', "T").parse().unwrap()
 }
 
 impl Fixture {
     /// Accepted at 12:00 on the 1st.
-    fn new(fields: &str, catch_up: &str) -> Fixture {
+    pub(super) fn new(fields: &str, catch_up: &str) -> Fixture {
         let text = format!(
             "{{apiVersion: batch/v1, kind: CronJob, metadata: {{name: c, annotations: {{podwright.dev/catch-up: {catch_up}}}}}, spec: {{{fields}, \
              jobTemplate: {{metadata: {{labels: {{a: b}}}}, spec: {{template: {{spec: {{restartPolicy: Never, containers: [{{name: m, image: i}}]}}}}}}}}}}}}"
@@ -33,7 +33,7 @@ impl Fixture {
         Fixture { spec, state: CronState::new(at("01 12:00")), jobs: Jobs::new(), told: vec![], plan: None }
     }
 
-    fn hourly(catch_up: &str) -> Fixture {
+    pub(super) fn hourly(catch_up: &str) -> Fixture {
         Fixture::new("schedule: '0 * * * *'", catch_up)
     }
 
@@ -62,11 +62,11 @@ impl Fixture {
     }
 
     /// A look of an agent that was there all the time.
-    fn tick(&mut self, now: &str) -> String {
+    pub(super) fn tick(&mut self, now: &str) -> String {
         self.look(now, false).join(" ")
     }
 
-    fn end_all(&mut self, success: bool, now: &str) {
+    pub(super) fn end_all(&mut self, success: bool, now: &str) {
         for job in self.jobs.values_mut() {
             job.end.get_or_insert(JobEnd { success, at: at(now) });
         }

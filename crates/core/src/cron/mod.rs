@@ -10,9 +10,12 @@ pub mod spec;
 pub mod state;
 mod status;
 mod template;
+pub mod why;
 
 pub use decide::{Moment, Plan, Step, decide};
 pub use template::{job_manifest, job_name};
 
 #[cfg(test)]
 mod decide_tests;
+#[cfg(test)]
+mod why_tests;

@@ -36,6 +36,33 @@ pub fn decide(spec: &JobSpec, before: &JobState, seen: &Seen, now: Time) -> Plan
     Plan { state, steps, status, wake_at, notices, expired, gone }
 }
 
+/// What a job that is not over has, wants and waits for, by the rules of [`decide()`].
+pub(super) struct Outlook {
+    /// Pods that count as active, by serial number.
+    pub(super) active: Vec<u64>,
+    /// Others that are not over: they are on their way out.
+    pub(super) terminating: u32,
+    /// So many active ones are wanted.
+    pub(super) wanted: u32,
+    /// Before this no pod is made, since one has failed.
+    pub(super) back_off: Option<Time>,
+    /// The same of single indexes, with `backoffLimitPerIndex`.
+    pub(super) index_back_off: Vec<(u32, Time)>,
+    /// When `activeDeadlineSeconds` are over.
+    pub(super) deadline: Option<Time>,
+}
+
+/// Looks, and decides nothing.
+pub(super) fn outlook(spec: &JobSpec, state: &JobState, seen: &Seen, now: Time) -> Outlook {
+    let turn = Turn { spec, seen, now, state: state.clone(), steps: vec![], notices: vec![], wake_at: None };
+    let (active, terminating) = turn.active();
+    let wanted = if spec.suspend { 0 } else { turn.wanted(active.len()) };
+    let open = |index: &u32| spec.has_index(*index) && !turn.is_settled(*index);
+    let waits = |index: &u32| turn.index_back_off(*index).map(|at| (*index, at));
+    let index_back_off = state.index_failures.keys().filter(|i| open(i)).filter_map(waits).collect();
+    Outlook { active, terminating, wanted, back_off: turn.back_off(), index_back_off, deadline: turn.deadline() }
+}
+
 struct Turn<'a> {
     spec: &'a JobSpec,
     seen: &'a Seen,
@@ -128,16 +155,16 @@ impl Turn<'_> {
     }
 
     fn is_past_deadline(&mut self) -> bool {
-        let (Some(deadline), Some(started), false) =
-            (self.spec.active_deadline, self.state.started_at, self.spec.suspend)
-        else {
-            return false;
-        };
-        let at = started + deadline;
+        let Some(at) = self.deadline() else { return false };
         if at > self.now {
             self.wake(at);
         }
         at <= self.now
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        let started = self.state.started_at.filter(|_| !self.spec.suspend)?;
+        Some(started + self.spec.active_deadline?)
     }
 
     fn failed_indexes(&self) -> Option<(bool, String, String)> {
@@ -212,10 +239,7 @@ impl Turn<'_> {
         if more == 0 || self.spec.suspend {
             return;
         }
-        if self.spec.backoff_limit_per_index.is_none()
-            && let Some(at) = self.state.back_off.last.map(|last| last + delay(self.state.back_off.failures))
-            && at > self.now
-        {
+        if let Some(at) = self.back_off() {
             return self.wake(at);
         }
         if self.spec.indexed {
@@ -225,6 +249,23 @@ impl Turn<'_> {
         } else {
             (0..more).for_each(|_| self.create(None));
         }
+    }
+
+    /// When the back-off of the job as a whole is over, if it is not.
+    fn back_off(&self) -> Option<Time> {
+        let back_off = self.state.back_off;
+        let at = back_off.last? + delay(back_off.failures);
+        Some(at).filter(|at| self.spec.backoff_limit_per_index.is_none() && *at > self.now)
+    }
+
+    /// The same of an index.
+    fn index_back_off(&self, index: u32) -> Option<Time> {
+        let failures = self.state.index_failures.get(&index)?;
+        Some(failures.last? + delay(failures.total())).filter(|at| *at > self.now)
+    }
+
+    fn is_settled(&self, index: u32) -> bool {
+        self.state.completed.contains(index) || self.state.failed_indexes.contains(index)
     }
 
     /// An index may have been completed by a pod that was on its way out when another one was made for it.
@@ -301,12 +342,10 @@ impl Turn<'_> {
             if pending.len() >= usize::try_from(most).unwrap_or(usize::MAX) {
                 break;
             }
-            let settled = self.state.completed.contains(index) || self.state.failed_indexes.contains(index);
-            if settled || taken.contains(&index) {
+            if self.is_settled(index) || taken.contains(&index) {
                 continue;
             }
-            let failures = self.state.index_failures.get(&index).copied().unwrap_or_default();
-            match failures.last.map(|last| last + delay(failures.total())).filter(|at| *at > self.now) {
+            match self.index_back_off(index) {
                 Some(at) => wake = Some(wake.map_or(at, |w: Time| w.min(at))),
                 None => pending.push(index),
             }

@@ -14,6 +14,7 @@ pub mod spec;
 pub mod state;
 mod status;
 mod template;
+pub mod why;
 
 pub use decide::decide;
 pub use template::pod_manifest;
@@ -24,3 +25,5 @@ mod decide_tests;
 mod policy_tests;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod why_tests;

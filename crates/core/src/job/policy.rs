@@ -20,17 +20,19 @@ pub(super) enum Meaning {
 
 /// What the end of a pod of that name means. The first rule that matches decides.
 pub(super) fn meaning(spec: &JobSpec, name: &str, end: &PodEnd) -> Meaning {
-    let rules = spec.failure_policy.as_deref().unwrap_or_default();
-    for (n, rule) in rules.iter().enumerate() {
-        let Some(what) = matched(spec, name, rule, end) else { continue };
-        return match rule.action {
-            Action::Count => Meaning::Counts,
-            Action::Ignore => Meaning::Ignored,
-            Action::FailIndex => Meaning::FailsIndex,
-            Action::FailJob => Meaning::FailsJob(format!("{what} matching FailJob rule at index {n}")),
-        };
+    match rule(spec, name, end) {
+        None | Some((_, Action::Count, _)) => Meaning::Counts,
+        Some((_, Action::Ignore, _)) => Meaning::Ignored,
+        Some((_, Action::FailIndex, _)) => Meaning::FailsIndex,
+        Some((n, Action::FailJob, what)) => Meaning::FailsJob(format!("{what} matching FailJob rule at index {n}")),
     }
-    Meaning::Counts
+}
+
+/// The rule that is about this end: its place in the list, its action, and what of the pod it is about.
+pub(super) fn rule(spec: &JobSpec, name: &str, end: &PodEnd) -> Option<(usize, Action, String)> {
+    let rules = spec.failure_policy.as_deref().unwrap_or_default();
+    let mut matching = rules.iter().enumerate();
+    matching.find_map(|(n, rule)| matched(spec, name, rule, end).map(|what| (n, rule.action, what)))
 }
 
 /// What of the pod the rule is about, in the job controller's words.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::problem::Problem;
@@ -50,9 +51,10 @@ pub struct CronJobDocument {
 }
 
 /// What kinds of objects there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names are the API's own")]
 pub enum Kind {
+    #[default]
     Pod,
     Job,
     CronJob,

@@ -3,13 +3,21 @@
 use super::super::observe::Outcome;
 use super::super::spec::{Container, Role};
 use super::words::quantity;
-use super::{Advice, Case, Situation};
+use super::{Advice, Case, JobSays, Situation};
 use crate::ledger::{Asker, Entry, OomLimit};
 
 pub(super) fn advise(case: &Case<'_>, situation: Situation, focus: usize, last: Option<&Entry>) -> Vec<Advice> {
     let Some(container) = case.spec.containers.get(focus) else { return Vec::new() };
     let advisor = Advisor { case, container, last };
     let mut advice = advisor.of(situation);
+    if let Some(job) = &case.job {
+        // Its job makes, counts and removes it: `podwright restart` refuses it, and it has no file.
+        advice.retain(|a| a.with.as_ref().is_none_or(|with| !with.starts_with("podwright restart")));
+        if matches!(job.says, JobSays::Says(_)) {
+            let whole = format!("podwright why job/{}{}", job.name, advisor.namespace());
+            advice.insert(0, with("it belongs to a job; what that makes of it", whole));
+        }
+    }
     if !case.file_problems.is_empty() {
         advice.push(with("put the manifest right", format!("podwright validate {}", case.file)));
     }
@@ -69,6 +77,8 @@ impl Advisor<'_> {
             )],
             Situation::Succeeded | Situation::Running | Situation::Creating | Situation::Initializing => Vec::new(),
             Situation::Starting | Situation::NotFound | Situation::Rejected => Vec::new(),
+            // Of jobs and cron jobs only.
+            Situation::Suspended | Situation::BackOff | Situation::Waiting | Situation::Scheduled => Vec::new(),
         }
     }
 
@@ -175,7 +185,7 @@ impl Advisor<'_> {
     }
 
     fn removed(&self) -> Vec<Advice> {
-        match self.case.removed_by {
+        match self.case.removed_by.filter(|_| self.case.job.is_none()) {
             Some(Asker::User) => {
                 vec![with("it stays away until its file changes; to bring it back", format!("edit {}", self.case.file))]
             }

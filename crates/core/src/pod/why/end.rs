@@ -11,7 +11,7 @@ use crate::ledger::{Asker, Cause, End, Entry, OomLimit};
 use crate::time::Time;
 
 /// An end is worth telling of a container that runs well again for this long.
-const RECENT: Duration = Duration::from_secs(600);
+pub(crate) const RECENT: Duration = Duration::from_secs(600);
 
 pub(super) fn is_recent(entry: &Entry, now: Time) -> bool {
     entry.end.as_ref().is_some_and(|end| now.since(end.at) < RECENT && !is_well(end))
@@ -61,7 +61,7 @@ pub(super) fn of_run(case: &Case<'_>, entry: &Entry) -> LastEnd {
         text.push_str(&oom);
     }
     let output = entry.end.as_ref().map_or_else(Vec::new, |end| end.tail.clone());
-    LastEnd { attempt: entry.attempt, text, asked: asked_for(entry), output }
+    LastEnd { pod: None, attempt: entry.attempt, text, asked: asked_for(entry), output }
 }
 
 fn asked_for(entry: &Entry) -> Option<String> {

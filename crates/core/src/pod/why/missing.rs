@@ -1,13 +1,13 @@
-//! A name of which there is no pod.
+//! A name of which there is no object.
 
 use super::{Advice, Explanation, Situation};
-use crate::manifest::nearest;
+use crate::manifest::{Kind, nearest};
 
 /// What there is instead.
 #[derive(Debug, Clone, Default)]
 pub struct Known {
-    /// Namespace and name of every pod, ended ones included.
-    pub pods: Vec<(String, String)>,
+    /// Kind, namespace and name of every object that can be meant: of all kinds, ended pods included.
+    pub names: Vec<(Kind, String, String)>,
     /// Files that are not accepted, each with its problems, one line each.
     pub rejected: Vec<(String, Vec<String>)>,
     /// How long ended pods are remembered, for people: `7 d`.
@@ -16,23 +16,32 @@ pub struct Known {
     pub directory: String,
 }
 
-/// Explains why there is no such pod, and what was probably meant.
-pub fn missing(namespace: &str, name: &str, known: &Known) -> Explanation {
+impl Known {
+    /// Those that are meant by a question about `kind`: who asks about a pod may not have thought of the kind.
+    fn candidates(&self, kind: Kind) -> impl Iterator<Item = &(Kind, String, String)> {
+        self.names.iter().filter(move |(of, ..)| kind == Kind::Pod || *of == kind)
+    }
+}
+
+/// How `podwright why` is asked about it.
+fn question(kind: Kind, name: &str, namespace: &str) -> String {
+    let prefix = if kind == Kind::Pod { String::new() } else { format!("{}/", kind.word()) };
+    let flag = if namespace == "default" { String::new() } else { format!(" -n {namespace}") };
+    format!("podwright why {prefix}{name}{flag}")
+}
+
+/// Explains why there is no such object, and what was probably meant.
+pub fn missing(kind: Kind, namespace: &str, name: &str, known: &Known) -> Explanation {
     let mut details = Vec::new();
     let mut advice = Vec::new();
-    let elsewhere: Vec<&str> =
-        known.pods.iter().filter(|(ns, other)| other == name && ns != namespace).map(|(ns, _)| ns.as_str()).collect();
-    for ns in &elsewhere {
-        advice.push(Advice {
-            text: format!("there is one in namespace {ns}"),
-            with: Some(format!("podwright why {name} -n {ns}")),
-        });
+    for (of, ns, _) in known.candidates(kind).filter(|(_, ns, other)| other == name && ns != namespace) {
+        advice.push(Advice { text: format!("there is one in namespace {ns}"), with: Some(question(*of, name, ns)) });
     }
-    let here = known.pods.iter().filter(|(ns, _)| ns == namespace).map(|(_, other)| other.as_str());
-    if let Some(near) = nearest(name, here) {
-        let flag = if namespace == "default" { String::new() } else { format!(" -n {namespace}") };
-        advice
-            .push(Advice { text: format!("did you mean {near}?"), with: Some(format!("podwright why {near}{flag}")) });
+    let here = || known.candidates(kind).filter(|(_, ns, _)| ns == namespace);
+    if let Some(near) = nearest(name, here().map(|(.., other)| other.as_str())) {
+        let of = here().find(|(.., other)| other == near).map_or(kind, |(of, ..)| *of);
+        let (text, with) = (format!("did you mean {near}?"), Some(question(of, near, namespace)));
+        advice.push(Advice { text, with });
     }
     // The text of a problem, or the file's name, may well name it; files that do come first.
     let mut rejected: Vec<&(String, Vec<String>)> = known.rejected.iter().collect();
@@ -41,30 +50,24 @@ pub fn missing(namespace: &str, name: &str, known: &Known) -> Explanation {
         .first()
         .is_some_and(|(file, problems)| file.contains(name) || problems.iter().any(|p| p.contains(name)));
     for (file, problems) in rejected.iter().take(3) {
-        details.push(format!("{file} is rejected, and none of its new pods runs:"));
+        details.push(format!("{file} is rejected, and nothing new of it runs:"));
         details.extend(problems.iter().take(3).map(|problem| format!("  {problem}")));
     }
     if let Some((file, _)) = rejected.first() {
         advice.push(Advice { text: "put the file right".to_owned(), with: Some(format!("podwright validate {file}")) });
     }
-    details.push(format!("pods come from {}; ended ones are remembered for {}", known.directory, known.retention));
+    let word = kind.word();
+    details.push(match kind {
+        Kind::Pod => format!("pods come from {}; ended ones are remembered for {}", known.directory, known.retention),
+        Kind::Job | Kind::CronJob => format!("{word}s come from {}", known.directory),
+    });
     if advice.is_empty() {
-        advice.push(Advice { text: "what there is".to_owned(), with: Some("podwright get pods -A --all".to_owned()) });
+        let all = if kind == Kind::Pod { " --all" } else { "" };
+        advice.push(Advice { text: "what there is".to_owned(), with: Some(format!("podwright get {word}s -A{all}")) });
         advice
             .push(Advice { text: "what became of each file".to_owned(), with: Some("podwright get files".to_owned()) });
     }
-    Explanation {
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
-        container: None,
-        phase: String::new(),
-        situation: if suspect { Situation::Rejected } else { Situation::NotFound },
-        summary: format!("there is no pod {namespace}/{name}"),
-        details,
-        last_end: None,
-        figures: Vec::new(),
-        changes: Vec::new(),
-        advice,
-        containers: Vec::new(),
-    }
+    let situation = if suspect { Situation::Rejected } else { Situation::NotFound };
+    let summary = format!("there is no {word} {namespace}/{name}");
+    Explanation { details, advice, ..Explanation::new(kind, (namespace, name), situation, summary) }
 }

@@ -2,7 +2,8 @@
 //! what changed since it last worked, and what to do. Pure: values in, an [`Explanation`] out.
 //!
 //! [`explain`] looks at each container ([`state`]), chooses the one that matters most, and tells about that one. A name
-//! that is not known is [`missing()`]'s.
+//! that is not known is [`missing()`]'s. Jobs and cron jobs are explained in the same form by [`crate::job::why`] and
+//! [`crate::cron::why`].
 
 mod advice;
 mod changes;
@@ -10,10 +11,10 @@ mod end;
 mod figures;
 mod missing;
 mod state;
-mod words;
+pub(crate) mod words;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use k8s_openapi::api::core::v1::PodStatus;
 use serde::{Deserialize, Serialize};
@@ -24,8 +25,10 @@ use super::observe::Observed;
 use super::spec::{PodSpec, Role};
 use super::view::{NodePolicy, View};
 use crate::ledger::{Asker, Entry};
+use crate::manifest::Kind;
 use crate::time::Time;
 pub use changes::worked;
+pub(crate) use end::RECENT;
 pub use missing::{Known, missing};
 use state::State;
 pub use words::duration;
@@ -55,10 +58,32 @@ pub struct Case<'a> {
     pub file_problems: &'a [String],
     /// That file.
     pub file: &'a str,
+    /// The job that made it.
+    pub job: Option<Job<'a>>,
     /// The boot now.
     pub boot_id: &'a str,
     /// Now.
     pub now: Time,
+}
+
+/// What a pod belongs to.
+#[derive(Debug, Clone, Copy)]
+pub struct Job<'a> {
+    /// `metadata.name`.
+    pub name: &'a str,
+    /// What it says of itself.
+    pub says: &'a JobSays,
+}
+
+/// What the job of a pod says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobSays {
+    /// It is gone.
+    Gone,
+    /// It is the one that asks about its pod.
+    Asks,
+    /// In one sentence.
+    Says(String),
 }
 
 /// An earlier pod of the same name.
@@ -74,14 +99,20 @@ pub struct Revision<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
+    /// What it is about.
+    #[serde(default)]
+    pub about: Kind,
     /// `metadata.namespace`.
     pub namespace: String,
     /// `metadata.name`.
     pub name: String,
+    /// What it belongs to: `job/NAME` of a pod, `cronjob/NAME` of a job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
     /// The container that it is mostly about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
-    /// `status.phase`; empty if there is no such pod.
+    /// `status.phase`, of a job what it is (`Running`, `Suspended`, `Complete`, `Failed`, …); empty if there is no such object.
     pub phase: String,
     /// In one word, for programs.
     pub situation: Situation,
@@ -100,12 +131,48 @@ pub struct Explanation {
     pub advice: Vec<Advice>,
     /// A line about each container, if there are several.
     pub containers: Vec<ContainerLine>,
+    /// A line about each pod of a job, each job of a cron job.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<Member>,
+}
+
+impl Explanation {
+    /// One that says nothing more than what the matter is.
+    pub fn new(about: Kind, (namespace, name): (&str, &str), situation: Situation, summary: String) -> Explanation {
+        Explanation {
+            about,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            owner: None,
+            container: None,
+            phase: String::new(),
+            situation,
+            summary,
+            details: Vec::new(),
+            last_end: None,
+            figures: Vec::new(),
+            changes: Vec::new(),
+            advice: Vec::new(),
+            containers: Vec::new(),
+            members: Vec::new(),
+        }
+    }
+
+    /// What the summary says after the name.
+    pub fn said(&self) -> &str {
+        let name = format!("{}/{}", self.namespace, self.name);
+        let rest = self.summary.strip_prefix(&name).unwrap_or(&self.summary);
+        rest.trim_start_matches(':').trim_start()
+    }
 }
 
 /// The end of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LastEnd {
+    /// The pod, where that is not said already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
     /// The run's number.
     pub attempt: u32,
     /// When and how.
@@ -137,6 +204,16 @@ pub struct ContainerLine {
     pub name: String,
     /// `init`, `sidecar` or `main`.
     pub role: String,
+    /// What it is doing.
+    pub text: String,
+}
+
+/// A line about a pod of a job, or a job of a cron job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Member {
+    /// Its name.
+    pub name: String,
     /// What it is doing.
     pub text: String,
 }
@@ -186,6 +263,14 @@ pub enum Situation {
     Evicted,
     /// It was stopped because somebody removed it.
     Removed,
+    /// A job or cron job does nothing as long as its `spec.suspend` is set.
+    Suspended,
+    /// A job waits before it makes another pod, since one failed or could not be made.
+    BackOff,
+    /// It waits for another one to end: a job for a pod that is on its way out, a cron job for a job.
+    Waiting,
+    /// A cron job waits for its next time.
+    Scheduled,
 }
 
 /// Explains a pod, or (`container`, an index in the spec) one container of it.
@@ -221,19 +306,27 @@ pub fn explain(case: &Case<'_>, container: Option<usize>) -> Explanation {
         details.push(format!("{} has a problem, so an older content of it is in force:", case.file));
         details.extend(case.file_problems.iter().map(|problem| format!("  {problem}")));
     }
+    details.splice(0..0, case.job.and_then(|job| belongs(&job)));
+    let name = (case.spec.namespace.as_str(), case.spec.name.as_str());
     Explanation {
-        namespace: case.spec.namespace.clone(),
-        name: case.spec.name.clone(),
+        owner: case.job.map(|job| format!("job/{}", job.name)),
         container: spec.filter(|_| shown.is_some() || container.is_some()).map(|c| c.name.clone()),
         phase: case.status.phase.clone().unwrap_or_default(),
-        situation: told.situation,
-        summary: told.summary,
         details,
         last_end: shown.map(|run| end::of_run(case, run)),
         figures: shown.zip(spec).map_or_else(Vec::new, |(run, container)| figures::of(run, container)),
         changes,
         advice: advice::advise(case, told.situation, actor, last.filter(|_| actor == focus)),
         containers: lines(case, &states),
+        ..Explanation::new(Kind::Pod, name, told.situation, told.summary)
+    }
+}
+
+fn belongs(job: &Job<'_>) -> Option<String> {
+    match job.says {
+        JobSays::Gone => Some(format!("its job was {}, which is gone", job.name)),
+        JobSays::Asks => None,
+        JobSays::Says(said) => Some(format!("its job: {said}")),
     }
 }
 
@@ -250,6 +343,7 @@ impl Situation {
         match self {
             Situation::Running | Situation::Creating | Situation::Initializing | Situation::Starting => false,
             Situation::Stopping | Situation::Succeeded | Situation::Removed => false,
+            Situation::Suspended | Situation::Waiting | Situation::Scheduled => false,
             Situation::NotFound
             | Situation::Rejected
             | Situation::SandboxFailed
@@ -263,7 +357,8 @@ impl Situation {
             | Situation::NotReady
             | Situation::Failed
             | Situation::DeadlineExceeded
-            | Situation::Evicted => true,
+            | Situation::Evicted
+            | Situation::BackOff => true,
         }
     }
 }

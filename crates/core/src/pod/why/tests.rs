@@ -29,6 +29,7 @@ struct Story {
     earlier: Option<(Value, Vec<Entry>)>,
     problems: Vec<String>,
     boot_id: String,
+    job: Option<JobSays>,
     now: i64,
 }
 
@@ -50,6 +51,7 @@ impl Story {
             earlier: None,
             problems: Vec::new(),
             boot_id: "boot".to_owned(),
+            job: None,
             now: 0,
         }
         .decide(0)
@@ -140,6 +142,7 @@ impl Story {
             file_problems: &self.problems,
             file: "/m/web.yaml",
             boot_id: &self.boot_id,
+            job: self.job.as_ref().map(|says| Job { name: "nightly", says }),
             now: at(self.now),
         };
         explain(&case, container.map(|name| self.index(name)))
@@ -159,7 +162,7 @@ impl Story {
     }
 }
 
-fn text_of(e: &Explanation) -> String {
+pub(crate) fn text_of(e: &Explanation) -> String {
     let mut lines = vec![e.summary.clone()];
     lines.extend(e.details.clone());
     if let Some(end) = &e.last_end {
@@ -169,8 +172,9 @@ fn text_of(e: &Explanation) -> String {
     }
     lines.extend(e.figures.clone());
     lines.extend(e.changes.iter().map(|change| format!("changed: {change}")));
-    lines.extend(e.advice.iter().map(|a| format!("do: {} {}", a.text, a.with.as_deref().unwrap_or_default())));
+    lines.extend(e.advice.iter().map(|a| format!("do: {}: {}", a.text, a.with.as_deref().unwrap_or_default())));
     lines.extend(e.containers.iter().map(|c| format!("{} {} {}", c.name, c.role, c.text)));
+    lines.extend(e.members.iter().map(|m| format!("{} {}", m.name, m.text)));
     lines.join("\n")
 }
 
@@ -326,7 +330,7 @@ fn it_keeps_crashing() {
             "run 1: it left with 3",
             "nobody asked: it left by itself",
             "| bye",
-            "do: all that it wrote podwright logs web -c app",
+            "do: all that it wrote: podwright logs web -c app",
             "to end the back-off podwright restart web",
         ],
     );
@@ -630,14 +634,35 @@ fn a_recent_end_is_told_of_a_pod_that_runs_again() {
 }
 
 #[test]
+fn a_pod_of_a_job_leads_to_its_job() {
+    let mut story = crashing(Story::new(ONE));
+    assert!(text_of(&story.tell(None)).contains("podwright restart web"));
+    story.job = Some(JobSays::Says("default/nightly is at work".into()));
+    let told = story.check(
+        Situation::CrashLoop,
+        &["its job: default/nightly is at work", "what that makes of it: podwright why job/nightly"],
+    );
+    assert_eq!(told.owner.as_deref(), Some("job/nightly"));
+    assert!(!text_of(&told).contains("podwright restart"), "it is refused for a job's pod: {}", text_of(&told));
+    story.job = Some(JobSays::Gone);
+    story.check(Situation::CrashLoop, &["its job was nightly, which is gone"]);
+    story.job = Some(JobSays::Asks);
+    assert!(!text_of(&story.tell(None)).contains("nightly"));
+}
+
+#[test]
 fn what_is_not_there_is_searched_for() {
     let known = Known {
-        pods: vec![("default".into(), "web".into()), ("other".into(), "wbe".into())],
+        names: vec![
+            (Kind::Pod, "default".into(), "web".into()),
+            (Kind::Pod, "other".into(), "wbe".into()),
+            (Kind::CronJob, "default".into(), "nightly".into()),
+        ],
         rejected: vec![("/m/wbe.yaml".into(), vec!["wbe.yaml:3: spec: required".into()])],
         retention: "7 d, 1000 at most".into(),
         directory: "/m".into(),
     };
-    let told = missing("default", "wbe", &known);
+    let told = missing(Kind::Pod, "default", "wbe", &known);
     assert_eq!((told.situation, told.summary.as_str()), (Situation::Rejected, "there is no pod default/wbe"));
     let text = text_of(&told);
     for part in [
@@ -650,8 +675,14 @@ fn what_is_not_there_is_searched_for() {
     ] {
         assert!(text.contains(part), "{part:?} is missing in:\n{text}");
     }
-    let told = missing("default", "database", &Known::default());
+    let told = missing(Kind::Pod, "default", "database", &Known::default());
     assert_eq!(told.situation, Situation::NotFound);
+    for (kind, text) in [(Kind::Pod, true), (Kind::CronJob, true), (Kind::Job, false)] {
+        let told = text_of(&missing(kind, "default", "nihgtly", &known));
+        assert_eq!(told.contains("did you mean nightly?: podwright why cronjob/nightly"), text, "{kind}: {told}");
+    }
+    let text = text_of(&missing(Kind::Job, "default", "x", &Known::default()));
+    assert!(text.contains("there is no job default/x") && text.contains("podwright get jobs -A"), "{text}");
     assert!(text_of(&told).contains("podwright get pods -A --all"));
 }
 

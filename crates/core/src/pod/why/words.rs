@@ -24,23 +24,23 @@ pub fn duration(d: Duration) -> String {
 }
 
 /// `41 s ago`.
-pub(super) fn ago(at: Time, now: Time) -> String {
+pub(crate) fn ago(at: Time, now: Time) -> String {
     format!("{} ago", duration(now.since(at)))
 }
 
 /// A moment to come: `at 18:59:07 UTC, in 12 s`.
-pub(super) fn until(at: Time, now: Time) -> String {
+pub(crate) fn until(at: Time, now: Time) -> String {
     format!("at {}, in {}", clock(at), duration(at.since(now)))
 }
 
 /// `18:59:07 UTC`.
-pub(super) fn clock(at: Time) -> String {
+pub(crate) fn clock(at: Time) -> String {
     let second = at.0.div_euclid(1_000_000_000).rem_euclid(86_400);
     format!("{:02}:{:02}:{:02} UTC", second / 3600, second / 60 % 60, second % 60)
 }
 
 /// `64 MiB`, `63.8 MiB`, `512 B`.
-pub(super) fn bytes(n: u64) -> String {
+pub(crate) fn bytes(n: u64) -> String {
     const UNITS: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
     let Some((unit, size)) = UNITS.iter().find(|(_, size)| n >= *size) else { return format!("{n} B") };
     let (whole, tenth) = (n / size, n % size * 10 / size);
@@ -48,17 +48,17 @@ pub(super) fn bytes(n: u64) -> String {
 }
 
 /// A size as manifests have it, rounded up: `96Mi`.
-pub(super) fn quantity(n: u64) -> String {
+pub(crate) fn quantity(n: u64) -> String {
     format!("{}Mi", n.div_ceil(1 << 20))
 }
 
 /// `1 failure`, `3 failures`.
-pub(super) fn count(n: u64, what: &str) -> String {
+pub(crate) fn count(n: u64, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
 /// A text of several lines in one, without blanks at its ends, and without a colon behind which nothing follows.
-pub(super) fn line(text: &str) -> String {
+pub(crate) fn line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").trim_end_matches(':').to_owned()
 }
 

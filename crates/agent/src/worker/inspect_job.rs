@@ -1,0 +1,204 @@
+//! Questions about any object: which it is, and for jobs and cron jobs, what is asked of their workers and their pods'.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use podwright_core::cron;
+use podwright_core::cron::why as cron_why;
+use podwright_core::job::state::{JobState, PodSeen};
+use podwright_core::job::why::{self as job_why, Failed};
+use podwright_core::manifest::Kind;
+use podwright_core::pod::why::{self, Explanation, JobSays, Situation};
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+
+use super::Context;
+use super::inspect::{self, blocking, file_problems, known};
+use super::kept::Kept;
+use super::pod::Input;
+use crate::job::{CronInput, CronLook, JobInput, JobLook, seen};
+use crate::server::command::Refused;
+use crate::source::Identity;
+
+/// Most pods of a job, and jobs of a cron job, that are asked.
+const MOST_ASKED: usize = 8;
+/// Failed pods of a job that are looked at, the newest ones.
+const MOST_FAILED: usize = 4;
+/// A job's worker that saves its state does not answer; on a full disk that lasts.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What an explanation may ask.
+pub(super) struct Asked {
+    pub(super) ctx: Arc<Context>,
+    /// What it is about.
+    pub(super) identity: Identity,
+    /// Workers of the namespace's pods that are not over.
+    pub(super) pods: HashMap<Identity, mpsc::UnboundedSender<Input>>,
+    /// Workers of the namespace's jobs, by name.
+    pub(super) jobs: HashMap<String, mpsc::UnboundedSender<JobInput>>,
+    /// The cron job's, if it is about one.
+    pub(super) cron: Option<mpsc::UnboundedSender<CronInput>>,
+}
+
+/// Explains an object. A name that there is no object of is explained too.
+///
+/// # Errors
+/// When the pod has no such container, it is no pod and a container is named, or what is kept of it cannot be read.
+pub(super) async fn why(asked: Asked, container: Option<String>) -> Result<Explanation, Refused> {
+    let identity = asked.identity.clone();
+    let told = match (identity.kind, container) {
+        (Kind::Pod, container) => {
+            let job = asked.job_of(&identity).await?;
+            let worker = asked.pods.get(&identity).cloned();
+            return inspect::why(asked.ctx, identity, container, worker, job).await;
+        }
+        (kind, Some(container)) => {
+            let message = format!(
+                "a {} has no containers; ask about one of its pods: podwright why POD/{container}",
+                kind.word()
+            );
+            return Err(Refused::Invalid { message });
+        }
+        (Kind::Job, None) => asked.job(&identity.name).await?,
+        (Kind::CronJob, None) => asked.cron().await?,
+    };
+    let missing = || why::missing(identity.kind, &identity.namespace, &identity.name, &known(&asked.ctx));
+    Ok(told.unwrap_or_else(missing))
+}
+
+/// What a worker of a job or cron job knows; `None`: it is gone.
+async fn look<I, T>(
+    worker: Option<&mpsc::UnboundedSender<I>>,
+    question: impl FnOnce(oneshot::Sender<T>) -> I,
+) -> Result<Option<T>, Refused> {
+    let (reply, answer) = oneshot::channel();
+    let Some(worker) = worker else { return Ok(None) };
+    if worker.send(question(reply)).is_err() {
+        return Ok(None);
+    }
+    match tokio::time::timeout(PATIENCE, answer).await {
+        Ok(look) => Ok(look.ok()),
+        Err(_) => {
+            let message =
+                "its worker does not answer: it cannot save its state (is the disk full?); see the agent's log";
+            Err(Refused::Internal { message: message.to_owned() })
+        }
+    }
+}
+
+impl Asked {
+    /// What the job of a pod says of itself.
+    async fn job_of(&self, pod: &Identity) -> Result<JobSays, Refused> {
+        let owner = self.ctx.store.pod(&pod.namespace, &pod.name, true).and_then(|stored| {
+            let pod: Value = serde_json::from_str(&stored.object).ok()?;
+            let owner = pod.pointer("/metadata/ownerReferences/0")?;
+            Some((owner["name"].as_str()?.to_owned(), owner["uid"].as_str()?.to_owned()))
+        });
+        let Some((name, uid)) = owner else { return Ok(JobSays::Gone) };
+        let look = look(self.jobs.get(&name), JobInput::Look).await?;
+        let look = look.filter(|look| look.kept.claim.object.job.uid == uid);
+        Ok(look.map_or(JobSays::Gone, |look| JobSays::Says(self.explain(&look, &[], None).summary)))
+    }
+
+    fn explain(&self, look: &JobLook, live: &[Explanation], failed: Option<&Failed>) -> Explanation {
+        let JobLook { kept, seen, refused } = look;
+        let file = self.ctx.fixed.manifest_dir.join(&kept.claim.file).display().to_string();
+        job_why::explain(&job_why::Case {
+            spec: &kept.claim.object.job,
+            state: &kept.state,
+            seen,
+            live,
+            failed,
+            refused: refused.as_ref(),
+            cron: kept.owner.as_ref().map(|owner| owner.name.as_str()),
+            file: kept.owner.is_none().then_some(file.as_str()),
+            file_problems: &file_problems(&self.ctx, &file),
+            now: self.ctx.clock.now(),
+        })
+    }
+
+    async fn job(&self, name: &str) -> Result<Option<Explanation>, Refused> {
+        let Some(job) = look(self.jobs.get(name), JobInput::Look).await? else { return Ok(None) };
+        let is_live = |name: &&str| matches!(job.seen.get(*name), Some(PodSeen::Live { .. }));
+        let pods = job.kept.state.pods.values().map(|pod| pod.name.as_str());
+        let mut live = Vec::new();
+        for pod in pods.filter(is_live).take(MOST_ASKED) {
+            // One that was just decided on is not there yet.
+            live.extend(Some(self.pod(pod).await?).filter(|told| told.situation != Situation::NotFound));
+        }
+        let failed = self.failed(&job).await?;
+        Ok(Some(self.explain(&job, &live, failed.as_ref())))
+    }
+
+    /// A pod of the job that is explained.
+    async fn pod(&self, name: &str) -> Result<Explanation, Refused> {
+        let identity = Identity::new(Kind::Pod, &self.identity.namespace, name);
+        let worker = self.pods.get(&identity).cloned();
+        inspect::why(Arc::clone(&self.ctx), identity, None, worker, JobSays::Asks).await
+    }
+
+    /// The pod that failed last of those that nobody told to stop; the one that settled the job, where that is known.
+    async fn failed(&self, job: &JobLook) -> Result<Option<Failed>, Refused> {
+        let (ctx, state, uid) = (Arc::clone(&self.ctx), job.kept.state.clone(), job.kept.claim.object.job.uid.clone());
+        let Some(kept) = blocking(move || Ok(last_failed(&ctx, &state, &uid))).await? else { return Ok(None) };
+        let PodSeen::Ended(end) = seen::kept(&kept) else { return Ok(None) };
+        let document = kept.document();
+        let index = document.manifest.pointer("/metadata/annotations/batch.kubernetes.io~1job-completion-index");
+        let index = index.and_then(Value::as_str).and_then(|index| index.parse().ok());
+        let told = self.pod(&document.pod.name).await?;
+        Ok(Some(Failed { name: document.pod.name.clone(), index, end, told }))
+    }
+
+    async fn cron(&self) -> Result<Option<Explanation>, Refused> {
+        let Some(look) = look(self.cron.as_ref(), CronInput::Look).await? else { return Ok(None) };
+        let CronLook { kept, jobs, refused } = look;
+        let active = jobs.iter().filter(|(_, job)| job.end.is_none() && !job.removing).map(|(name, _)| name.as_str());
+        let mut told = Vec::new();
+        for name in active.take(MOST_ASKED).chain(cron_why::failed(&jobs)) {
+            told.extend(self.job(name).await?);
+        }
+        let file = self.ctx.fixed.manifest_dir.join(&kept.claim.file).display().to_string();
+        let (now, zone) = (self.ctx.clock.wall(), self.ctx.time_zone.clone());
+        Ok(Some(cron_why::explain(&cron_why::Case {
+            spec: &kept.claim.object.cron,
+            state: &kept.state,
+            jobs: &jobs,
+            removing: kept.removing,
+            refused: refused.as_deref(),
+            told: &told,
+            file: &file,
+            file_problems: &file_problems(&self.ctx, &file),
+            moment: &cron::Moment { now, jumped: false, zone },
+        })))
+    }
+}
+
+fn last_failed(ctx: &Context, state: &JobState, uid: &str) -> Option<Kept> {
+    let snapshot = ctx.store.pods();
+    let of_job = snapshot.items.iter().filter(|(index, _)| {
+        let owner = index.labels.get("batch.kubernetes.io/controller-uid");
+        owner.is_some_and(|owner| owner == uid)
+            && index.fields.get("status.phase").is_some_and(|phase| phase == "Failed")
+    });
+    let mut newest: Vec<(String, &String)> =
+        of_job.filter_map(|(index, object)| Some((finished(object), index.fields.get("metadata.uid")?))).collect();
+    newest.sort_unstable_by(|a, b| b.cmp(a));
+    let settled = state.verdict.as_ref().map_or("", |verdict| verdict.message.as_str());
+    let kept = newest.iter().take(MOST_FAILED).filter_map(|(_, uid)| inspect::read_kept(ctx, uid).ok());
+    // Of this run of the job.
+    let kept = kept.filter(|kept| kept.accepted_at >= state.accepted_at);
+    kept.filter(|kept| kept.ended.is_some()).max_by_key(|kept| {
+        let named = settled.contains(&format!("/{} ", kept.document().pod.name));
+        let ended = kept.ended.as_ref();
+        (named, ended.is_some_and(|ended| !ended.stopped), ended.map(|ended| ended.at))
+    })
+}
+
+/// When the last container of a pod ended, as its status has it: such times sort as text.
+fn finished(pod: &str) -> String {
+    let pod: Value = serde_json::from_str(pod).unwrap_or_default();
+    let containers = pod["status"]["containerStatuses"].as_array();
+    let ends = containers.into_iter().flatten().filter_map(|c| c["state"]["terminated"]["finishedAt"].as_str());
+    ends.max().unwrap_or_default().to_owned()
+}
