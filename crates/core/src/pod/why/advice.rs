@@ -24,6 +24,9 @@ pub(super) fn advise(case: &Case<'_>, situation: Situation, focus: usize, last: 
     advice
 }
 
+/// What is right where a liveness probe asks too much.
+const TIME: &str = "if it only needs longer: timeoutSeconds, failureThreshold, or a startupProbe for a slow start";
+
 struct Advisor<'a> {
     case: &'a Case<'a>,
     container: &'a Container,
@@ -56,6 +59,10 @@ impl Advisor<'_> {
             ],
             Situation::OutOfMemory => self.out_of_memory(),
             Situation::ProbeFailed => self.probe_failed(),
+            Situation::ProbeFailing => vec![with(TIME, self.field("livenessProbe")), self.previous_log()],
+            Situation::HookPending => {
+                vec![with("if the hook hangs", self.field("lifecycle.postStart")), self.previous_log()]
+            }
             Situation::ProbePending | Situation::NotReady => self.not_ready(),
             Situation::CrashLoop => self.crash_loop(),
             Situation::Failed => vec![self.previous_log(), with("to run it again", self.command("restart", false))],
@@ -155,10 +162,7 @@ impl Advisor<'_> {
     fn probe_failed(&self) -> Vec<Advice> {
         let by = self.last.and_then(|entry| entry.cause.as_ref()).map(|cause| cause.by);
         let (probe, hint) = match by {
-            Some(Asker::LivenessProbe) => (
-                "livenessProbe",
-                "if it only needs longer: timeoutSeconds, failureThreshold, or a startupProbe for a slow start",
-            ),
+            Some(Asker::LivenessProbe) => ("livenessProbe", TIME),
             _ => (
                 "startupProbe",
                 "if it only needs longer: failureThreshold times periodSeconds is the time that it has",

@@ -9,6 +9,7 @@ mod advice;
 mod changes;
 mod end;
 mod figures;
+mod hook;
 mod missing;
 mod state;
 pub(crate) mod words;
@@ -247,8 +248,12 @@ pub enum Situation {
     OutOfMemory,
     /// As before, and a probe of it fails.
     ProbeFailed,
+    /// It runs, and its liveness probe has begun to fail: if that goes on, it is stopped.
+    ProbeFailing,
     /// A probe has to succeed before it goes on: a gate, or the startup of a container.
     ProbePending,
+    /// A postStart hook has to end before it goes on.
+    HookPending,
     /// It runs and is not ready.
     NotReady,
     /// It is being stopped.
@@ -343,7 +348,7 @@ impl Situation {
         match self {
             Situation::Running | Situation::Creating | Situation::Initializing | Situation::Starting => false,
             Situation::Stopping | Situation::Succeeded | Situation::Removed => false,
-            Situation::Suspended | Situation::Waiting | Situation::Scheduled => false,
+            Situation::HookPending | Situation::Suspended | Situation::Waiting | Situation::Scheduled => false,
             Situation::NotFound
             | Situation::Rejected
             | Situation::SandboxFailed
@@ -353,6 +358,7 @@ impl Situation {
             | Situation::CrashLoop
             | Situation::OutOfMemory
             | Situation::ProbeFailed
+            | Situation::ProbeFailing
             | Situation::ProbePending
             | Situation::NotReady
             | Situation::Failed
@@ -376,9 +382,14 @@ fn stopping(case: &Case<'_>, view: View<'_>, stop: &Stop) -> Told {
     for (i, container, known) in view.containers() {
         let Some(instance) = known.instances.last().filter(|n| n.is_live()) else { continue };
         details.push(state::how_it_stops(case, container, instance, stop.deadline, state::role(case, i)));
+        details.extend(hook::at_stop(case, view, i, instance).into_iter().flat_map(|hook| hook.lines).map(indented));
     }
     let pod = format!("{}/{}", case.spec.namespace, case.spec.name);
     Told { situation: Situation::Stopping, summary: format!("{pod} is being stopped: {by}"), details }
+}
+
+fn indented(line: String) -> String {
+    format!("  {line}")
 }
 
 fn lines(case: &Case<'_>, states: &[State]) -> Vec<ContainerLine> {

@@ -1,12 +1,13 @@
 //! What one container is doing or waiting for now.
 
 use super::super::backoff;
-use super::super::observe::{Instance, InstanceState, Sandbox};
+use super::super::observe::{Instance, InstanceState, ProbeState, Sandbox};
 use super::super::rules;
-use super::super::spec::{Container, HttpGet, Probe, ProbeAction, Role};
+use super::super::spec::{Container, HttpGet, Probe, ProbeAction, RestartPolicy, Role};
 use super::super::start;
 use super::super::stop::FLOOR;
 use super::super::view::{View, succeeded};
+use super::hook::{self, Running};
 use super::words::{ago, clock, count, duration, line, until};
 use super::{Case, Situation, Told, end, role_name};
 use crate::ledger::Entry;
@@ -29,6 +30,12 @@ pub(super) enum State {
     NotReady { since: Time },
     /// It runs and is ready.
     Ready { since: Time },
+    /// The same, and its liveness probe has begun to fail.
+    Failing { since: Time },
+    /// Its postStart hook is at work.
+    Hooked(Running),
+    /// It is to stop, and its preStop hook is at work before it is told.
+    Hook(Running),
     /// It was told to stop on its own account: a probe or a hook failed.
     Leaving { signaled: Time, killed: bool },
     /// It has ended and is started again then.
@@ -53,9 +60,9 @@ impl State {
             State::Refused(_) => 9,
             State::BackOff { .. } => 8,
             State::Done { well: false } => 7,
-            State::Leaving { .. } => 6,
-            State::NotReady { .. } => 5,
-            State::StartsUp { .. } => 4,
+            State::Leaving { .. } | State::Hook(_) => 6,
+            State::NotReady { .. } | State::Failing { .. } => 5,
+            State::StartsUp { .. } | State::Hooked(_) => 4,
             State::Works { .. } | State::Starting => 3,
             State::Held { .. } => 1,
             State::Ready { .. } | State::Done { well: true } => 0,
@@ -98,13 +105,26 @@ fn running(case: &Case<'_>, view: View<'_>, i: usize, record: &Instance, since: 
     if let Some(signaled) = record.signaled_at {
         return State::Leaving { signaled, killed: record.killed_at.is_some() };
     }
+    if let Some(hook) = hook::at_stop(case, view, i, record) {
+        return State::Hook(hook);
+    }
+    if let Some(hook) = hook::at_start(case, view, i, record) {
+        return State::Hooked(hook);
+    }
     if !view.is_started(i) {
         return State::StartsUp { since };
     }
     if case.spec.containers[i].role == Role::Init {
         return State::Works { since };
     }
-    if view.is_ready(i) { State::Ready { since } } else { State::NotReady { since } }
+    if !view.is_ready(i) {
+        return State::NotReady { since };
+    }
+    if is_failing(&case.observed.containers[i].probes.liveness) {
+        State::Failing { since }
+    } else {
+        State::Ready { since }
+    }
 }
 
 /// `init`, `sidecar` or `main`.
@@ -132,6 +152,9 @@ pub(super) fn brief(case: &Case<'_>, i: usize, state: &State) -> String {
         }
         State::NotReady { since } => format!("runs for {}, not ready", duration(now.since(*since))),
         State::Ready { since } => format!("runs for {}, ready", duration(now.since(*since))),
+        State::Failing { since } => format!("runs for {}, ready, livenessProbe fails", duration(now.since(*since))),
+        State::Hooked(hook) => format!("started, its postStart hook runs for {}", duration(now.since(hook.begun))),
+        State::Hook(hook) => format!("is to stop, its preStop hook runs for {}", duration(now.since(hook.begun))),
         State::Leaving { signaled, .. } => format!("was told to stop {}", ago(*signaled, now)),
         State::BackOff { again } => format!("back-off, starts again in {}", duration(again.since(now))),
         State::Done { .. } => {
@@ -162,6 +185,9 @@ pub(super) fn how_it_stops(
                 ago(signaled, case.now),
                 until(kill, case.now)
             )
+        }
+        (None, None) if instance.pre_stop.as_ref().is_some_and(|run| run.ended.is_none()) => {
+            format!("{name} ({role}) is not told to stop before its preStop hook is through")
         }
         (None, None) if container.role == Role::Sidecar => {
             format!(
@@ -197,36 +223,10 @@ pub(super) fn tell(case: &Case<'_>, view: View<'_>, i: usize, state: &State, alo
             told(Situation::Starting, format!("{subject} is being started{since}"), held())
         }
         State::Refused(refusal) => refused(case, &subject, refusal, held()),
-        State::Works { since } => {
-            let summary = format!(
-                "{subject} is at work for {}; what follows waits until it has left with 0",
-                duration(now.since(*since))
-            );
-            told(Situation::Initializing, summary, held())
+        State::Works { .. } | State::StartsUp { .. } | State::NotReady { .. } | State::Ready { .. } => {
+            at_work(case, view, i, state, &subject, alone)
         }
-        State::StartsUp { since } => {
-            let summary = format!(
-                "{subject} runs for {}, and its startupProbe has not succeeded yet",
-                duration(now.since(*since))
-            );
-            let details = [probing(case, i, "startup", container.startup_probe.as_ref()), held()].concat();
-            told(Situation::ProbePending, summary, details)
-        }
-        State::NotReady { since } => {
-            let summary = format!("{subject} runs for {} and is not ready", duration(now.since(*since)));
-            let held = held();
-            let situation = if held.is_empty() { Situation::NotReady } else { Situation::ProbePending };
-            let details = [probing(case, i, "readiness", container.readiness_probe.as_ref()), held].concat();
-            told(situation, summary, details)
-        }
-        State::Ready { since } => {
-            let summary = if alone {
-                format!("{subject} runs for {} and is ready", duration(now.since(*since)))
-            } else {
-                all_well(case, view)
-            };
-            told(Situation::Running, summary, Vec::new())
-        }
+        State::Failing { .. } | State::Hooked(_) | State::Hook(_) => at_work(case, view, i, state, &subject, alone),
         State::Leaving { signaled, killed } => leaving(case, container, &subject, *signaled, *killed),
         State::BackOff { again } => back_off(case, i, &subject, *again, held()),
         State::Done { well: true } if !alone && view.any_live() => {
@@ -237,6 +237,70 @@ pub(super) fn tell(case: &Case<'_>, view: View<'_>, i: usize, state: &State, alo
             let ended = newest(case, container).map_or("has ended".to_owned(), |entry| end::brief(entry, now));
             told(situation, format!("{subject} {ended}, and is not started again (restartPolicy)"), held())
         }
+    }
+}
+
+/// The story of a container that has a process.
+fn at_work(case: &Case<'_>, view: View<'_>, i: usize, state: &State, subject: &str, alone: bool) -> Told {
+    let (container, now) = (&case.spec.containers[i], case.now);
+    let told = |situation, summary: String, details: Vec<String>| Told { situation, summary, details };
+    match state {
+        State::Works { since } => {
+            let summary = format!(
+                "{subject} is at work for {}; what follows waits until it has left with 0",
+                duration(now.since(*since))
+            );
+            told(Situation::Initializing, summary, held_back(view, i))
+        }
+        State::StartsUp { since } => {
+            let summary = format!(
+                "{subject} runs for {}, and its startupProbe has not succeeded yet",
+                duration(now.since(*since))
+            );
+            let details = [
+                probing(case, i, "startup", container.startup_probe.as_ref()),
+                verdict_ahead(case, i),
+                held_back(view, i),
+            ];
+            let details = details.concat();
+            told(Situation::ProbePending, summary, details)
+        }
+        State::NotReady { since } => {
+            let summary = format!("{subject} runs for {} and is not ready", duration(now.since(*since)));
+            let held = held_back(view, i);
+            let situation = if held.is_empty() { Situation::NotReady } else { Situation::ProbePending };
+            let alive =
+                if is_failing(&case.observed.containers[i].probes.liveness) { liveness(case, i) } else { Vec::new() };
+            let details = [probing(case, i, "readiness", container.readiness_probe.as_ref()), alive, held].concat();
+            told(situation, summary, details)
+        }
+        State::Failing { since } => {
+            let summary =
+                format!("{subject} runs for {} and is ready, but its livenessProbe fails", duration(now.since(*since)));
+            told(Situation::ProbeFailing, summary, [liveness(case, i), held_back(view, i)].concat())
+        }
+        State::Hooked(hook) => {
+            let summary = format!("{subject} has started, and its postStart hook is not through");
+            told(Situation::HookPending, summary, [hook.lines.clone(), held_back(view, i)].concat())
+        }
+        State::Hook(hook) => {
+            let asked = newest(case, container).and_then(|entry| entry.cause.as_ref());
+            let why = asked.map_or_else(String::new, |cause| format!(": {}", end::asked(cause)));
+            let summary = format!("{subject} is to stop, and waits for its preStop hook{why}");
+            let failed = view.doom(i).is_some();
+            let situation = if failed { Situation::ProbeFailed } else { Situation::Stopping };
+            told(situation, summary, hook.lines.clone())
+        }
+        State::Ready { since } => {
+            let summary = if alone {
+                format!("{subject} runs for {} and is ready", duration(now.since(*since)))
+            } else {
+                all_well(case, view)
+            };
+            told(Situation::Running, summary, Vec::new())
+        }
+        // The others have none, or are told to stop.
+        _ => told(Situation::Running, all_well(case, view), Vec::new()),
     }
 }
 
@@ -356,10 +420,50 @@ fn probing(case: &Case<'_>, i: usize, kind: &str, probe: Option<&Probe>) -> Vec<
     details
 }
 
+/// Whether the last try of a probe failed, and that is not settled yet.
+fn is_failing(state: &ProbeState) -> bool {
+    matches!(state.run, Some((false, _))) && state.verdict != Some(false)
+}
+
+fn liveness(case: &Case<'_>, i: usize) -> Vec<String> {
+    let probe = case.spec.containers[i].liveness_probe.as_ref();
+    [probing(case, i, "liveness", probe), verdict_ahead(case, i)].concat()
+}
+
+/// When a container whose startup or liveness probe fails is stopped, if that goes on.
+fn verdict_ahead(case: &Case<'_>, i: usize) -> Vec<String> {
+    let (container, known) = (&case.spec.containers[i], &case.observed.containers[i].probes);
+    let pairs = [(&container.startup_probe, &known.startup), (&container.liveness_probe, &known.liveness)];
+    let Some((probe, state)) =
+        pairs.into_iter().find_map(|(probe, state)| Some((probe.as_ref()?, state)).filter(|_| is_failing(state)))
+    else {
+        return Vec::new();
+    };
+    let failed = state.run.map_or(0, |(_, n)| n);
+    // The try that is under way is one of those to come.
+    let to_come = probe.failure_threshold.saturating_sub(failed).saturating_sub(u32::from(state.in_flight));
+    let at = state.last_attempt.map(|last| last + probe.period.saturating_mul(to_come));
+    let then = if never_again(case, i) { "is stopped for good" } else { "is stopped and started again" };
+    let when = at.map_or_else(String::new, |at| format!(" {}", until(at.max(case.now), case.now)));
+    vec![format!("{failed} of {} (failureThreshold): if that goes on, it {then}{when}", probe.failure_threshold)]
+}
+
+/// Whether a container that a probe stops is not started again.
+fn never_again(case: &Case<'_>, i: usize) -> bool {
+    let container = &case.spec.containers[i];
+    let policy = container.restart_policy.unwrap_or(case.spec.restart_policy);
+    container.role != Role::Sidecar && policy == RestartPolicy::Never
+}
+
+/// A request, as people write it.
+pub(super) fn get(HttpGet { scheme, port, path, .. }: &HttpGet) -> String {
+    format!("{scheme} GET :{port}{path}")
+}
+
 fn action(action: &ProbeAction) -> String {
     match action {
         ProbeAction::Exec { command } => format!("exec {command:?}"),
-        ProbeAction::HttpGet(HttpGet { scheme, port, path, .. }) => format!("{scheme} GET :{port}{path}"),
+        ProbeAction::HttpGet(request) => get(request),
         ProbeAction::Grpc { port, service } => format!("grpc :{port} {service:?}"),
         ProbeAction::TcpSocket { port, .. } => format!("tcp :{port}"),
     }

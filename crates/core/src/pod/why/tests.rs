@@ -331,7 +331,7 @@ fn it_keeps_crashing() {
             "nobody asked: it left by itself",
             "| bye",
             "do: all that it wrote: podwright logs web -c app",
-            "to end the back-off podwright restart web",
+            "to end the back-off: podwright restart web",
         ],
     );
 }
@@ -605,6 +605,87 @@ fn figures_are_told_when_they_say_something() {
             "pressure: 70 % of its life some of it waited for the CPU (0.7 s)",
             "processes: 3 forks refused (podPidsLimit), at most 64 at a time",
         ]
+    );
+}
+
+/// Its main lives with a liveness probe, and has hooks.
+const HOOKED: &str = "terminationGracePeriodSeconds: 30, containers: [{name: app, image: i, \
+    livenessProbe: {httpGet: {port: 80, path: /healthz}, periodSeconds: 10, failureThreshold: 3}, \
+    lifecycle: {postStart: {exec: {command: [warm-up]}}, preStop: {exec: {command: [drain, --all]}}}}, {name: log, image: i}]";
+
+#[test]
+fn a_post_start_hook_that_runs_is_told() {
+    let story = Story::new(HOOKED).up(1).runs(2, "app").decide(9);
+    let told = story.check(
+        Situation::HookPending,
+        &[
+            "default/web: main app has started, and its postStart hook is not through",
+            "postStart hook: exec [\"warm-up\"], runs since 00:00:02 UTC (7 s)",
+            "it has no time limit: what is started after it waits as long as it takes",
+            "if the hook hangs: spec.containers[app].lifecycle.postStart",
+        ],
+    );
+    assert_eq!(told.containers[0].text, "started, its postStart hook runs for 7 s");
+    let sleeps = HOOKED.replace("exec: {command: [warm-up]}", "sleep: {seconds: 20}");
+    let story = Story::new(&sleeps).up(1).runs(2, "app").decide(9);
+    story.check(Situation::HookPending, &["postStart hook: sleep 20 s", "it ends at 00:00:22 UTC, in 13 s"]);
+}
+
+/// The app's postStart hook is through.
+fn hooked() -> Story {
+    let story = Story::new(HOOKED).up(1).runs(2, "app");
+    let kind = super::super::observe::HookKind::PostStart;
+    story.event(3, Event::Hooked { container: 0, attempt: 0, kind, failure: None }).runs(3, "log")
+}
+
+#[test]
+fn a_stop_that_waits_for_a_pre_stop_hook_says_so() {
+    let story = hooked().event(10, Event::Delete { grace: None }).decide(14);
+    let told = story.check(
+        Situation::Stopping,
+        &[
+            "app (main) is not told to stop before its preStop hook is through",
+            "  preStop hook: exec [\"drain\", \"--all\"], runs since 00:00:10 UTC (4 s)",
+            "the stop signal follows when it is through, at the latest at 00:00:40 UTC, in 26 s (end of the grace period)",
+            "log (main) got its stop signal 4 s ago",
+        ],
+    );
+    assert_eq!(told.containers[0].text, "is to stop, its preStop hook runs for 4 s");
+    let sleeps = HOOKED
+        .replace("exec: {command: [drain, --all]}", "sleep: {seconds: 8}")
+        .replace("postStart: {exec: {command: [warm-up]}}, ", "");
+    let story = Story::new(&sleeps).up(1).runs(2, "app").event(10, Event::Delete { grace: None }).decide(14);
+    story.check(
+        Situation::Stopping,
+        &["preStop hook: sleep 8 s", "it ends at 00:00:18 UTC, in 4 s, and the stop signal follows"],
+    );
+}
+
+#[test]
+fn a_liveness_probe_that_begins_to_fail_is_told_before_it_ends_the_container() {
+    let mut story = hooked().probed(10, "app", ProbeKind::Liveness, fails("statuscode: 500"));
+    let told = story.decide(12);
+    let answer = told.check(
+        Situation::ProbeFailing,
+        &[
+            "default/web: main app runs for 10 s and is ready, but its livenessProbe fails",
+            "livenessProbe: http GET :80/healthz, every 10 s",
+            "1 failure in a row since 00:00:10 UTC",
+            "it said: statuscode: 500",
+            "1 of 3 (failureThreshold): if that goes on, it is stopped and started again at",
+            "spec.containers[app].livenessProbe",
+        ],
+    );
+    assert_eq!(answer.containers[0].text, "runs for 10 s, ready, livenessProbe fails");
+    story = told.probed(20, "app", ProbeKind::Liveness, ProbeOutcome::Success).decide(21);
+    assert_eq!(story.tell(None).situation, Situation::Running, "it is well again: {}", text_of(&story.tell(None)));
+    // Its own stop waits for the hook as well.
+    for at in [30, 40, 50] {
+        story = story.probed(at, "app", ProbeKind::Liveness, fails("statuscode: 500"));
+    }
+    story.decide(52).check(
+        Situation::ProbeFailed,
+        &["main app is to stop, and waits for its preStop hook", "at the latest at 00:01:20 UTC, in 28 s"],
     );
 }
 
