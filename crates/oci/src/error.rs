@@ -89,7 +89,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The id cannot be a directory name.
-    #[error("container id {0:?}: only letters, digits and _ + - . are accepted")]
+    #[error("container id {0:?}: at most 255 letters, digits and _ + - . are accepted, but neither . nor ..")]
     InvalidId(String),
     /// There is a container with this id.
     #[error("container with given ID already exists: {0} exists already; delete it first")]
@@ -163,14 +163,9 @@ pub enum Error {
         /// How it failed.
         problem: String,
     },
-    /// Capabilities that the container does without: a warning.
-    #[error("process.capabilities: {names}: {why}; the container runs without")]
-    NotGranted {
-        /// Which.
-        names: String,
-        /// Why.
-        why: &'static str,
-    },
+    /// Capabilities that the container does without: a warning, in runc's words.
+    #[error("process.capabilities: ignoring unknown or unavailable capabilities: [{0}]")]
+    NotGranted(String),
     /// A signal name is not known.
     #[error("unknown signal {0:?}; a number from 1 to 64 or a name such as TERM is accepted")]
     Signal(String),

@@ -70,7 +70,7 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let read = config::read(path).map_err(|source| Error::Config { path: path.to_owned(), source });
     read.map(|(parsed, unknown)| {
         if !unknown.is_empty() {
-            warn(&Error::NotGranted { names: unknown.join(", "), why: "no capability that this runtime knows" });
+            warn(&Error::NotGranted(unknown.join(" ")));
         }
         parsed
     })

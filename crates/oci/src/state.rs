@@ -34,6 +34,9 @@ pub const STATE_VERSION: u32 = 1;
 /// How long a command waits for another one that changes the same container.
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Longest id, in bytes: the name of a directory.
+const MAX_ID: usize = 255;
+
 /// Pause between two looks at a lock that somebody holds: there is no wait with a limit for flock(2).
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
@@ -130,7 +133,7 @@ impl StateDir {
     /// [`Error::InvalidId`].
     pub fn new(root: &Path, id: &str) -> Result<Self> {
         let valid = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
-        if id.is_empty() || id == "." || id == ".." || !id.chars().all(valid) {
+        if id.is_empty() || id == "." || id == ".." || id.len() > MAX_ID || !id.chars().all(valid) {
             return Err(Error::InvalidId(id.to_owned()));
         }
         Ok(Self { id: id.to_owned(), path: root.join(id) })
@@ -363,6 +366,7 @@ mod tests {
         for bad in ["", ".", "..", "a/b", "../x", "a b", "ä"] {
             assert!(matches!(StateDir::new(Path::new("/r"), bad), Err(Error::InvalidId(_))), "{bad:?}");
         }
+        assert!(StateDir::new(Path::new("/r"), &"x".repeat(256)).is_err());
         StateDir::new(Path::new("/r"), "8c1d-app-0_+.x").unwrap();
     }
 

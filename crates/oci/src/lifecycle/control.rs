@@ -177,7 +177,9 @@ pub(super) fn destroy(dir: &StateDir, lock: &Lock, state: Option<&State>) -> Res
             Err(errno) => return Err(kernel("send SIGKILL")(errno)),
         }
     }
-    if let Some(cgroup) = dir.cgroup().map(Cgroup::at) {
+    // Either of the two may have been damaged.
+    let cgroup = dir.cgroup().or_else(|| state.map(|state| state.cgroup.clone()));
+    if let Some(cgroup) = cgroup.map(Cgroup::at) {
         if let Some(unit) = state.and_then(|state| state.unit.as_deref()) {
             // With a dead systemd the container goes all the same.
             cgroup.kill()?;

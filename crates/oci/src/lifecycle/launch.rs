@@ -163,7 +163,7 @@ fn tell_of_missing(plan: &Plan) -> Result<()> {
     let missing = wanted.without(caps::permitted().map_err(kernel("capget"))?);
     let names: Vec<String> = missing.names().collect();
     if !names.is_empty() {
-        warn(&Error::NotGranted { names: names.join(", "), why: "this runtime does not have that itself" });
+        warn(&Error::NotGranted(names.join(" ")));
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 use podwright_sys::device::Kind;
 
+use super::ids::check_id;
 use super::{DeviceNode, PlanError, Result};
 
 /// runtime-spec, config-linux.md, "Default Devices"; `/dev/console` comes with a terminal, `/dev/ptmx` is a link.
@@ -49,14 +50,18 @@ pub(super) fn plan(configured: &[LinuxDevice], defaults: bool) -> Result<Vec<Dev
             (Some(_), Ok(number)) => Ok(number),
             (Some(_), Err(_)) => Err(PlanError::new(format!("{field}.{name}"), format!("{value} is no device number"))),
         };
+        let id = |name: &str, value: Option<u32>| {
+            let value = value.unwrap_or(0);
+            check_id(|| format!("{field}.{name}"), value).map(|()| value)
+        };
         nodes.push(DeviceNode {
             path: device.path().clone(),
             kind,
             major: number("major", device.major())?,
             minor: number("minor", device.minor())?,
             mode: device.file_mode().unwrap_or(0o666) & 0o7777,
-            uid: device.uid().unwrap_or(0),
-            gid: device.gid().unwrap_or(0),
+            uid: id("uid", device.uid())?,
+            gid: id("gid", device.gid())?,
         });
     }
     Ok(nodes)

@@ -17,6 +17,20 @@ pub struct IdRange {
     pub count: u32,
 }
 
+/// The last number, 2^32 - 1: to the kernel it says "leave it as it is", which would make whoever asks for it root.
+const NO_ID: u32 = u32::MAX;
+
+/// Refuses the number that is nobody's.
+pub(super) fn check_id(field: impl FnOnce() -> String, id: u32) -> Result<()> {
+    if id == NO_ID {
+        return Err(PlanError::new(
+            field(),
+            format!("{id} found, which stands for no id; 0 to {} accepted", NO_ID - 1),
+        ));
+    }
+    Ok(())
+}
+
 /// A mapping of ids; shown as the lines that `/proc/PID/uid_map` takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdMap(Vec<IdRange>);
@@ -31,7 +45,7 @@ impl IdMap {
                 return problem("size is 0; at least 1 is accepted".into());
             }
             for (name, first) in [("containerID", range.inside), ("hostID", range.outside)] {
-                // The last number, 2^32 - 1, stands for "no id".
+                // The last number has to stay out: see NO_ID.
                 if first.checked_add(range.count).is_none() {
                     return problem(format!("{name} {first} and size {} go beyond the last id", range.count));
                 }

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use oci_spec::runtime::{Capability, Linux, PosixRlimitType, Process};
 use podwright_sys::caps::CapSet;
 
+use super::ids::check_id;
 use super::step::SecurityModule;
 use super::{PlanError, Program, Result, Step, TerminalSize, schedule};
 
@@ -149,7 +150,7 @@ pub(super) fn program(process: &Process) -> Result<Program> {
         }
     }
     if !process.cwd().is_absolute() {
-        return Err(PlanError::new(format!("{FIELD}.cwd"), format!("{} is not absolute", process.cwd().display())));
+        return Err(PlanError::new(format!("{FIELD}.cwd"), format!("{:?} is not absolute", process.cwd())));
     }
     Ok(Program { args, env })
 }
@@ -159,7 +160,13 @@ fn check_ranges(process: &Process) -> Result<()> {
     if let Some(score) = process.oom_score_adj().filter(|score| !(-1000..=1000).contains(score)) {
         return Err(PlanError::new(format!("{FIELD}.oomScoreAdj"), format!("{score} found, -1000 to 1000 accepted")));
     }
-    match process.user().umask().filter(|mask| *mask > 0o777) {
+    let user = process.user();
+    check_id(|| format!("{FIELD}.user.uid"), user.uid())?;
+    check_id(|| format!("{FIELD}.user.gid"), user.gid())?;
+    for (index, gid) in user.additional_gids().iter().flatten().enumerate() {
+        check_id(|| format!("{FIELD}.user.additionalGids[{index}]"), *gid)?;
+    }
+    match user.umask().filter(|mask| *mask > 0o777) {
         Some(mask) => {
             Err(PlanError::new(format!("{FIELD}.user.umask"), format!("{mask:#o} found, at most 0o777 accepted")))
         }

@@ -11,6 +11,20 @@ use serde_json::{Value, json};
 use crate::harness::{Container, eventually, is_ours};
 
 #[test]
+fn a_container_whose_state_is_damaged_can_be_deleted() {
+    for (name, content) in [("state.json", &b""[..]), ("state.json", b"{\"version\": 1, \"pid\": -5}"), ("cgroup", b"")]
+    {
+        let container = Container::new(&["sleep", "1000"]);
+        container.create();
+        let path = container.state_root().join(&container.id).join(name);
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, content).unwrap();
+        container.ok(&["delete", "--force", &container.id]);
+        container.assert_nothing_left();
+    }
+}
+
+#[test]
 fn what_an_exec_may_run_on_first_is_told_when_asked() {
     let container = Container::new(&["sleep", "1000"]).with("/process/execCPUAffinity", json!({"initial": "0"}));
     container.detach();

@@ -50,6 +50,18 @@ fn shares_that_cannot_be_are_refused() {
         ),
         ("/process/ioPriority", json!({"class": "IOPRIO_CLASS_BE", "priority": 8}), "process.ioPriority.priority"),
         ("/process/ioPriority", json!({"class": "IOPRIO_CLASS_BE", "priority": -1}), "process.ioPriority.priority"),
+        ("/process/user", json!({"uid": u32::MAX, "gid": 0}), "process.user.uid"),
+        ("/process/user", json!({"uid": 1, "gid": u32::MAX}), "process.user.gid"),
+        (
+            "/process/user",
+            json!({"uid": 1, "gid": 1, "additionalGids": [1, u32::MAX]}),
+            "process.user.additionalGids[1]",
+        ),
+        (
+            "/linux/devices",
+            json!([{"path": "/dev/x", "type": "c", "major": 1, "minor": 3, "uid": u32::MAX}]),
+            "linux.devices[0].uid",
+        ),
         ("/process/rlimits", json!([{"type": "RLIMIT_CORE", "soft": 2, "hard": 1}]), "process.rlimits[0]"),
         (
             "/process/rlimits",
