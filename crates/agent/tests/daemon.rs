@@ -343,7 +343,7 @@ fn why_and_timeline_know_what_happened() {
     let records: Vec<PathBuf> = fs::read_dir(node.path("state/pods")).unwrap().flatten().map(|e| e.path()).collect();
     let record = records.iter().find_map(|pod| fs::read_to_string(pod.join("records/proxy/0.json")).ok()).unwrap();
     let record: Value = serde_json::from_str(&record).unwrap();
-    assert_eq!(record["cause"]["kind"], "deletion", "{record}");
+    assert_eq!(record["cause"]["kind"], "manifest-removed", "{record}");
     assert_eq!(node.podwright(&["why", "crahs"]).status.code(), Some(3));
     let said = String::from_utf8(node.podwright(&["why", "crahs"]).stdout).unwrap();
     assert!(said.contains("did you mean crash?: podwright why crash"), "{said}");

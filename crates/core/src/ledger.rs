@@ -41,10 +41,11 @@ pub struct Cause {
     pub text: String,
 }
 
-/// Who can ask for the end of a run.
+/// Who can ask for the end of a run. The only names there are: of the state machine, the agent, the shim, and those who read
+/// records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Asker {
-    /// Whoever removed the pod.
+    /// Whoever removed the pod: written by agents that did not say who.
     Deletion,
     /// `podwright delete`, or DELETE on the API.
     User,
@@ -52,7 +53,7 @@ pub enum Asker {
     ManifestRemoved,
     /// The manifest describes another pod now.
     ManifestChanged,
-    /// What the pod belongs to (a Job) does not want it any more.
+    /// The job that the pod belongs to does not want it any more: it is suspended, wants fewer, is over, or is removed.
     Owner,
     /// `podwright restart`.
     Restart,
@@ -103,6 +104,17 @@ impl Asker {
     /// Its name in records.
     pub fn name(self) -> &'static str {
         Self::NAMES.iter().find(|(asker, _)| *asker == self).map_or("other", |(_, name)| name)
+    }
+
+    /// Whether it ends one instance alone, and not with its pod: then what follows is its restart policy's.
+    pub fn is_of_instance(self) -> bool {
+        matches!(self, Asker::LivenessProbe | Asker::StartupProbe | Asker::PostStart)
+    }
+
+    /// Whether it is podwright that told the instance to stop, so that what follows is decided by that and not by how it
+    /// ended. The shim and a new agent also write down what nobody asked for.
+    pub fn decides(self) -> bool {
+        !matches!(self, Asker::SandboxRemoved | Asker::ShimDied | Asker::Reboot | Asker::Other)
     }
 
     /// Whom a record names.

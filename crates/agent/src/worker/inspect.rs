@@ -75,7 +75,6 @@ pub(super) async fn why(
             observed: &subject.observed,
             status: &subject.status,
             over: subject.over,
-            removed_by: subject.kept.removed_by,
             entries: &subject.entries,
             manifest: &subject.kept.document().manifest,
             earlier: earlier.as_ref().map(|e| Revision { manifest: &e.manifest, entries: &e.entries }),
@@ -137,8 +136,8 @@ fn subject(ctx: &Context, identity: &Identity, snapshot: Option<Snapshot>) -> Re
         Some(snapshot) => Some(living(ctx, snapshot)?),
         None => ended(ctx, identity)?,
     };
-    // Records say that the pod was removed; who did is kept with the pod.
-    if let Some((by, entries)) = subject.as_mut().and_then(|s| Some((s.kept.removed_by?, &mut s.entries))) {
+    // Records of older agents say that the pod was removed; who did is kept with the pod.
+    if let Some((by, entries)) = subject.as_mut().and_then(|s| Some((s.kept.deletion?.by, &mut s.entries))) {
         let causes = entries.iter_mut().filter_map(|entry| entry.cause.as_mut());
         causes.filter(|cause| cause.by == Asker::Deletion).for_each(|cause| cause.by = by);
     }

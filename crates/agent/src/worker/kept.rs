@@ -40,8 +40,6 @@ pub struct Kept {
     pub restart_at: Option<Time>,
     /// The request to remove it.
     pub deletion: Option<Deletion>,
-    /// Who made that request first.
-    pub removed_by: Option<Asker>,
     /// A volume over its limit: when, and the message.
     pub evicted: Option<(Time, String)>,
     /// The job that made it; `None`: it comes from a file.
@@ -73,7 +71,6 @@ impl Kept {
             restart_below: 0,
             restart_at: None,
             deletion: None,
-            removed_by: None,
             evicted: None,
             owner: None,
             ended: None,
@@ -113,7 +110,7 @@ struct PodFile {
     restart_below: u32,
     restart_at: Option<Stamp>,
     deletion: Option<DeletionFile>,
-    /// [`Asker::name`].
+    /// Who made the request: [`Asker::name`].
     #[serde(default)]
     removed_by: Option<String>,
     evicted: Option<(Stamp, String)>,
@@ -186,10 +183,11 @@ impl Kept {
             first_sandbox: stored.first_sandbox,
             restart_below: stored.restart_below,
             restart_at: stored.restart_at.map(time),
-            deletion: stored
-                .deletion
-                .map(|d| Deletion { requested_at: time(d.requested_at), deadline: time(d.deadline) }),
-            removed_by: stored.removed_by.as_deref().map(Asker::of_name),
+            deletion: stored.deletion.map(|d| Deletion {
+                by: stored.removed_by.as_deref().map_or(Asker::Deletion, Asker::of_name),
+                requested_at: time(d.requested_at),
+                deadline: time(d.deadline),
+            }),
             evicted: stored.evicted.map(|(at, message)| (time(at), message)),
             owner: stored.owner,
             ended: stored.ended.map(|e| Ended {
@@ -221,7 +219,7 @@ impl Kept {
             deletion: self
                 .deletion
                 .map(|d| DeletionFile { requested_at: stamp(d.requested_at), deadline: stamp(d.deadline) }),
-            removed_by: self.removed_by.map(|by| by.name().to_owned()),
+            removed_by: self.deletion.map(|deletion| deletion.by.name().to_owned()),
             evicted: self.evicted.clone().map(|(at, message)| (stamp(at), message)),
             owner: self.owner.clone(),
             ended: self.ended.clone().map(|e| EndedFile {
@@ -336,8 +334,7 @@ mod tests {
         let claim = Claim { file: "p.yaml".into(), digest: "d".into(), object: document(), suppressed: true };
         Kept {
             restart_at: Some(now),
-            deletion: Some(Deletion { requested_at: now, deadline: now + Duration::from_secs(3) }),
-            removed_by: Some(Asker::User),
+            deletion: Some(Deletion { by: Asker::User, requested_at: now, deadline: now + Duration::from_secs(3) }),
             evicted: Some((now, "full".into())),
             owner: Some(Owner { name: "j".into(), uid: "u".into() }),
             ended: Some(Ended {

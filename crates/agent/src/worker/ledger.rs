@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use podwright_core::ledger::{
-    self, Asker, CpuTime, End, Entry, Figures, Health, OomLimit, Origin, ProbeFailures, Victim,
-};
+use podwright_core::ledger::{CpuTime, End, Entry, Figures, Health, OomLimit, Origin, ProbeFailures, Victim};
 use podwright_core::pod::observe::Observed;
 use podwright_core::pod::spec::PodSpec;
 use podwright_shim::proto::{self, Exit, Record};
@@ -24,10 +22,7 @@ pub(super) fn entry(record: &Record, clock: &Clock) -> Entry {
         started_at: record.started.map(time),
         signaled_at: record.signaled.map(time),
         killed_at: record.killed.map(time),
-        cause: record
-            .cause
-            .as_ref()
-            .map(|cause| ledger::Cause { by: Asker::of_name(&cause.kind), text: cause.message.clone() }),
+        cause: record.cause.as_ref().map(records::cause),
         health: health(record, clock),
         origin: record.origin.as_ref().map(|o| Origin { agent: o.agent.clone(), image: o.image.clone() }),
         end: record.exit.as_ref().map(|exit| end(exit, record, clock)),

@@ -301,7 +301,11 @@ impl Manager {
                 }
                 Act::Update(claim) => send(place.worker.as_ref(), Input::Update(Box::new(claim))),
                 Act::Stop => {
-                    let by = if place.slot.next.is_some() { Asker::ManifestChanged } else { Asker::ManifestRemoved };
+                    let by = match &place.owner {
+                        Some(_) => Asker::Owner,
+                        None if place.slot.next.is_some() => Asker::ManifestChanged,
+                        None => Asker::ManifestRemoved,
+                    };
                     send(place.worker.as_ref(), Input::Delete { grace: None, by, suppress: None, recorded: None });
                 }
                 Act::Refresh(claim) => {

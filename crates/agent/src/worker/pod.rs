@@ -257,11 +257,10 @@ impl Worker {
                 self.saver.save(&self.kept, None);
             }
             Input::Delete { grace, by, suppress, recorded } => {
-                self.kept.removed_by.get_or_insert(by);
                 if let Some((file, digest)) = suppress {
                     self.kept.claim = Claim { file, digest, suppressed: true, ..self.kept.claim.clone() };
                 }
-                self.apply(Event::Delete { grace });
+                self.apply(Event::Delete { by, grace });
                 self.record(recorded);
             }
             Input::Restart { recorded } => {

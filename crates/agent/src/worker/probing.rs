@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use podwright_core::pod::observe::{Cause, Event, HookKind, Instance, ProbeKind, ProbeOutcome};
+use podwright_core::ledger::Cause;
+use podwright_core::pod::observe::{Event, HookKind, Instance, ProbeKind, ProbeOutcome};
 use podwright_core::pod::spec::{Hook, Probe, ProbeAction};
 use podwright_shim::proto::{ExecResult, Record, Request};
 use tokio::task::AbortHandle;

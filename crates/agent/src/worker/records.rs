@@ -6,8 +6,8 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use podwright_core::ledger::Asker;
-use podwright_core::pod::observe::{Cause, CauseKind, HookEnd, HookRun, Instance, InstanceState, Outcome};
+use podwright_core::ledger::{Asker, Cause};
+use podwright_core::pod::observe::{HookEnd, HookRun, Instance, InstanceState, Outcome};
 use podwright_core::pod::spec::PodSpec;
 use podwright_core::time::Time;
 use podwright_shim::proto::{self, Exit, Health, InstanceId, Record, Stamp, StartStage};
@@ -159,7 +159,7 @@ pub(super) fn instance(record: &Record, spec: &PodSpec, clock: &Clock) -> Option
         stop_signal: record.stop_signal,
         post_start: record.post_start.as_ref().map(|run| hook_run(run, time)),
         pre_stop: record.pre_stop.as_ref().map(|run| hook_run(run, time)),
-        cause: record.cause.as_ref().and_then(cause),
+        cause: record.cause.as_ref().map(cause).filter(|cause| cause.by.decides()),
         message: record.exit.as_ref().map(|exit| exit.message.clone()).unwrap_or_default(),
         signaled_at: record.signaled.map(time),
         killed_at: record.killed.map(time),
@@ -172,15 +172,15 @@ fn hook_run(run: &proto::HookRun, time: impl Fn(Stamp) -> Time) -> HookRun {
     HookRun { begun: time(run.begun), ended }
 }
 
-/// The causes that the state machine has given; others (the shim died, say) decide nothing.
-fn cause(cause: &proto::Cause) -> Option<Cause> {
-    CauseKind::of_name(&cause.kind).map(|kind| Cause { kind, message: cause.message.clone() })
+/// Who asked for an end, as a record names them.
+pub(super) fn cause(cause: &proto::Cause) -> Cause {
+    Cause { by: Asker::of_name(&cause.kind), text: cause.message.clone() }
 }
 
 /// A cause in the shim's terms.
 pub(super) fn wire_cause(cause: &Cause) -> proto::Cause {
-    let message = cause.message.chars().take(MAX_CAUSE).collect();
-    proto::Cause { kind: cause.kind.name().to_owned(), message }
+    let message = cause.text.chars().take(MAX_CAUSE).collect();
+    proto::Cause { kind: cause.by.name().to_owned(), message }
 }
 
 /// An exit in the state machine's terms.
@@ -202,6 +202,23 @@ mod tests {
     fn clock(dir: &Path) -> Clock {
         fs::write(dir.join("boot_id"), "b").unwrap();
         Clock::start(&dir.join("boot_id")).unwrap()
+    }
+
+    #[test]
+    fn what_the_shim_writes_by_itself_is_known_and_decides_nothing() {
+        assert_eq!(Asker::of_name(proto::SANDBOX_REMOVED), Asker::SandboxRemoved);
+        let dir = tempfile::tempdir().unwrap();
+        let clock = clock(dir.path());
+        let text = "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: app, image: i}]}}";
+        let spec = podwright_core::manifest::parse(text, podwright_core::manifest::Format::Yaml).unwrap().remove(0).pod;
+        let mut record = lost_without_a_trace(&InstanceId { container: "app".into(), attempt: 0 }, &clock);
+        for (kind, decides) in
+            [(proto::SANDBOX_REMOVED, None), ("liveness-probe", Some(Asker::LivenessProbe)), ("x", None)]
+        {
+            record.cause = Some(proto::Cause { kind: kind.to_owned(), message: String::new() });
+            let (_, instance) = instance(&record, &spec, &clock).unwrap();
+            assert_eq!(instance.cause.map(|cause| cause.by), decides, "{kind}");
+        }
     }
 
     #[test]

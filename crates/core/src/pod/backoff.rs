@@ -69,7 +69,8 @@ fn ran_long(instance: &Instance) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pod::observe::{Cause, CauseKind, Outcome};
+    use crate::ledger::{Asker, Cause};
+    use crate::pod::observe::Outcome;
 
     fn ended(delay: u64, ran: u64) -> Instance {
         let delay = Duration::from_secs(delay);
@@ -110,7 +111,7 @@ mod tests {
     #[test]
     fn the_first_two_restarts_by_a_probe_are_immediate() {
         let killed = |delay, ran| Instance {
-            cause: Some(Cause { kind: CauseKind::Liveness, message: String::new() }),
+            cause: Some(Cause { by: Asker::LivenessProbe, text: String::new() }),
             ..ended(delay, ran)
         };
         let (mut before, mut finished) = (None::<Instance>, 0);
@@ -130,8 +131,7 @@ mod tests {
 
     #[test]
     fn a_long_life_until_a_probe_fails_is_part_of_the_wait() {
-        let killed =
-            Instance { cause: Some(Cause { kind: CauseKind::Startup, message: String::new() }), ..ended(20, 100) };
+        let killed = Instance { cause: Some(Cause { by: Asker::StartupProbe, text: String::new() }), ..ended(20, 100) };
         assert_eq!(restart_at(&killed, Some(&ended(10, 80))), killed.finished_at());
         assert_eq!(restart_at(&killed, Some(&ended(10, 81))), Some(Time(0) + Duration::from_secs(120)));
     }

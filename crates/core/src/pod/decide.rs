@@ -157,7 +157,7 @@ fn left_at(view: View<'_>, i: usize) -> Option<Time> {
         return Some(record.stop_begun().unwrap_or(view.now));
     }
     let newest = view.newest(i).filter(|_| view.done(i))?;
-    let stopped = newest.cause.as_ref().filter(|c| c.kind.is_of_instance() && rules::ends_for_good(view, i, c));
+    let stopped = newest.cause.as_ref().filter(|c| c.by.is_of_instance() && rules::ends_for_good(view, i, c));
     let begun = stopped.and_then(|_| newest.stop_begun());
     begun.or_else(|| newest.finished_at())
 }

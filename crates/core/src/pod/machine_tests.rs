@@ -1,9 +1,9 @@
 //! What depends on the moment at which the agent sees something.
 
 use super::*;
+use crate::ledger::{Asker, Cause};
 use crate::manifest::{Format, parse};
 use crate::pod::backoff;
-use crate::pod::observe::{Cause, CauseKind};
 use crate::pod::spec::StartGate;
 
 fn at(seconds: u64) -> Time {
@@ -29,8 +29,8 @@ fn instance(attempt: u32, started: u64, ended: Option<u64>) -> Instance {
     Instance { state, ..Instance::starting(attempt, 1, Duration::ZERO, started_at) }
 }
 
-const fn signal(container: usize, kind: CauseKind) -> Step {
-    Step::Signal { container, attempt: 0, cause: Cause { kind, message: String::new() } }
+const fn signal(container: usize, by: Asker) -> Step {
+    Step::Signal { container, attempt: 0, cause: Cause { by, text: String::new() } }
 }
 
 /// A sidecar that runs and a main that does, or did, in a sandbox of second 0, taken up at a moment.
@@ -44,7 +44,7 @@ fn machine(spec: PodSpec, main: Instance, taken_up_at: Time) -> Machine {
     Machine::new(spec, policy, observed, Memo::default())
 }
 
-const STOP_SIDECAR: Step = signal(0, CauseKind::Completed);
+const STOP_SIDECAR: Step = signal(0, Asker::Completion);
 const KILL_SIDECAR: Step = Step::Kill { container: 0, attempt: 0 };
 
 #[test]
@@ -70,7 +70,7 @@ fn a_deadline_set_in_the_past_passes_now() {
     assert_eq!(machine.plan(at(50)).steps, []);
     machine.update(spec("activeDeadlineSeconds: 7"), at(50));
     let plan = machine.plan(at(50));
-    assert_eq!((plan.steps, plan.wake_at), (vec![signal(1, CauseKind::DeadlineExceeded)], Some(at(60))));
+    assert_eq!((plan.steps, plan.wake_at), (vec![signal(1, Asker::Deadline)], Some(at(60))));
 }
 
 #[test]
@@ -129,8 +129,8 @@ fn probed(machine: &mut Machine, kind: ProbeKind, outcome: ProbeOutcome, now: u6
     machine.apply(Event::Probed { container: 0, attempt: 0, kind, outcome }, at(now));
 }
 
-fn cause(kind: CauseKind, message: &str) -> Cause {
-    Cause { kind, message: message.to_owned() }
+fn cause(by: Asker, text: &str) -> Cause {
+    Cause { by, text: text.to_owned() }
 }
 
 const PRE_STOP: Step = Step::Hook { container: 0, attempt: 0, kind: HookKind::PreStop, cause: None };
@@ -154,7 +154,7 @@ fn a_failed_liveness_probe_stops_with_its_own_grace_after_the_hook() {
     assert_eq!(machine.plan(at(0)).steps, std::slice::from_ref(&live));
     probed(&mut machine, ProbeKind::Liveness, ProbeOutcome::Failure("dead".into()), 1);
     let plan = machine.plan(at(1));
-    let why = cause(CauseKind::Liveness, "dead");
+    let why = cause(Asker::LivenessProbe, "dead");
     let begun = Step::Hook { container: 0, attempt: 0, kind: HookKind::PreStop, cause: Some(why.clone()) };
     assert_eq!((plan.steps, plan.wake_at), (vec![begun], Some(at(6))));
     // Neither another hook nor another probe.
@@ -180,7 +180,7 @@ fn a_deletion_takes_over_from_a_probe() {
     machine.plan(at(0));
     probed(&mut machine, ProbeKind::Liveness, ProbeOutcome::Failure(String::new()), 1);
     assert_eq!(steps(machine.plan(at(1))), [PRE_STOP]);
-    machine.apply(Event::Delete { grace: None }, at(2));
+    machine.apply(Event::Delete { by: Asker::User, grace: None }, at(2));
     assert_eq!(machine.plan(at(4)).steps, []);
     let signals = machine.plan(at(12)).steps;
     assert!(matches!(signals[..], [Step::Signal { .. }]), "{signals:?}");
@@ -190,11 +190,11 @@ fn a_deletion_takes_over_from_a_probe() {
 fn the_hook_takes_its_time_from_the_grace() {
     let mut machine = alone("lifecycle: {preStop: {sleep: {seconds: 4}}}");
     machine.plan(at(0));
-    machine.apply(Event::Delete { grace: None }, at(1));
+    machine.apply(Event::Delete { by: Asker::User, grace: None }, at(1));
     let plan = machine.plan(at(1));
     assert_eq!(plan.wake_at, Some(at(5)));
     assert_eq!(steps(plan), [PRE_STOP]);
-    assert_eq!(machine.plan(at(5)).steps, [signal(0, CauseKind::Deleted)]);
+    assert_eq!(machine.plan(at(5)).steps, [signal(0, Asker::User)]);
     assert_eq!(machine.plan(at(10)).steps, []);
     assert_eq!(machine.plan(at(11)).steps, [Step::Kill { container: 0, attempt: 0 }]);
 }
@@ -203,13 +203,13 @@ fn the_hook_takes_its_time_from_the_grace() {
 fn a_hook_is_not_run_again_by_the_next_agent() {
     let mut first = alone("lifecycle: {preStop: {httpGet: {port: 80}}}");
     first.plan(at(0));
-    first.apply(Event::Delete { grace: None }, at(1));
+    first.apply(Event::Delete { by: Asker::User, grace: None }, at(1));
     assert_eq!(steps(first.plan(at(1))), [PRE_STOP]);
     let mut observed = first.observed.clone();
     observed.taken_up_at = at(3);
     let mut second = Machine::new(first.spec.clone(), first.policy.clone(), observed, Memo::default());
     // The request went down with the agent: the stop goes on, within the same grace.
-    assert_eq!(second.plan(at(3)).steps, [signal(0, CauseKind::Deleted)]);
+    assert_eq!(second.plan(at(3)).steps, [signal(0, Asker::User)]);
     assert_eq!(second.plan(at(11)).steps, [Step::Kill { container: 0, attempt: 0 }]);
 }
 
@@ -224,7 +224,7 @@ fn a_failed_post_start_hook_stops_the_container() {
     failed.post_start = Some(HookRun { begun: at(0), ended: Some(end) });
     machine.apply(Event::Instance { container: 0, instance: failed }, at(2));
     let plan = machine.plan(at(2));
-    let why = cause(CauseKind::PostStart, "no");
+    let why = cause(Asker::PostStart, "no");
     assert_eq!(plan.steps, [Step::Signal { container: 0, attempt: 0, cause: why }]);
     let reasons: Vec<&str> = plan.notices.iter().map(|n| n.reason).collect();
     assert_eq!(reasons, ["FailedPostStartHook", "Killing"]);

@@ -1,11 +1,10 @@
 //! What of a pod's life is worth a `v1.Event`. The reasons are the kubelet's.
 
 use super::hook::NO_TCP;
-use super::observe::{
-    Cause, CauseKind, HookKind, HookRun, Instance, InstanceState, Observed, Outcome, ProbeKind, ProbeOutcome,
-};
+use super::observe::{HookKind, HookRun, Instance, InstanceState, Observed, Outcome, ProbeKind, ProbeOutcome};
 use super::plan::{Notice, Step};
 use super::spec::{Hook, PodSpec};
+use crate::ledger::{Asker, Cause};
 
 fn normal(reason: &'static str, container: usize, message: String) -> Notice {
     Notice { warning: false, reason, message, container: Some(container) }
@@ -39,16 +38,24 @@ pub(super) fn of_step(spec: &PodSpec, observed: &Observed, step: &Step) -> Optio
 
 /// The kubelet's words.
 fn killing(name: &str, cause: &Cause) -> String {
-    match cause.kind {
-        CauseKind::Liveness => format!("Container {name} failed liveness probe, will be restarted"),
-        CauseKind::Startup => format!("Container {name} failed startup probe, will be restarted"),
-        CauseKind::PostStart => format!("Stopping container {name}: its postStart hook failed: {}", cause.message),
-        CauseKind::RestartAllContainers => format!("Stopping container {name} to restart all containers"),
-        CauseKind::Deleted
-        | CauseKind::Completed
-        | CauseKind::DeadlineExceeded
-        | CauseKind::Evicted
-        | CauseKind::Restart => format!("Stopping container {name}"),
+    match cause.by {
+        Asker::LivenessProbe => format!("Container {name} failed liveness probe, will be restarted"),
+        Asker::StartupProbe => format!("Container {name} failed startup probe, will be restarted"),
+        Asker::PostStart => format!("Stopping container {name}: its postStart hook failed: {}", cause.text),
+        Asker::RestartRule => format!("Stopping container {name} to restart all containers"),
+        Asker::Deletion
+        | Asker::User
+        | Asker::ManifestRemoved
+        | Asker::ManifestChanged
+        | Asker::Owner
+        | Asker::Completion
+        | Asker::Deadline
+        | Asker::Eviction
+        | Asker::Restart
+        | Asker::SandboxRemoved
+        | Asker::ShimDied
+        | Asker::Reboot
+        | Asker::Other => format!("Stopping container {name}"),
     }
 }
 

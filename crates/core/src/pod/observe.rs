@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::Health;
+use crate::ledger::{Asker, Cause, Health};
 use crate::time::Time;
 
 /// Everything known of one pod besides its spec. Containers are indexed as in `PodSpec::containers`.
@@ -36,9 +36,11 @@ pub struct Observed {
 }
 
 /// A request to remove the pod. A later request may only move `deadline` forward.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deletion {
-    /// The first request.
+    /// Who made the first request.
+    pub by: Asker,
+    /// When.
     pub requested_at: Time,
     /// The earliest end of grace over all requests (request + max(grace, 1 s)).
     pub deadline: Time,
@@ -118,35 +120,6 @@ impl Sandbox {
     }
 }
 
-impl CauseKind {
-    const ALL: [(CauseKind, &'static str); 9] = [
-        (CauseKind::Liveness, "liveness-probe"),
-        (CauseKind::Startup, "startup-probe"),
-        (CauseKind::PostStart, "post-start-hook"),
-        (CauseKind::Deleted, "deletion"),
-        (CauseKind::Completed, "completion"),
-        (CauseKind::DeadlineExceeded, "deadline"),
-        (CauseKind::Evicted, "eviction"),
-        (CauseKind::Restart, "restart"),
-        (CauseKind::RestartAllContainers, "restart-all-containers"),
-    ];
-
-    /// Its name in records.
-    pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
-    }
-
-    /// The kind of that name.
-    pub fn of_name(name: &str) -> Option<CauseKind> {
-        Self::ALL.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind)
-    }
-
-    /// Whether it ends this instance alone, and not with its pod: then what follows is its restart policy's.
-    pub fn is_of_instance(self) -> bool {
-        matches!(self, CauseKind::Liveness | CauseKind::Startup | CauseKind::PostStart)
-    }
-}
-
 impl Instance {
     /// One that was just asked for.
     pub fn starting(attempt: u32, sandbox: u32, restart_delay: Duration, requested_at: Time) -> Instance {
@@ -173,7 +146,7 @@ impl Instance {
 
     /// Whether a probe is why it was stopped: then its exit code says nothing.
     pub fn is_probe_killed(&self) -> bool {
-        self.cause.as_ref().is_some_and(|cause| matches!(cause.kind, CauseKind::Liveness | CauseKind::Startup))
+        self.cause.as_ref().is_some_and(|cause| matches!(cause.by, Asker::LivenessProbe | Asker::StartupProbe))
     }
 
     /// When it ended.
@@ -234,7 +207,7 @@ pub struct Instance {
     pub post_start: Option<HookRun>,
     /// Its preStop hook, once begun.
     pub pre_stop: Option<HookRun>,
-    /// What asked for its end first, if anything did.
+    /// What asked for its end first, if anything did that decides what follows ([`Asker::decides`]).
     pub cause: Option<Cause>,
     /// When the first stop signal was sent.
     pub signaled_at: Option<Time>,
@@ -269,38 +242,6 @@ pub enum HookKind {
     PostStart,
     /// `preStop`.
     PreStop,
-}
-
-/// What asked for the end of an instance.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cause {
-    /// What.
-    pub kind: CauseKind,
-    /// More of it, for people: the last output of a probe, say. May be empty.
-    pub message: String,
-}
-
-/// What can ask for the end of an instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CauseKind {
-    /// Its liveness probe failed.
-    Liveness,
-    /// Its startup probe failed.
-    Startup,
-    /// Its postStart hook failed.
-    PostStart,
-    /// The pod is removed.
-    Deleted,
-    /// The pod's mains are done, or an init failed for good.
-    Completed,
-    /// `activeDeadlineSeconds`.
-    DeadlineExceeded,
-    /// A volume over its limit.
-    Evicted,
-    /// `podwright restart`.
-    Restart,
-    /// A rule with the action `RestartAllContainers`.
-    RestartAllContainers,
 }
 
 /// Where an instance is in its life.
@@ -482,6 +423,8 @@ pub enum Event {
     },
     /// The pod is to be removed; `grace` overrides the spec's.
     Delete {
+        /// Who asks.
+        by: Asker,
         /// `None`: the spec's.
         grace: Option<Duration>,
     },

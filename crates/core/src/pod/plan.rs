@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::observe::{Cause, HookKind, Memo, ProbeKind};
+use super::observe::{HookKind, Memo, ProbeKind};
+use crate::ledger::Cause;
 use crate::time::Time;
 
 /// The decision for one pod at one moment.

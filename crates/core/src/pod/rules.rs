@@ -1,9 +1,10 @@
 //! Restart policies and rules of single containers (KEP-5307), and the rule that restarts all of them (KEP-5532).
 
 use super::decide::completed_since;
-use super::observe::{Cause, CauseKind, Instance, InstanceState};
+use super::observe::{Instance, InstanceState};
 use super::spec::{RestartAction, RestartPolicy, Role};
 use super::view::{View, never_ran};
+use crate::ledger::{Asker, Cause};
 use crate::time::Time;
 
 /// The policy that holds for a container: its own, else the pod's.
@@ -37,7 +38,7 @@ pub(super) fn restarts(view: View<'_>, i: usize, ended: &Instance) -> bool {
 /// Whether an instance that is being stopped on its own account will not be followed by another, whatever its exit code.
 pub(super) fn ends_for_good(view: View<'_>, i: usize, cause: &Cause) -> bool {
     let container = &view.spec.containers[i];
-    let by_code = cause.kind == CauseKind::PostStart && !container.restart_rules.is_empty();
+    let by_code = cause.by == Asker::PostStart && !container.restart_rules.is_empty();
     container.role == Role::Main && policy(view, i) == RestartPolicy::Never && !by_code
 }
 

@@ -9,12 +9,13 @@ use super::backoff;
 use super::conditions::conditions;
 use super::decide::{Goal, Stop, Why};
 use super::hook::{self, Stage};
-use super::observe::{CauseKind, Instance, InstanceState, Memo, Outcome, Sandbox};
+use super::observe::{Instance, InstanceState, Memo, Outcome, Sandbox};
 use super::resources;
 use super::rules;
 use super::spec::{Qos, RestartPolicy, Role};
 use super::start;
 use super::view::{View, never_ran, succeeded};
+use crate::ledger::Asker;
 use crate::signal;
 use crate::time::Time;
 
@@ -133,7 +134,7 @@ fn final_phase(view: View<'_>, why: &Why) -> Phase {
 /// Whether the postStart hook of an instance has failed that will not be followed by another: it never came to its work,
 /// whatever its exit code says.
 fn never_began(view: View<'_>, i: usize, instance: &Instance) -> bool {
-    let hook_failed = instance.cause.as_ref().is_some_and(|cause| cause.kind == CauseKind::PostStart);
+    let hook_failed = instance.cause.as_ref().is_some_and(|cause| cause.by == Asker::PostStart);
     hook_failed && rules::policy(view, i) == RestartPolicy::Never
 }
 
@@ -304,7 +305,7 @@ fn terminated(view: View<'_>, i: usize, instance: &Instance) -> v1::ContainerSta
     let InstanceState::Ended { started_at, finished_at, outcome } = &instance.state else {
         return v1::ContainerState::default();
     };
-    let restarting = instance.cause.as_ref().is_some_and(|c| c.kind == CauseKind::RestartAllContainers);
+    let restarting = instance.cause.as_ref().is_some_and(|c| c.by == Asker::RestartRule);
     let (reason, message) = match outcome {
         Outcome::Exited { .. } | Outcome::Signaled { .. } if restarting => ("RestartingAllContainers", None),
         Outcome::Exited { code: 0, .. } => ("Completed", None),

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use super::decide::{Stop, Todo, Why};
 use super::hook::{self, Stage};
-use super::observe::{Cause, CauseKind, HookKind, Instance, InstanceState};
+use super::observe::{HookKind, Instance, InstanceState};
 use super::plan::Step;
 use super::spec::{Hook, Role};
 use super::view::View;
+use crate::ledger::{Asker, Cause};
 use crate::time::Time;
 
 /// Between the stop signal and SIGKILL there is always at least this much, even when the grace is used up.
@@ -64,17 +65,17 @@ pub(super) fn stops(view: View<'_>, stop: &Stop, todo: &mut Todo) {
 
 /// Who asks for the end of a container when the whole pod is stopped.
 fn cause_of(view: View<'_>, why: &Why) -> Cause {
-    let kind = match why {
+    let by = match why {
         // With its sandbox everything in it is gone: nothing is left to stop.
-        Why::Completed | Why::SandboxLost => CauseKind::Completed,
-        Why::DeadlineExceeded => CauseKind::DeadlineExceeded,
-        Why::Evicted => CauseKind::Evicted,
-        Why::Deleted => CauseKind::Deleted,
-        Why::Restart => CauseKind::Restart,
-        Why::RestartAll => CauseKind::RestartAllContainers,
+        Why::Completed | Why::SandboxLost => Asker::Completion,
+        Why::DeadlineExceeded => Asker::Deadline,
+        Why::Evicted => Asker::Eviction,
+        Why::Deleted => view.observed.deletion.map_or(Asker::Deletion, |deletion| deletion.by),
+        Why::Restart => Asker::Restart,
+        Why::RestartAll => Asker::RestartRule,
     };
-    let evicted = view.observed.evicted.as_ref().filter(|_| kind == CauseKind::Evicted);
-    Cause { kind, message: evicted.map_or(String::new(), |(_, message)| message.clone()) }
+    let evicted = view.observed.evicted.as_ref().filter(|_| by == Asker::Eviction);
+    Cause { by, text: evicted.map_or(String::new(), |(_, message)| message.clone()) }
 }
 
 /// Whether a main or a later sidecar is still there.

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::backoff::Curve;
 use super::hook::{self, Stage};
-use super::observe::{Cause, CauseKind, ContainerObserved, Instance, InstanceState, Observed, Outcome, Sandbox};
+use super::observe::{ContainerObserved, Instance, InstanceState, Observed, Outcome, Sandbox};
 use super::rules;
 use super::spec::{Container, PodSpec, Probe, RestartPolicy, Role, StartGate};
+use crate::ledger::{Asker, Cause};
 use crate::time::Time;
 
 /// What the node sets for all its pods.
@@ -225,14 +226,14 @@ impl<'a> View<'a> {
     pub(super) fn doom(self, i: usize) -> Option<Doom> {
         let record = self.record(i).filter(|r| matches!(r.state, InstanceState::Running { .. }))?;
         let cause = match &record.cause {
-            Some(cause) if cause.kind.is_of_instance() => cause.clone(),
+            Some(cause) if cause.by.is_of_instance() => cause.clone(),
             Some(_) => return None,
             None => self.failed_probe(i).or_else(|| self.failed_hook(i, record))?,
         };
         let container = &self.spec.containers[i];
-        let probe = match cause.kind {
-            CauseKind::Liveness => container.liveness_probe.as_ref(),
-            CauseKind::Startup => container.startup_probe.as_ref(),
+        let probe = match cause.by {
+            Asker::LivenessProbe => container.liveness_probe.as_ref(),
+            Asker::StartupProbe => container.startup_probe.as_ref(),
             _ => None,
         };
         let grace = probe.and_then(|p: &Probe| p.grace).unwrap_or(self.spec.grace);
@@ -241,17 +242,17 @@ impl<'a> View<'a> {
 
     fn failed_probe(self, i: usize) -> Option<Cause> {
         let probes = &self.observed.containers[i].probes;
-        let (kind, state) = match (probes.liveness.verdict, probes.startup.verdict) {
-            (Some(false), _) => (CauseKind::Liveness, &probes.liveness),
-            (_, Some(false)) => (CauseKind::Startup, &probes.startup),
+        let (by, state) = match (probes.liveness.verdict, probes.startup.verdict) {
+            (Some(false), _) => (Asker::LivenessProbe, &probes.liveness),
+            (_, Some(false)) => (Asker::StartupProbe, &probes.startup),
             _ => return None,
         };
-        Some(Cause { kind, message: state.failure.clone().unwrap_or_default() })
+        Some(Cause { by, text: state.failure.clone().unwrap_or_default() })
     }
 
     fn failed_hook(self, i: usize, record: &Instance) -> Option<Cause> {
         match hook::post_start(self, i, record) {
-            Stage::Failed(message) => Some(Cause { kind: CauseKind::PostStart, message }),
+            Stage::Failed(text) => Some(Cause { by: Asker::PostStart, text }),
             Stage::Due | Stage::Running(_) | Stage::Over => None,
         }
     }

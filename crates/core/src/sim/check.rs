@@ -5,7 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::world::{Pod, World};
-use crate::pod::observe::{Cause, CauseKind, Event, HookKind, HookRun, Instance, InstanceState, Outcome, ProbeKind};
+use crate::ledger::{Asker, Cause};
+use crate::pod::observe::{Event, HookKind, HookRun, Instance, InstanceState, Outcome, ProbeKind};
 use crate::pod::plan::Step;
 use crate::pod::spec::{Container, Hook, PodSpec, RestartAction, RestartPolicy, Role};
 use crate::time::Time;
@@ -50,7 +51,7 @@ impl Checks {
         let floor = Duration::from_secs(1);
         let mut grace = |d: Duration| self.graces.entry(pod).or_default().push(now + d.max(floor));
         match event {
-            Event::Delete { grace: given } => {
+            Event::Delete { grace: given, .. } => {
                 grace(given.unwrap_or(spec.grace));
                 self.deleted.insert(pod);
             }
@@ -170,8 +171,8 @@ impl Checks {
     fn signal(&self, pod: &Pod, p: usize, c: usize, attempt: u32, cause: &Cause, now: Time) -> Result<(), Violation> {
         let container = &pod.spec.containers[c];
         let Some(instance) = pod.shim.records[c].iter().find(|i| i.attempt == attempt) else { return Ok(()) };
-        let over = match cause.kind {
-            CauseKind::RestartAllContainers => true,
+        let over = match cause.by {
+            Asker::RestartRule => true,
             kind if kind.is_of_instance() => {
                 self.grace_over(pod, p, now)
                     || own_grace(pod, c, kind).is_zero()
@@ -183,12 +184,12 @@ impl Checks {
             let detail = format!("pod {p} signals {} before its preStop hook is through", container.name);
             return violated("pre-stop-comes-first", detail);
         }
-        let alone = cause.kind.is_of_instance() || self.grace_over(pod, p, now);
+        let alone = cause.by.is_of_instance() || self.grace_over(pod, p, now);
         if container.role != Role::Sidecar || alone {
             return Ok(());
         }
         let before = pod.spec.containers.iter().zip(&pod.shim.records).skip(c + 1);
-        let all = cause.kind == CauseKind::RestartAllContainers;
+        let all = cause.by == Asker::RestartRule;
         let matters = |role| role == Role::Main || (role == Role::Sidecar && !all);
         for (other, records) in before.filter(|(o, _)| matters(o.role)) {
             if records.last().is_some_and(Instance::is_live) {
@@ -207,8 +208,8 @@ impl Checks {
             let detail = format!("pod {p} kills {name} {:?} after its signal", now.since(signaled));
             return violated("two-second-floor", detail);
         }
-        let grace = match instance.cause.as_ref().map(|cause| cause.kind) {
-            Some(CauseKind::RestartAllContainers) => return Ok(()),
+        let grace = match instance.cause.as_ref().map(|cause| cause.by) {
+            Some(Asker::RestartRule) => return Ok(()),
             Some(kind) if kind.is_of_instance() => own_grace(pod, c, kind).min(pod.spec.grace),
             _ => pod.spec.grace,
         };
@@ -296,11 +297,11 @@ fn never_ran(instance: &Instance) -> bool {
 }
 
 /// The grace of a stop that a probe or the postStart hook has caused.
-fn own_grace(pod: &Pod, c: usize, kind: CauseKind) -> Duration {
+fn own_grace(pod: &Pod, c: usize, kind: Asker) -> Duration {
     let container = &pod.spec.containers[c];
     let probe = match kind {
-        CauseKind::Liveness => container.liveness_probe.as_ref(),
-        CauseKind::Startup => container.startup_probe.as_ref(),
+        Asker::LivenessProbe => container.liveness_probe.as_ref(),
+        Asker::StartupProbe => container.startup_probe.as_ref(),
         _ => None,
     };
     probe.and_then(|probe| probe.grace).unwrap_or(pod.spec.grace)
@@ -330,7 +331,7 @@ fn ended_since(pod: &Pod) -> Option<Time> {
     let init = of(Role::Init).find_map(failed);
     // A main that is stopped on its own account may be the last one, and then the pod is stopped with it.
     let left = |i: &Instance| match &i.cause {
-        Some(cause) if cause.kind.is_of_instance() => i.stop_begun(),
+        Some(cause) if cause.by.is_of_instance() => i.stop_begun(),
         _ => finished(i),
     };
     let mains: Option<Vec<Time>> = of(Role::Main).map(|(_, r)| r.last().and_then(left)).collect();

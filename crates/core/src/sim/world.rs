@@ -6,9 +6,10 @@ use std::time::Duration;
 use super::actor::{Actor, HookTurn, Start, Term};
 use super::check::{Checks, Violation};
 use super::random::Random;
+use crate::ledger::{Asker, Cause};
 use crate::pod::observe::{
-    Cause, Event, HookEnd, HookKind, HookRun, Instance, InstanceState, Memo, Observed, Outcome, ProbeKind,
-    ProbeOutcome, Sandbox,
+    Event, HookEnd, HookKind, HookRun, Instance, InstanceState, Memo, Observed, Outcome, ProbeKind, ProbeOutcome,
+    Sandbox,
 };
 use crate::pod::plan::{Plan, Step};
 use crate::pod::spec::{Hook, PodSpec, Role};
@@ -291,7 +292,7 @@ impl World {
             Due::CrashAgent => self.crash(),
             Due::StartAgent => return self.start_agent(),
             Due::LoseShim => self.lose_shim(pod),
-            Due::Delete { grace } => self.ask(pod, What::Deleted, Event::Delete { grace }),
+            Due::Delete { grace } => self.ask(pod, What::Deleted, Event::Delete { by: Asker::User, grace }),
             Due::Restart => self.ask(pod, What::Restarted, Event::Restart),
         }
         self.decide(pod)

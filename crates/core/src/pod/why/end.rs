@@ -156,7 +156,7 @@ pub(super) fn asked(cause: &Cause) -> String {
         Asker::User => "`podwright delete` (or DELETE on the API)",
         Asker::ManifestRemoved => "its manifest was removed from the directory",
         Asker::ManifestChanged => "its manifest changed, and the new pod waits for the old one to be gone",
-        Asker::Owner => "what it belongs to does not want it any more",
+        Asker::Owner => "its job does not want it any more (it is suspended, wants fewer, is over, or is removed)",
         Asker::Restart => "`podwright restart`",
         Asker::Completion => {
             "the pod's main containers were done, or an init container failed for good, and the rest follows"
@@ -192,7 +192,7 @@ pub(super) fn stop_reason(case: &Case<'_>, stop: &Stop) -> String {
             format!("{} ({since})", line(message))
         }
         Why::Deleted => {
-            let by = case.removed_by.unwrap_or(Asker::User);
+            let by = case.removed_by().unwrap_or(Asker::Deletion);
             format!("{}, {since}", asked(&Cause { by, text: String::new() }))
         }
         Why::RestartAll => format!("a restart rule restarts all containers ({since}); it runs again afterwards"),
@@ -205,7 +205,7 @@ pub(super) fn of_pod(case: &Case<'_>) -> Told {
     let pod = format!("{}/{}", case.spec.namespace, case.spec.name);
     let phase = case.status.phase.as_deref().unwrap_or("Unknown");
     let reason = case.status.reason.as_deref().unwrap_or_default();
-    let situation = match (case.removed_by, reason, phase) {
+    let situation = match (case.removed_by(), reason, phase) {
         (_, "DeadlineExceeded", _) => Situation::DeadlineExceeded,
         (_, "Evicted", _) => Situation::Evicted,
         (Some(_), _, "Failed") => Situation::Removed,
@@ -217,7 +217,7 @@ pub(super) fn of_pod(case: &Case<'_>) -> Told {
     let when = last.map_or_else(String::new, |at| format!(" {}", ago(at, case.now)));
     let mut details = Vec::new();
     details.extend(case.status.message.iter().map(|message| line(message)));
-    details.extend(case.removed_by.map(|by| asked(&Cause { by, text: String::new() })));
+    details.extend(case.removed_by().map(|by| asked(&Cause { by, text: String::new() })));
     let summary = match situation {
         Situation::Succeeded => format!("{pod} is done: its main containers left with 0; it ended{when}"),
         Situation::Removed => format!("{pod} was removed, and ended{when} ({phase})"),

@@ -47,8 +47,6 @@ pub struct Case<'a> {
     pub status: &'a PodStatus,
     /// Whether it is over: it will never do anything again.
     pub over: bool,
-    /// Who removed it, if somebody did.
-    pub removed_by: Option<Asker>,
     /// Its records, of each container the oldest first.
     pub entries: &'a [Entry],
     /// The manifest as its author wrote it.
@@ -85,6 +83,13 @@ pub enum JobSays {
     Asks,
     /// In one sentence.
     Says(String),
+}
+
+impl Case<'_> {
+    /// Who removed it, if somebody did.
+    fn removed_by(&self) -> Option<Asker> {
+        self.observed.deletion.map(|deletion| deletion.by)
+    }
 }
 
 /// An earlier pod of the same name.

@@ -25,7 +25,6 @@ struct Story {
     entries: Vec<Entry>,
     status: PodStatus,
     over: bool,
-    removed_by: Option<Asker>,
     earlier: Option<(Value, Vec<Entry>)>,
     problems: Vec<String>,
     boot_id: String,
@@ -47,7 +46,6 @@ impl Story {
             entries: Vec::new(),
             status: PodStatus::default(),
             over: false,
-            removed_by: None,
             earlier: None,
             problems: Vec::new(),
             boot_id: "boot".to_owned(),
@@ -135,7 +133,6 @@ impl Story {
             observed: self.machine.observed(),
             status: &self.status,
             over: self.over,
-            removed_by: self.removed_by,
             entries: &self.entries,
             manifest: &self.document.manifest,
             earlier: self.earlier.as_ref().map(|(manifest, entries)| Revision { manifest, entries }),
@@ -433,11 +430,12 @@ fn who_stops_it_is_known_when_it_is_told() {
         let mut machine = story.machine.clone();
         machine.plan(at(story.now));
         let cause = machine.observed().containers[0].instances.last().unwrap().cause.clone().unwrap();
-        (Asker::of_name(cause.kind.name()), cause.message)
+        (Asker::of_name(cause.by.name()), cause.text)
     };
     let running = |spec: &str| Story::new(spec).up(1).runs(2, "app");
     let stories = [
-        (running(ONE).event(5, Event::Delete { grace: None }), Asker::Deletion, ""),
+        (running(ONE).event(5, Event::Delete { by: Asker::User, grace: None }), Asker::User, ""),
+        (running(ONE).event(5, Event::Delete { by: Asker::Owner, grace: None }), Asker::Owner, ""),
         (running(ONE).event(5, Event::Restart), Asker::Restart, ""),
         (running(ONE).event(5, Event::Evict { message: "full".into() }), Asker::Eviction, "full"),
         (running("activeDeadlineSeconds: 3, containers: [{name: app, image: i}]").decide(9), Asker::Deadline, ""),
@@ -456,8 +454,7 @@ fn who_stops_it_is_known_when_it_is_told() {
 #[test]
 fn it_is_being_stopped() {
     let story = Story::new(PAIR).up(1).runs(2, "proxy").probed(3, "proxy", ProbeKind::Readiness, ProbeOutcome::Success);
-    let mut story = story.runs(4, "app").event(10, Event::Delete { grace: None });
-    story.removed_by = Some(Asker::ManifestRemoved);
+    let story = story.runs(4, "app").event(10, Event::Delete { by: Asker::ManifestRemoved, grace: None });
     story.decide(12).check(
         Situation::Stopping,
         &[
@@ -469,24 +466,24 @@ fn it_is_being_stopped() {
 }
 
 /// Ends a story the way a pod that is over is known.
-fn over(mut story: Story, now: i64, removed_by: Option<Asker>) -> Story {
+fn over(mut story: Story, now: i64) -> Story {
     story = story.event(now, Event::SandboxGone { number: 1 });
-    (story.over, story.removed_by) = (true, removed_by);
+    story.over = true;
     story
 }
 
 #[test]
 fn it_is_over() {
     let job = "restartPolicy: Never, containers: [{name: app, image: i}]";
-    let story = over(Story::new(job).up(1).runs(2, "app").ends(9, "app", exited(0)), 10, None);
+    let story = over(Story::new(job).up(1).runs(2, "app").ends(9, "app", exited(0)), 10);
     story.check(Situation::Succeeded, &["default/web is done: its main containers left with 0"]);
-    let story = over(Story::new(job).up(1).runs(2, "app").ends(9, "app", exited(4)), 10, None);
+    let story = over(Story::new(job).up(1).runs(2, "app").ends(9, "app", exited(4)), 10);
     story.check(
         Situation::Failed,
         &["default/web failed", "app left with 4 after 7 s", "| bye", "podwright restart web"],
     );
     let spec = "restartPolicy: Never, initContainers: [{name: setup, image: i}], containers: [{name: app, image: i}]";
-    let story = over(Story::new(spec).up(1).runs(2, "setup").ends(9, "setup", exited(4)), 10, None);
+    let story = over(Story::new(spec).up(1).runs(2, "setup").ends(9, "setup", exited(4)), 10);
     story.check(Situation::Failed, &["setup left with 4", "app main was never started"]);
 }
 
@@ -497,7 +494,7 @@ fn its_time_was_up() {
     let story = Story::new(spec).up(1).runs(2, "app").decide(5).decide(6);
     story.check(Situation::Stopping, &["its activeDeadlineSeconds (5) were over 1 s ago"]);
     let story = story.with("app", |e| (e.signaled_at, e.cause) = (Some(at(5)), Some(cause)));
-    let story = over(story.ends(7, "app", Outcome::Signaled { signal: 15, oom: false }), 8, None);
+    let story = over(story.ends(7, "app", Outcome::Signaled { signal: 15, oom: false }), 8);
     story.check(
         Situation::DeadlineExceeded,
         &[
@@ -514,17 +511,23 @@ fn a_volume_was_full() {
     let story =
         Story::new(ONE).up(1).runs(2, "app").event(5, Event::Evict { message: "volume \"cache\" holds 3Mi".into() });
     story.check(Situation::Stopping, &["volume \"cache\" holds 3Mi"]);
-    let story = over(story.ends(7, "app", Outcome::Signaled { signal: 15, oom: false }), 8, None);
+    let story = over(story.ends(7, "app", Outcome::Signaled { signal: 15, oom: false }), 8);
     story.check(Situation::Evicted, &["was evicted", "emptyDir.sizeLimit"]);
 }
 
 #[test]
 fn it_was_removed() {
     for (by, said) in [(Asker::User, "edit /m/web.yaml"), (Asker::ManifestRemoved, "put its manifest back")] {
-        let story = Story::new(ONE).up(1).runs(2, "app").event(5, Event::Delete { grace: None });
-        let story = over(story.ends(6, "app", exited(1)), 7, Some(by));
+        let story = Story::new(ONE).up(1).runs(2, "app").event(5, Event::Delete { by, grace: None });
+        let story = over(story.ends(6, "app", exited(1)), 7);
         story.check(Situation::Removed, &["default/web was removed, and ended", said]);
     }
+    let story = Story::new(ONE).up(1).runs(2, "app").event(5, Event::Delete { by: Asker::Owner, grace: None });
+    let mut story = over(story.ends(6, "app", exited(1)), 7);
+    story.job = Some(JobSays::Says("default/nightly is suspended".into()));
+    let told = story
+        .check(Situation::Removed, &["its job does not want it any more", "its job: default/nightly is suspended"]);
+    assert!(!text_of(&told).contains("put its manifest back"), "a job's pod has none: {}", text_of(&told));
 }
 
 #[test]
@@ -640,7 +643,7 @@ fn hooked() -> Story {
 
 #[test]
 fn a_stop_that_waits_for_a_pre_stop_hook_says_so() {
-    let story = hooked().event(10, Event::Delete { grace: None }).decide(14);
+    let story = hooked().event(10, Event::Delete { by: Asker::User, grace: None }).decide(14);
     let told = story.check(
         Situation::Stopping,
         &[
@@ -654,7 +657,11 @@ fn a_stop_that_waits_for_a_pre_stop_hook_says_so() {
     let sleeps = HOOKED
         .replace("exec: {command: [drain, --all]}", "sleep: {seconds: 8}")
         .replace("postStart: {exec: {command: [warm-up]}}, ", "");
-    let story = Story::new(&sleeps).up(1).runs(2, "app").event(10, Event::Delete { grace: None }).decide(14);
+    let story = Story::new(&sleeps)
+        .up(1)
+        .runs(2, "app")
+        .event(10, Event::Delete { by: Asker::User, grace: None })
+        .decide(14);
     story.check(
         Situation::Stopping,
         &["preStop hook: sleep 8 s", "it ends at 00:00:18 UTC, in 4 s, and the stop signal follows"],
