@@ -404,5 +404,7 @@ fn why_explains_jobs_and_cron_jobs() {
     for file in ["import", "yearly"] {
         fs::remove_file(node.path(&format!("manifests/{file}.json"))).unwrap();
     }
+    let shown = |node: &Node| node.podwright(&["get", "cronjob", "yearly", "-o", "json"]).stdout;
+    node.until("its removal is shown", || String::from_utf8_lossy(&shown(&node)).contains("\"deletionTimestamp\""));
     node.until("no job is left", || node.ok(&["get", "jobs", "-o", "name"]).is_empty());
 }

@@ -112,7 +112,10 @@ impl Life {
                 unsaved = false;
                 continue;
             }
-            if self.worker.kept.removing {
+            if self.worker.kept.removed_at.is_some() {
+                // Shown as it is; what would follow for a cron job that stays is left.
+                let plan = self.decide();
+                self.show(&plan);
                 if self.remove_jobs() {
                     self.finish().await;
                     return Some(());
@@ -202,7 +205,7 @@ impl Life {
                     let claim = &mut self.worker.kept.claim;
                     (claim.file, claim.digest, claim.suppressed) = (file, digest, true);
                 }
-                self.worker.kept.removing = true;
+                self.worker.kept.removed_at.get_or_insert(self.worker.ctx.clock.wall());
                 self.object_changed = true;
                 self.recorded.extend(recorded);
             }
@@ -290,11 +293,15 @@ impl Life {
         let _gone = self.worker.orders.send(order);
     }
 
-    fn publish(&mut self, plan: &Plan) {
+    fn show(&self, plan: &Plan) {
         let cron = cron_publish::cron_job(&self.worker.kept, &plan.status);
         if let Err(error) = self.worker.ctx.store.put_object(Collection::CronJobs, cron) {
             tracing::error!(%error, "a cron job could not be shown");
         }
+    }
+
+    fn publish(&mut self, plan: &Plan) {
+        self.show(plan);
         for notice in &plan.notices {
             if self.said.as_ref() != Some(notice) {
                 self.tell(notice);

@@ -15,6 +15,9 @@ pub(super) fn cron_job(kept: &CronKept, status: &CronJobStatus) -> Value {
     if let Some(metadata) = cron.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.insert("creationTimestamp".to_owned(), json!(second(kept.state.accepted_at)));
     }
+    if let (Some(at), Some(metadata)) = (kept.removed_at, cron.get_mut("metadata").and_then(Value::as_object_mut)) {
+        metadata.insert("deletionTimestamp".to_owned(), json!(second(at)));
+    }
     let status = serde_json::to_value(status).unwrap_or_else(|error| {
         tracing::error!(%error, "a status cannot be written as JSON");
         Value::Null

@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use podwright_core::cron::state::CronState;
 use podwright_core::job::state::JobState;
 use podwright_core::manifest::{self, CronJobDocument, JobDocument, Problem};
@@ -45,8 +46,8 @@ pub struct CronKept {
     pub claim: Claim<Arc<CronJobDocument>>,
     /// What has become of it.
     pub state: CronState,
-    /// Its removal was asked for.
-    pub removing: bool,
+    /// When its removal was asked for.
+    pub removed_at: Option<Timestamp>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -58,6 +59,8 @@ struct ObjectFile {
     owner: Option<Owner>,
     #[serde(default)]
     removing: bool,
+    #[serde(default)]
+    removed_at: Option<Timestamp>,
     manifest: Value,
 }
 
@@ -105,7 +108,7 @@ impl JobKept {
     /// # Errors
     /// Those of the file system.
     pub fn write_object(&self, directory: &Path) -> anyhow::Result<()> {
-        write_object(directory, &self.claim, &self.claim.object.manifest, self.owner.clone(), false)
+        write_object(directory, &self.claim, &self.claim.object.manifest, self.owner.clone(), None)
     }
 
     /// Writes what has become of it.
@@ -120,7 +123,7 @@ impl JobKept {
 impl CronKept {
     /// A cron job that was just accepted.
     pub fn new(claim: Claim<Arc<CronJobDocument>>, clock: &Clock) -> CronKept {
-        CronKept { claim, state: CronState::new(clock.wall()), removing: false }
+        CronKept { claim, state: CronState::new(clock.wall()), removed_at: None }
     }
 
     /// Its directory below the state directory.
@@ -140,8 +143,10 @@ impl CronKept {
             Err(KeptError::Read(error)) if error.kind() == io::ErrorKind::NotFound => CronState::new(clock.wall()),
             Err(error) => return Err(error),
         };
-        let ObjectFile { file, digest, suppressed, removing, .. } = object;
-        Ok(CronKept { claim: Claim { file, digest, object: document, suppressed }, state, removing })
+        let ObjectFile { file, digest, suppressed, removing, removed_at, .. } = object;
+        // Agents that kept no time only said that.
+        let removed_at = removed_at.or_else(|| removing.then(|| clock.wall()));
+        Ok(CronKept { claim: Claim { file, digest, object: document, suppressed }, state, removed_at })
     }
 
     /// Writes where the object comes from, and the object.
@@ -149,7 +154,7 @@ impl CronKept {
     /// # Errors
     /// Those of the file system.
     pub fn write_object(&self, directory: &Path) -> anyhow::Result<()> {
-        write_object(directory, &self.claim, &self.claim.object.manifest, None, self.removing)
+        write_object(directory, &self.claim, &self.claim.object.manifest, None, self.removed_at)
     }
 
     /// Writes what has become of it.
@@ -182,7 +187,7 @@ fn write_object<T>(
     claim: &Claim<T>,
     manifest: &Value,
     owner: Option<Owner>,
-    removing: bool,
+    removed_at: Option<Timestamp>,
 ) -> anyhow::Result<()> {
     let file = ObjectFile {
         version: VERSION,
@@ -190,7 +195,8 @@ fn write_object<T>(
         digest: claim.digest.clone(),
         suppressed: claim.suppressed,
         owner,
-        removing,
+        removing: removed_at.is_some(),
+        removed_at,
         manifest: manifest.clone(),
     };
     write(directory, OBJECT, &file)

@@ -110,8 +110,8 @@ impl Jobs {
         let object = Arc::clone(&kept.claim.object);
         let identity = Identity::new(Kind::CronJob, &object.cron.namespace, &object.cron.name);
         let claim = kept.claim.clone().with(Resource::CronJob(Arc::clone(&object)));
-        let claimed = (claim.suppressed || !kept.removing).then_some((identity.clone(), claim));
-        let stage = if kept.removing || kept.claim.suppressed { Stage::Stopping } else { Stage::Live };
+        let claimed = (claim.suppressed || kept.removed_at.is_none()).then_some((identity.clone(), claim));
+        let stage = if kept.removed_at.is_some() || kept.claim.suppressed { Stage::Stopping } else { Stage::Live };
         self.crons.entry(identity.clone()).or_default().slot.current = Some((object.cron.uid.clone(), stage));
         self.begin_cron(identity, kept, false, Some(go.clone()));
         claimed

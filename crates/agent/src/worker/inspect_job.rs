@@ -164,7 +164,7 @@ impl Asked {
             spec: &kept.claim.object.cron,
             state: &kept.state,
             jobs: &jobs,
-            removing: kept.removing,
+            removing: kept.removed_at.is_some(),
             refused: refused.as_deref(),
             told: &told,
             file: &file,

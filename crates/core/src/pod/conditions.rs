@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1;
 
 use super::decide::{Goal, Stop, Why};
-use super::observe::Sandbox;
+use super::observe::{Instance, InstanceState, Outcome, Sandbox};
 use super::spec::{RestartAction, Role};
 use super::status::{Phase, api_time};
 use super::view::{View, succeeded};
@@ -55,6 +55,7 @@ pub(super) fn conditions(view: View<'_>, goal: &Goal, phase: Phase) -> Vec<Condi
         let restarting = matches!(goal, Goal::Stop(Stop { why: Why::RestartAll, .. }));
         all.push(condition("AllContainersRestarting", restarting, None, None));
     }
+    all.extend(disruption(view, phase));
     all
 }
 
@@ -73,6 +74,32 @@ fn initialized(view: View<'_>, phase: Phase) -> Condition {
     });
     let message = Some(format!("containers with incomplete status: [{}]", names.join(" ")));
     Condition { kind, value: false, reason: Some("ContainersNotInitialized"), message }
+}
+
+/// The pod is ended by the node and not by itself: an eviction, as of the kubelet; and what the kubelet would have no pod left for,
+/// an end that nobody saw since the machine was restarted or the sandbox lost. A pod that somebody removes has none.
+fn disruption(view: View<'_>, phase: Phase) -> Option<Condition> {
+    let message = match &view.observed.evicted {
+        Some((_, message)) => message.clone(),
+        None if phase == Phase::Failed => {
+            let lost: Vec<&str> = view
+                .containers()
+                .filter(|(i, c, _)| c.role != Role::Sidecar && view.newest(*i).is_some_and(was_lost))
+                .map(|(_, c, _)| c.name.as_str())
+                .collect();
+            if lost.is_empty() {
+                return None;
+            }
+            format!("The machine was restarted, or the pod's sandbox lost: nobody saw the end of [{}]", lost.join(" "))
+        }
+        None => return None,
+    };
+    let reason = Some("TerminationByKubelet");
+    Some(Condition { kind: "DisruptionTarget", value: true, reason, message: Some(message) })
+}
+
+fn was_lost(instance: &Instance) -> bool {
+    matches!(instance.state, InstanceState::Ended { outcome: Outcome::Lost, .. })
 }
 
 fn names<'a>(view: View<'a>, wanted: impl Fn(usize, Role) -> bool) -> Vec<&'a str> {

@@ -253,3 +253,30 @@ fn a_probe_that_the_end_of_its_instance_cuts_short_is_no_event() {
         assert_eq!(notices.iter().filter(|n| n.reason == "Unhealthy").count(), noticed, "{notices:?}");
     }
 }
+
+/// Reason and message of the condition `DisruptionTarget`, if there is one.
+fn disruption(machine: &mut Machine, now: u64) -> Option<(String, String)> {
+    let conditions = machine.plan(at(now)).status.conditions.unwrap();
+    let found = conditions.into_iter().find(|c| c.type_ == "DisruptionTarget")?;
+    assert_eq!(found.status, "True");
+    Some((found.reason.unwrap(), found.message.unwrap()))
+}
+
+#[test]
+fn what_the_node_ends_is_disrupted() {
+    let mut evicted = alone("livenessProbe: {tcpSocket: {port: 1}}");
+    assert_eq!(disruption(&mut evicted, 1), None);
+    evicted.apply(Event::Evict { message: "volume is full".to_owned() }, at(2));
+    let expected = ("TerminationByKubelet".to_owned(), "volume is full".to_owned());
+    assert_eq!(disruption(&mut evicted, 2), Some(expected));
+
+    let mut lost = machine(spec("hostNetwork: true"), instance(0, 0, None), at(0));
+    lost.apply(Event::SandboxGone { number: 1 }, at(30));
+    let (reason, message) = disruption(&mut lost, 30).unwrap();
+    assert_eq!(reason, "TerminationByKubelet");
+    assert!(message.ends_with("nobody saw the end of [app]"), "not the sidecar's: {message}");
+
+    let mut removed = machine(spec("hostNetwork: true"), instance(0, 0, None), at(0));
+    removed.apply(Event::Delete { by: Asker::User, grace: None }, at(2));
+    assert_eq!(disruption(&mut removed, 2), None, "whoever removes a pod does not disrupt it");
+}

@@ -657,11 +657,8 @@ fn a_stop_that_waits_for_a_pre_stop_hook_says_so() {
     let sleeps = HOOKED
         .replace("exec: {command: [drain, --all]}", "sleep: {seconds: 8}")
         .replace("postStart: {exec: {command: [warm-up]}}, ", "");
-    let story = Story::new(&sleeps)
-        .up(1)
-        .runs(2, "app")
-        .event(10, Event::Delete { by: Asker::User, grace: None })
-        .decide(14);
+    let story =
+        Story::new(&sleeps).up(1).runs(2, "app").event(10, Event::Delete { by: Asker::User, grace: None }).decide(14);
     story.check(
         Situation::Stopping,
         &["preStop hook: sleep 8 s", "it ends at 00:00:18 UTC, in 4 s, and the stop signal follows"],
