@@ -158,7 +158,11 @@ fn parse_stat(text: &str) -> Option<ProcStat> {
 pub fn pidfd_open(pid: i32) -> nix::Result<OwnedFd> {
     // SAFETY: the call takes two integers and changes no memory.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    let fd = Errno::result(fd)?;
+    let fd = match Errno::result(fd) {
+        // What many kernels, 6.1 among them, say of a process that is being waited for at this very moment.
+        Err(Errno::EINVAL) => return Err(Errno::ESRCH),
+        other => other?,
+    };
     let fd = i32::try_from(fd).map_err(|_| Errno::EBADF)?;
     // SAFETY: pidfd_open has just returned this descriptor, so it is open and nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })

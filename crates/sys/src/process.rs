@@ -94,7 +94,11 @@ fn clone_as(flags: CloneFlags, cgroup: Option<BorrowedFd<'_>>, exit_signal: libc
 /// ESRCH when there is none.
 pub fn pidfd_open(pid: Pid) -> nix::Result<OwnedFd> {
     // SAFETY: takes two integers, touches no memory of ours.
-    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })?;
+    let fd = match Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) }) {
+        // What many kernels, 6.1 among them, say of a process that is being waited for at this very moment.
+        Err(Errno::EINVAL) => return Err(Errno::ESRCH),
+        other => other?,
+    };
     // SAFETY: a descriptor the kernel has just made for this call.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
 }

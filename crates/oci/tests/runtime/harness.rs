@@ -137,6 +137,11 @@ impl Container {
         if fs::read_to_string(&path).ok().as_ref() != Some(&text) {
             fs::write(path, text).unwrap();
         }
+        self.bare_runtime()
+    }
+
+    /// The same without the configuration.
+    fn bare_runtime(&self) -> Command {
         let mut command = Command::new(program());
         command.arg("--root").arg(self.state_root()).stdin(Stdio::null());
         command
@@ -227,7 +232,8 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        let output = self.call(&["delete", "--force", &self.id]);
+        // In place of the configuration there may be a pipe by now.
+        let output = self.bare_runtime().args(["delete", "--force", &self.id]).output().unwrap();
         if std::thread::panicking() {
             // Of a test that failed half-way there may be more than its container.
             self.cgroup().remove().ok();

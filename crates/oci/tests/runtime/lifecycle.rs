@@ -1,6 +1,7 @@
 //! Commands, states, exit codes, failures.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 
@@ -22,17 +23,15 @@ fn run_gives_128_and_the_signal_and_passes_signals_on() {
     let container = Container::script("trap 'echo term; exit 9' TERM; echo up; while :; do sleep 0.05; done");
     let bundle = container.bundle().display().to_string();
     let mut command = container.runtime();
-    let child = command.args(["run", "--bundle", &bundle, &container.id]).stdout(Stdio::piped()).spawn().unwrap();
-    // Once the trap is set, "up" is written; the state alone says only that the shell was started.
-    eventually("running", || {
-        container.call(&["state", &container.id]).status.success() && container.status() == "running"
-    });
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    let mut child = command.args(["run", "--bundle", &bundle, &container.id]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    // Written once the trap is set; the state says only that the shell was started.
+    let mut text = String::new();
+    output.read_line(&mut text).unwrap();
     let pid = child.id().to_string();
     assert!(Command::new("/bin/busybox").args(["kill", "-TERM", &pid]).status().unwrap().success());
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(9), "{output:?}");
-    assert_eq!(output.stdout, b"up\nterm\n");
+    output.read_to_string(&mut text).unwrap();
+    assert_eq!((child.wait().unwrap().code(), text.as_str()), (Some(9), "up\nterm\n"));
 
     // Without a PID namespace its signals are the usual ones.
     let killed = Container::script("kill -KILL $$")

@@ -58,7 +58,7 @@ fn an_out_of_memory_kill_is_an_event() {
     if !has_controller("memory") {
         return;
     }
-    let script = "sleep 1; head -c 64m /dev/zero | tail -c 32m >/dev/null; sleep 1";
+    let script = "sleep 1; head -c 40m /dev/zero | tail -c 32m >/dev/null; sleep 1";
     let mut container =
         Container::script(script).with("/linux/resources", json!({"memory": {"limit": 16 << 20, "swap": 16 << 20}}));
     container.set("/process/oomScoreAdj", json!(0));
