@@ -165,7 +165,7 @@ pub fn bind(source: impl AsFd, target: impl AsFd) -> nix::Result<()> {
 }
 
 /// Makes a detached mount of a new file system (fsopen(2), fsmount(2)), for [`attach`] and for a later [`change`]. `data` is a
-/// comma-separated list, as mount(2) takes it.
+/// comma-separated list, as mount(2) takes it, without a value that [`is_too_long`].
 ///
 /// # Errors
 /// fsopen(2)'s, fsconfig(2)'s and fsmount(2)'s.
@@ -199,6 +199,13 @@ pub fn new_fs(fstype: &str, source: &Path, flags: MsFlags, data: &str) -> nix::R
     let fd = Errno::result(result)?;
     // SAFETY: a descriptor the kernel has just made for this call.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
+}
+
+/// Whether a value in the comma-separated list is longer than fsconfig(2) takes it; mount(2) takes a page in all.
+#[must_use]
+pub fn is_too_long(data: &str) -> bool {
+    const LIMIT: usize = 255;
+    options(data).into_iter().any(|(_, value)| value.is_some_and(|value| value.len() > LIMIT))
 }
 
 /// The options of a comma-separated list, as keys and values. A value in double quotes may hold commas.

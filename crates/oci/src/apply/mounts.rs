@@ -147,15 +147,18 @@ fn mount_fs(root: &Root, fs: &FsMount) -> Result<Option<OwnedFd>> {
         root.make_dir(&fs.target, DIR_MODE).map_err(kernel(what()))?
     };
     keep_out_of_proc(root, &target, &fs.target, fs.fstype == "proc")?;
-    if !fs.seal && !fs.copy_up && fs.propagation.is_none() {
-        return match (mount::mount_new(&target, &fs.fstype, &fs.source, fs.flags, &fs.data), &fs.or_bind) {
+    if !fs.seal && !fs.copy_up && (fs.propagation.is_none() || mount::is_too_long(&fs.data)) {
+        match (mount::mount_new(&target, &fs.fstype, &fs.source, fs.flags, &fs.data), &fs.or_bind) {
             (Err(Errno::EPERM), Some(source)) => match bind_view(source, &target, fs.flags) {
                 Err(Errno::ENOENT) => Err(kernel(what())(Errno::EPERM)),
                 other => other.map_err(kernel(what())),
             },
             (result, _) => result.map_err(kernel(what())),
+        }?;
+        if let Some(kind) = fs.propagation {
+            set_propagation_at(root, &fs.target, kind).map_err(kernel(what()))?;
         }
-        .map(|()| None);
+        return Ok(None);
     }
     // One that is to be read-only is sealed later.
     let tree = mount::new_fs(&fs.fstype, &fs.source, fs.flags, &fs.data).map_err(kernel(what()))?;
@@ -266,13 +269,18 @@ fn mount_cgroup(root: &Root, cgroup: &Path, step: &Step) -> Result<()> {
         mount::attach(&tree, &place).map_err(kernel(what()))?;
     }
     match propagation {
-        Some(kind) => {
-            let place = root.locate(target).map_err(kernel(what()))?;
-            let change = Change::default().propagation(*kind - MsFlags::MS_REC);
-            mount::change(&place, kind.contains(MsFlags::MS_REC), change).map_err(kernel(what()))
-        }
+        Some(kind) => set_propagation_at(root, target, *kind).map_err(kernel(what())),
         None => Ok(()),
     }
+}
+
+/// Of a mount that cannot be made before it has its place.
+fn set_propagation_at(root: &Root, target: &Path, kind: MsFlags) -> nix::Result<()> {
+    mount::change(
+        root.locate(target)?,
+        kind.contains(MsFlags::MS_REC),
+        Change::default().propagation(kind - MsFlags::MS_REC),
+    )
 }
 
 fn make_devices(root: &Root, nodes: &[DeviceNode]) -> Result<()> {

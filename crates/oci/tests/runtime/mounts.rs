@@ -183,6 +183,26 @@ fn mounts_travel_as_far_as_they_are_told() {
 }
 
 #[test]
+fn an_option_may_be_longer_than_a_path_usually_is() {
+    let volume = Mounted::new("private");
+    // Two of them exceed what fsconfig(2) takes; podman mounts images with such lists.
+    let layers = ["one", "two"].map(|name| volume.path().join("l".repeat(200)).join(name));
+    for layer in &layers {
+        fs::create_dir_all(layer).unwrap();
+        fs::write(layer.join(layer.file_name().unwrap()), "").unwrap();
+    }
+    let lower = format!("lowerdir={}:{}", layers[0].display(), layers[1].display());
+    for (propagation, shared) in [("private", false), ("shared", true)] {
+        let container = Container::script("echo $(ls /v); grep ' /v ' /proc/self/mountinfo").mount(
+            json!({"destination": "/v", "type": "overlay", "source": "overlay", "options": [&lower, propagation]}),
+        );
+        let output = container.stdout();
+        assert!(output.starts_with("one two\n"), "{output}");
+        assert_eq!(output.contains(" shared:"), shared, "{propagation}: {output}");
+    }
+}
+
+#[test]
 fn the_root_has_the_propagation_that_is_asked_for() {
     for (value, field) in
         [("shared", "shared:"), ("private", "- "), ("unbindable", "unbindable"), ("rshared", "shared:")]
