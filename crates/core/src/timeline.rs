@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::ledger::{Asker, Cause, End, Entry};
 use crate::pod::observe::{Observed, Outcome};
 use crate::pod::spec::{PodSpec, Role};
-use crate::pod::why::role_name;
+use crate::pod::why::{role_name, signal_name};
 use crate::time::Time;
 
 /// All that a timeline is made from.
@@ -302,7 +302,7 @@ fn ending(end: &End) -> (What, String) {
         Outcome::Signaled { oom: true, .. } => (What::OutOfMemory, memory(end)),
         Outcome::Exited { code: 0, .. } => (What::Done, "left with 0".to_owned()),
         Outcome::Exited { code, .. } => (What::Failed, format!("left with {code}")),
-        Outcome::Signaled { signal, .. } => (What::Failed, format!("ended by signal {signal}")),
+        Outcome::Signaled { signal, .. } => (What::Failed, format!("ended by {}", signal_name(*signal))),
         Outcome::StartFailed { message, .. } => (What::Failed, format!("could not be started: {message}")),
         Outcome::Lost => (What::Lost, "ended unseen".to_owned()),
     }

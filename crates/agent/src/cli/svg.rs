@@ -13,6 +13,8 @@ const TOP: i64 = 76;
 const ROW: i64 = 40;
 const BAR: i64 = 18;
 const LEGEND: i64 = 22;
+/// Room that a mark takes.
+const BADGE: i64 = 13;
 /// Entries of the legend in one line.
 const LEGEND_COLUMNS: usize = 6;
 /// Vertical lines of the time axis.
@@ -82,11 +84,12 @@ fn headline(timeline: &Timeline) -> String {
     let now = if timeline.goes_on { ", goes on" } else { "" };
     format!(
         "<text x=\"{MARGIN}\" y=\"28\" font-size=\"17\" font-weight=\"600\">{}/{}</text>\n\
-         <text x=\"{MARGIN}\" y=\"48\" fill=\"#6b7280\">{} · from {} UTC, {}{now}</text>\n",
+         <text x=\"{MARGIN}\" y=\"48\" fill=\"#6b7280\">{} · {} to {} UTC, {}{now}</text>\n",
         escape(&timeline.namespace),
         escape(&timeline.name),
         escape(&timeline.phase),
         time(timeline.from, "%Y-%m-%d %H:%M:%S"),
+        time(timeline.to, if timeline.to - timeline.from < 86_400_000 { "%H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" }),
         length(timeline.to - timeline.from),
     )
 }
@@ -138,14 +141,27 @@ fn draw_row(row: &Row, y: i64, scale: &Scale) -> String {
         let title = format!("{} ({}, {})", text, time(span.from, "%H:%M:%S%.3f"), length(span.to - span.from));
         out.push_str(&bar(span.doing, from, middle, (to - from).max(1), &title));
     }
-    // Marks at nearly the same place stand beside each other.
-    let mut free = i64::MIN;
-    for mark in row.marks.iter().filter(|mark| shape(mark.what).is_some()) {
-        let x = scale.x(mark.at).max(free);
-        free = x + 13;
+    for (mark, x) in placed(row, scale) {
         out.push_str(&sign(mark, x, middle));
     }
     out
+}
+
+/// Marks with their places. Of those at nearly the same place the last stands where it belongs, the one before it beside it, and
+/// the others have no room: a container that crashes every moment is to be seen as that.
+fn placed<'a>(row: &'a Row, scale: &Scale) -> Vec<(&'a Mark, i64)> {
+    let mut free = i64::MAX;
+    let mut placed = Vec::new();
+    for mark in row.marks.iter().rev().filter(|mark| shape(mark.what).is_some()) {
+        let at = scale.x(mark.at);
+        let x = at.min(free);
+        if at - x <= BADGE {
+            placed.push((mark, x));
+            free = x - BADGE;
+        }
+    }
+    placed.reverse();
+    placed
 }
 
 fn role_colour(role: &str) -> &'static str {
@@ -273,6 +289,19 @@ mod tests {
                 .count();
             assert_eq!(opened, closed + empty, "{tag}");
         }
+    }
+
+    #[test]
+    fn crowded_marks_stay_in_the_picture_and_the_last_one_where_it_belongs() {
+        let mark = |at, what| Mark { at, what, text: String::new() };
+        let marks =
+            (0..100).map(|n| mark(n, What::Failed)).chain([mark(1000, What::Kill), mark(1000, What::Lost)]).collect();
+        let row = Row { container: "c".into(), role: "main".into(), spans: Vec::new(), marks };
+        let scale = Scale { from: 0, to: 1000, left: 100, right: 1100 };
+        let places: Vec<i64> = placed(&row, &scale).iter().map(|(_, x)| *x).collect();
+        assert_eq!(places[places.len() - 2..], [1100 - BADGE, 1100]);
+        assert!(places.len() < 20 && places.windows(2).all(|pair| pair[1] - pair[0] >= BADGE), "{places:?}");
+        assert!(places.iter().all(|x| (100 - BADGE..=1100).contains(x)), "{places:?}");
     }
 
     #[test]

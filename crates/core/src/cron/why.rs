@@ -58,7 +58,7 @@ pub fn explain(case: &Case<'_>) -> Explanation {
     let job = lead(case);
     let mut details = job.map_or_else(Vec::new, |job| job.details.clone());
     details.extend(skipped(case, &clock));
-    details.extend(times(case, &clock));
+    details.extend(times(case, &clock, situation));
     if !case.file_problems.is_empty() {
         details.push(format!("{} has a problem, so an older content of it is in force:", case.file));
         details.extend(case.file_problems.iter().map(|problem| format!("  {problem}")));
@@ -216,23 +216,26 @@ fn skipped(case: &Case<'_>, clock: &Clock) -> Vec<String> {
 }
 
 /// When it ran last and runs next.
-fn times(case: &Case<'_>, clock: &Clock) -> Vec<String> {
+fn times(case: &Case<'_>, clock: &Clock, situation: Situation) -> Vec<String> {
     let (spec, state) = (case.spec, case.state);
     let mut lines = vec![format!("schedule: {:?} in {}", spec.schedule.text(), clock.name)];
     match spec.schedule.next(clock.now, &clock.zone) {
-        Some(next) if !spec.suspend => lines.push(format!("next run: {}", clock.relative(next))),
-        Some(next) => {
+        // Else that is said first.
+        Some(next) if !spec.suspend && situation != Situation::Scheduled => {
+            lines.push(format!("next run: {}", clock.relative(next)))
+        }
+        Some(next) if spec.suspend => {
             lines.push(format!("next run: none while it is suspended; the next time is {}", clock.show(next)))
         }
-        None => {}
+        Some(_) | None => {}
     }
     match state.last_schedule {
         Some(last) => {
             let name = job_name(spec, last);
             let job = case.jobs.get(&name).map_or("is gone".to_owned(), |job| how(job, clock));
-            lines.push(format!("last run: {}: job {name} {job}", clock.relative(last)));
+            lines.push(format!("last run by schedule: {}: job {name} {job}", clock.relative(last)));
         }
-        None => lines.push("last run: none yet".to_owned()),
+        None => lines.push("last run by schedule: none yet".to_owned()),
     }
     if let Some(at) = state.last_success {
         lines.push(format!("last success: ended {}", clock.relative(at)));

@@ -42,7 +42,7 @@ fn the_next_run_and_the_last() {
         &[
             "default/c waits for its next run: Sun 2026-11-01 14:00 +01:00, in 30 min",
             "schedule: \"0 * * * *\" in Europe/Berlin",
-            "last run: none yet",
+            "last run by schedule: none yet",
             "to run it now: podwright create job c-now --from=cronjob/c",
         ],
     );
@@ -64,7 +64,7 @@ fn the_next_run_and_the_last() {
         Situation::Scheduled,
         &[
             &format!(
-                "last run: Sun 2026-11-01 14:00 +01:00, 30 min ago: job {job} is complete after 2 min, 28 min ago"
+                "last run by schedule: Sun 2026-11-01 14:00 +01:00, 30 min ago: job {job} is complete after 2 min, 28 min ago"
             ),
             "last success: ended Sun 2026-11-01 14:02 +01:00, 28 min ago",
         ],

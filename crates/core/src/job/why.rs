@@ -2,6 +2,7 @@
 //! [`crate::pod::why`], by which its pods are explained.
 
 use super::decide::{Outlook, outlook};
+use super::indexes::Indexes;
 use super::policy;
 use super::spec::{Action, JobSpec, Replacement};
 use super::state::{JobPod, JobState, PodEnd, PodSeen, Seen, Verdict};
@@ -239,7 +240,12 @@ fn over(case: &Case<'_>, verdict: &Verdict, finished: Time) -> Told {
         (false, _) => (Situation::Failed, "failed"),
     };
     let summary = format!("{job} {how}{took}, {when}: {}", reason(case, verdict));
-    let details = vec![format!("{}: {}, settled at {}", verdict.reason, line(&verdict.message), clock(verdict.at))];
+    // The policy's message names the pod, which is told of anyway.
+    let message = match verdict.reason.as_str() {
+        "PodFailurePolicy" if case.failed.is_some() => String::new(),
+        _ => format!(": {}", line(&verdict.message)),
+    };
+    let details = vec![format!("{}{message}, settled at {}", verdict.reason, clock(verdict.at))];
     Told { situation, summary, details }
 }
 
@@ -247,7 +253,7 @@ fn over(case: &Case<'_>, verdict: &Verdict, finished: Time) -> Told {
 fn reason(case: &Case<'_>, verdict: &Verdict) -> String {
     let (spec, state) = (case.spec, case.state);
     let failed = spec.completions.map_or_else(Default::default, |n| state.failed_indexes.below(n));
-    let failed = if failed.len() == 1 { format!("index {failed}") } else { format!("indexes {failed}") };
+    let failed = indexes(&failed);
     match verdict.reason.as_str() {
         "BackoffLimitExceeded" => {
             format!(
@@ -259,7 +265,7 @@ fn reason(case: &Case<'_>, verdict: &Verdict) -> String {
         "DeadlineExceeded" => {
             format!("its activeDeadlineSeconds ({}) were over", spec.active_deadline.unwrap_or_default().as_secs())
         }
-        "PodFailurePolicy" => "a rule of its podFailurePolicy fails it for the end of one pod".to_owned(),
+        "PodFailurePolicy" => "its podFailurePolicy says so".to_owned(),
         "MaxFailedIndexesExceeded" => {
             let most = spec.max_failed_indexes.unwrap_or_default();
             format!("{failed} failed for good, and {most} may (maxFailedIndexes)")
@@ -267,6 +273,11 @@ fn reason(case: &Case<'_>, verdict: &Verdict) -> String {
         "FailedIndexes" => format!("{failed} failed for good (backoffLimitPerIndex), the others are done"),
         _ => done(case),
     }
+}
+
+/// `index 3`, `indexes 0-2,5`.
+fn indexes(set: &Indexes) -> String {
+    if set.len() == 1 { format!("index {set}") } else { format!("indexes {set}") }
 }
 
 /// `3 of 8 done`.
@@ -326,8 +337,8 @@ fn how_it_counts(case: &Case<'_>, failed: &Failed) -> String {
 fn how_far(case: &Case<'_>) -> Vec<String> {
     let (spec, state) = (case.spec, case.state);
     let mut lines = Vec::new();
-    let indexes = if spec.indexed && !state.completed.is_empty() {
-        format!(" (indexes {})", state.completed)
+    let which = if spec.indexed && !state.completed.is_empty() {
+        format!(" ({})", indexes(&state.completed))
     } else {
         String::new()
     };
@@ -336,7 +347,7 @@ fn how_far(case: &Case<'_>) -> Vec<String> {
     } else {
         format!("{} failed of {} that it bears (backoffLimit)", state.failed, spec.backoff_limit)
     };
-    lines.push(format!("{}{indexes}; {failed}", done(case)));
+    lines.push(format!("{}{which}; {failed}", done(case)));
     let restarts: u32 = case
         .seen
         .values()

@@ -82,7 +82,7 @@ fn at_work() {
         &[
             "default/j is at work for 12 s: 2 pods at work, 1 of 8 done",
             "in 588 s (activeDeadlineSeconds: 600)".replace("588 s", "9 min").as_str(),
-            "1 of 8 done (indexes 1); 0 failed of 6 that it bears (backoffLimit)",
+            "1 of 8 done (index 1); 0 failed of 6 that it bears (backoffLimit)",
             "index 0: runs for 12 s",
             "… and 1 more: podwright get pods -l job-name=j",
         ],

@@ -128,7 +128,7 @@ fn meaning(code: i32) -> String {
 }
 
 /// The signals that end processes in practice; others by number.
-fn signal_name(signal: i32) -> String {
+pub(crate) fn signal_name(signal: i32) -> String {
     let known = [
         (1, "SIGHUP"),
         (2, "SIGINT"),

@@ -29,7 +29,7 @@ use crate::ledger::{Asker, Entry};
 use crate::manifest::Kind;
 use crate::time::Time;
 pub use changes::worked;
-pub(crate) use end::RECENT;
+pub(crate) use end::{RECENT, signal_name};
 pub use missing::{Known, missing};
 use state::State;
 pub use words::duration;
