@@ -68,7 +68,7 @@ pub fn explain(case: &Case<'_>) -> Explanation {
     let Told { situation, summary, mut details } = told(case, &outlook);
     details.extend(time_limits(case, &outlook));
     let failed = case.failed.filter(|failed| matters(case, failed, situation));
-    details.extend(failed.map(|failed| how_it_counts(case, failed)));
+    details.extend(failed.into_iter().flat_map(|failed| how_it_counts(case, failed)));
     if !case.file_problems.is_empty() {
         details
             .push(format!("{} has a problem, so an older content of it is in force:", case.file.unwrap_or_default()));
@@ -306,32 +306,26 @@ fn time_limits(case: &Case<'_>, outlook: &Outlook) -> Vec<String> {
 }
 
 /// What the end of a pod meant to the job, and by which rule.
-fn how_it_counts(case: &Case<'_>, failed: &Failed) -> String {
-    let pod = with_index(&failed.name, failed.index);
+fn how_it_counts(case: &Case<'_>, failed: &Failed) -> Vec<String> {
+    let (pod, when) = (with_index(&failed.name, failed.index), ago(failed.end.at, case.now));
+    let first = |follows: &str| format!("the last pod that failed: {pod}, {when}; {follows}");
     let Some((n, action, what)) = policy::rule(case.spec, &failed.name, &failed.end) else {
-        let counts = if case.spec.failure_policy.is_some() {
-            "no rule of podFailurePolicy is about that, so it counts"
-        } else {
-            "it counts"
+        let counts = match case.spec.failure_policy {
+            Some(_) => "no rule of podFailurePolicy is about that, so it counts",
+            None => "it counts",
         };
-        return format!("the last pod that failed: {pod}, {}; {counts}", ago(failed.end.at, case.now));
+        return vec![first(counts)];
     };
-    let follows = match action {
-        Action::FailJob => "fails the job",
-        Action::FailIndex => "fails its index for good",
-        Action::Ignore => "does not count",
-        Action::Count => "counts",
+    let (name, follows) = match action {
+        Action::FailJob => ("FailJob", "that fails the job"),
+        Action::FailIndex => ("FailIndex", "that fails its index for good"),
+        Action::Ignore => ("Ignore", "that does not count"),
+        Action::Count => ("Count", "that counts"),
     };
-    let name = match action {
-        Action::FailJob => "FailJob",
-        Action::FailIndex => "FailIndex",
-        Action::Ignore => "Ignore",
-        Action::Count => "Count",
-    };
-    let long = format!(" for pod {}/{}", case.spec.namespace, failed.name);
-    let what = what.replace(&long, "").replace(&format!("Pod {}/{} ", case.spec.namespace, failed.name), "it ");
-    let when = ago(failed.end.at, case.now);
-    format!("the last pod that failed: {pod}, {when}; {what}; podFailurePolicy.rules[{n}] ({name}): that {follows}")
+    // Which pod is said already.
+    let of = format!("{}/{}", case.spec.namespace, failed.name);
+    let what = what.replace(&format!(" for pod {of}"), "").replace(&format!("Pod {of}"), "it");
+    vec![first(follows), format!("  by podFailurePolicy.rules[{n}] ({name}): {what}")]
 }
 
 fn how_far(case: &Case<'_>) -> Vec<String> {

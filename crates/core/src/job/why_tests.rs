@@ -157,9 +157,9 @@ fn the_rule_that_decided() {
                  {action: FailJob, onExitCodes: {containerName: main, operator: In, values: [7]}}, \
                  {action: Ignore, onPodConditions: [{type: DisruptionTarget}]}]}";
     for (code, said) in [
-        (42, "Container main failed with exit code 42; podFailurePolicy.rules[0] (Ignore): that does not count"),
+        (42, "that does not count\n  by podFailurePolicy.rules[0] (Ignore): Container main failed with exit code 42"),
         (1, "no rule of podFailurePolicy is about that, so it counts"),
-        (7, "Container main failed with exit code 7; podFailurePolicy.rules[1] (FailJob): that fails the job"),
+        (7, "that fails the job\n  by podFailurePolicy.rules[1] (FailJob): Container main failed with exit code 7"),
     ] {
         let story = Story::new(rules);
         let pod = story.job.running().remove(0);
