@@ -22,6 +22,7 @@ use crate::caps::{self, CapSet};
 use crate::path::Root;
 use crate::process::{self, Cloned};
 use crate::seccomp::Program as Filter;
+use crate::stdio;
 
 /// Version of [`Entry`] as a file.
 pub const VERSION: u32 = 1;
@@ -66,7 +67,7 @@ pub enum Step {
     Enter,
     /// setsid(2).
     NewSession,
-    /// Give descriptors 0 to 2 to this user.
+    /// Give descriptors 0 to 2 to this user; the container's `/dev/null` for any other.
     OwnStdio(u32),
     /// Set a resource limit: its number in getrlimit(2), soft, hard.
     Rlimit(u32, u64, u64),
@@ -222,8 +223,9 @@ fn apply(step: &Step, filter: Option<&Filter>, target: BorrowedFd<'_>) -> io::Re
     Ok(())
 }
 
-/// Both outputs are one pipe; /dev/null stays whose it is.
+/// Both outputs are one pipe.
 fn own_stdio(uid: u32) -> nix::Result<()> {
+    stdio::use_null_of(&own_root()?)?;
     match fchown(io::stdout().as_fd(), Some(Uid::from_raw(uid)), None) {
         Err(Errno::EINVAL | Errno::EPERM | Errno::EROFS) => Ok(()),
         other => other,
@@ -232,8 +234,11 @@ fn own_stdio(uid: u32) -> nix::Result<()> {
 
 /// Enters a directory below the root, never through a magic link to one outside (CVE-2024-21626).
 fn chdir(path: &Path) -> nix::Result<()> {
-    let root = open("/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).map(Root::new)?;
-    fchdir(root.open(path, OFlag::O_PATH | OFlag::O_DIRECTORY)?)
+    fchdir(own_root()?.open(path, OFlag::O_PATH | OFlag::O_DIRECTORY)?)
+}
+
+fn own_root() -> nix::Result<Root> {
+    open("/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).map(Root::new)
 }
 
 fn switch_user(uid: u32, gid: u32, groups: &[u32]) -> nix::Result<()> {

@@ -21,6 +21,7 @@ pub mod process;
 pub mod procfs;
 pub mod sched;
 pub mod seccomp;
+pub mod stdio;
 pub mod terminal;
 pub mod timens;
 pub mod userns;

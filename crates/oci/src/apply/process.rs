@@ -9,11 +9,11 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open};
 use nix::sys::prctl;
-use nix::sys::stat::{Mode, SFlag, fstat, umask};
+use nix::sys::stat::{Mode, SFlag, fstat, stat, umask};
 use nix::unistd::{AccessFlags, Gid, Uid, execve, faccessat, fchdir, fchown, isatty, setresgid, setresuid, setsid};
 use podwright_sys::caps::CapSet;
-use podwright_sys::path::{Root, file_type};
-use podwright_sys::{caps, process as sys_process, sched};
+use podwright_sys::path::{Root, file_type, is_dir};
+use podwright_sys::{caps, process as sys_process, sched, stdio};
 
 use super::{Result, StepError, kernel, show, user};
 use crate::lifecycle::Passed;
@@ -64,6 +64,8 @@ pub(super) fn apply(step: &Step, passed: &Passed) -> Result<()> {
 /// user namespace): the program can use them all the same, just not open them anew. Files, directories and other devices
 /// stay their owner's: they are the host's, and the container was given a descriptor and no more.
 fn own_stdio(uid: u32) -> Result<()> {
+    let null = own_root().and_then(|root| stdio::use_null_of(&root));
+    null.map_err(kernel("open the container's /dev/null for stdio"))?;
     let stdio = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     for fd in [stdio.0.as_fd(), stdio.1.as_fd(), stdio.2.as_fd()] {
         own(fd, uid).map_err(kernel("give stdio to process.user"))?;
@@ -135,13 +137,19 @@ fn find_program(program: &Program, cwd: &Path) -> Result<()> {
     let mut found = StepError::NotInPath(name.to_owned());
     for candidate in candidates(program) {
         let candidate = cwd.join(candidate);
-        match faccessat(AT_FDCWD, &candidate, AccessFlags::X_OK, AtFlags::empty()) {
+        match is_executable(&candidate) {
             Ok(()) => return Ok(()),
             Err(Errno::ENOENT | Errno::ENOTDIR) if !name.contains('/') => {}
             Err(source) => found = StepError::Exec { name: name.to_owned(), source },
         }
     }
     Err(found)
+}
+
+/// Whether execve(2) would take it for a program, but for its content.
+fn is_executable(path: &Path) -> nix::Result<()> {
+    faccessat(AT_FDCWD, path, AccessFlags::X_OK, AtFlags::empty())?;
+    if is_dir(&stat(path)?) { Err(Errno::EACCES) } else { Ok(()) }
 }
 
 /// Becomes the program, or tells why not.

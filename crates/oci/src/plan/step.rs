@@ -162,7 +162,8 @@ pub enum Step {
         /// For those that name no environment.
         env: Vec<String>,
     },
-    /// Give pipes and terminals on descriptors 0 to 2 to the user, so that `/dev/stdout` can be opened.
+    /// Give pipes and terminals on descriptors 0 to 2 to the user, so that `/dev/stdout` can be opened, and put the container's
+    /// `/dev/null` in place of the host's.
     OwnStdio(u32),
     /// Set a resource limit.
     Rlimit {

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::harness::Container;
+use crate::harness::{Container, eventually, is_ours};
 
 #[test]
 fn binds_are_read_only_where_asked_for() {
@@ -114,6 +114,28 @@ fn devices_and_links_are_there() {
         character special file 1:8 666\ncharacter special file 1:9 666\ncharacter special file 5:0 666\n\
         /proc/self/fd\n/proc/self/fd/1\npts/ptmx\nfifo 600 5\n";
     assert_eq!(container.stdout(), expected);
+}
+
+#[test]
+fn null_on_stdio_is_the_containers_own() {
+    // The harness opens the host's for reading only.
+    let tell = "f='stat -L -c %d:%i'
+        tell() { test $($f /proc/self/fd/0) = $($f /dev/null) && echo own; echo written >&0 && echo writable; }
+        tell >/new; mv /new ";
+    let container = Container::script(&format!("{tell} /first; sleep 1000"));
+    let told = |name: &str| {
+        eventually(name, || container.rootfs().join(name).exists());
+        fs::read_to_string(container.rootfs().join(name)).unwrap()
+    };
+    container.detach();
+    assert_eq!(told("first"), "own\nwritable\n");
+    // runc leaves the host's to an exec, and the peers do not look at what they open.
+    if is_ours() {
+        container.ok(&["exec", "--detach", &container.id, "sh", "-c", &format!("{tell} /second")]);
+        assert_eq!(told("second"), "own\nwritable\n");
+        container.exec("rm /dev/null; ln -s /bin/busybox /dev/null");
+        assert!(!container.exec("true").status.success(), "there is no null to replace the host's with");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Container, Stranger, eventually};
+use crate::harness::{Container, Stranger, eventually, is_ours};
 
 #[test]
 fn run_gives_the_exit_status() {
@@ -101,6 +101,13 @@ fn programs_are_looked_up_inside() {
     let container = Container::new(&["/bin/plain"]);
     fs::write(container.rootfs().join("bin/plain"), "#!/bin/sh\n").unwrap();
     assert!(container.refused().contains("exec: \"/bin/plain\": Permission denied"));
+    let container = Container::new(&["/bin"]);
+    assert!(container.refused().contains("exec: \"/bin\": Permission denied"));
+    if is_ours() {
+        let bundle = container.bundle().display().to_string();
+        container.fails(&["create", "--bundle", &bundle, &container.id]);
+        container.assert_nothing_left();
+    }
     let container = Container::new(&["tool"]).with("/process/env", json!(["PATH=/nowhere:/opt"]));
     fs::create_dir(container.rootfs().join("opt")).unwrap();
     symlink("/bin/busybox", container.rootfs().join("opt/tool")).unwrap();
