@@ -1,11 +1,13 @@
 //! Runs seeded schedules of a whole node: `simulate [--schedules N] [--first SEED] [--seed SEED]`.
 //!
-//! Each seed makes a node with pods and a job. Each is run once undisturbed by crashes, then again with the agent dying at one of its
-//! steps, going through all steps over the seeds. `--seed` replays one seed with its timeline. Exit status 1 names the seed that failed.
+//! Each seed makes a node with pods, a job and a cron job. Each is run once undisturbed by crashes, then again with the agent dying at one
+//! of its steps, going through all steps over the seeds. `--seed` replays one seed with its timeline. Exit status 1 names the seed that
+//! failed. There are as many schedules as asked for of pods and jobs, and as many again of cron jobs.
 
+use std::fmt::Debug;
 use std::process::ExitCode;
 
-use podwright_core::sim::{JobReport, JobSchedule, Report, Schedule};
+use podwright_core::sim::{CronSchedule, JobSchedule, Schedule, Violation};
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
@@ -23,23 +25,28 @@ fn main() -> ExitCode {
         }
     }
     if let Some(seed) = replay {
-        return verdict(seed, 1, run(seed, true).and_then(|_| run_job(seed, true)));
+        return verdict(seed, run(seed, true));
     }
-    let (mut done, mut seed) = (0, first);
-    while done < schedules {
-        match run(seed, false).and_then(|pods| Ok(pods + run_job(seed, false)?)) {
-            Ok(n) => done += n,
-            Err(e) => return verdict(seed, done, Err(e)),
+    let (mut done, mut seed) = (Counts::default(), first);
+    while done[0] + done[1] < schedules || done[2] < schedules {
+        let all = done[0] + done[1] < schedules;
+        match if all { run(seed, false) } else { run_cron(seed, false).map(|n| [0, 0, n]) } {
+            Ok(counts) => done.iter_mut().zip(counts).for_each(|(all, more)| *all += more),
+            Err(e) => return verdict(seed, Err(e)),
         }
         seed += 1;
     }
-    verdict(seed, done, Ok(done))
+    verdict(seed, Ok(done))
 }
 
-fn verdict(seed: u64, done: u64, result: Result<u64, String>) -> ExitCode {
+fn verdict(seed: u64, result: Result<Counts, String>) -> ExitCode {
     match result {
-        Ok(_) => {
-            println!("simulation: {done} schedules, no invariant violated");
+        Ok(counts) => {
+            let [pods, jobs, crons] = counts;
+            let all: u64 = counts.iter().sum();
+            println!(
+                "simulation: {all} schedules ({pods} of pods, {jobs} of jobs, {crons} of cron jobs), no invariant violated"
+            );
             ExitCode::SUCCESS
         }
         Err(e) => {
@@ -49,46 +56,60 @@ fn verdict(seed: u64, done: u64, result: Result<u64, String>) -> ExitCode {
     }
 }
 
-/// The schedules of one seed: without a crash, and with one at each of a few steps. How many they were.
-fn run(seed: u64, show: bool) -> Result<u64, String> {
+/// A schedule's run.
+struct Run<O> {
+    steps: u64,
+    outcome: O,
+    timeline: Vec<String>,
+    violation: Option<Violation>,
+}
+
+/// Schedules that were run: of pods, of jobs, of cron jobs.
+type Counts = [u64; 3];
+
+/// All schedules of one seed.
+fn run(seed: u64, show: bool) -> Result<Counts, String> {
     let schedule = Schedule::new(seed);
-    let calm = schedule.run(&[]);
-    check(&calm, "without a crash", show)?;
+    let pods = with_crashes(seed, "pods", show, schedule.is_undisturbed(), |crashes| {
+        let report = schedule.run(crashes);
+        Run { steps: report.steps, outcome: report.outcomes, timeline: report.timeline, violation: report.violation }
+    })?;
+    let schedule = JobSchedule::new(seed);
+    let jobs = with_crashes(seed, "job", show, schedule.is_undisturbed(), |crashes| {
+        let report = schedule.run(crashes);
+        Run { steps: report.steps, outcome: report.outcome, timeline: report.timeline, violation: report.violation }
+    })?;
+    Ok([pods, jobs, run_cron(seed, show)?])
+}
+
+fn run_cron(seed: u64, show: bool) -> Result<u64, String> {
+    let schedule = CronSchedule::new(seed);
+    with_crashes(seed, "cron job", show, schedule.is_undisturbed(), |crashes| {
+        let report = schedule.run(crashes);
+        Run { steps: report.steps, outcome: report.outcome, timeline: report.timeline, violation: report.violation }
+    })
+}
+
+/// One without a crash, and one with a crash at each of a few steps. How many they were.
+fn with_crashes<O: PartialEq + Debug>(
+    seed: u64,
+    what: &str,
+    show: bool,
+    is_undisturbed: bool,
+    run: impl Fn(&[u64]) -> Run<O>,
+) -> Result<u64, String> {
+    let calm = run(&[]);
+    check(&calm, &format!("{what} without a crash"), show)?;
     let mut count = 1;
     // Short schedules are crashed at every step, long ones at every step over the seeds.
     let stride = 1 + calm.steps / 12;
     let mut step = 1 + seed % stride;
     while step <= calm.steps {
-        let crashed = schedule.run(&[step]);
-        check(&crashed, &format!("with a crash before step {step}"), show)?;
-        if schedule.is_undisturbed() && crashed.outcomes != calm.outcomes {
+        let crashed = run(&[step]);
+        check(&crashed, &format!("{what} with a crash before step {step}"), show)?;
+        if is_undisturbed && crashed.outcome != calm.outcome {
             return Err(format!(
-                "invariant crash-changes-no-outcome violated: {:?} became {:?} with a crash before step {step}\n{}",
-                calm.outcomes,
-                crashed.outcomes,
-                crashed.timeline.join("\n")
-            ));
-        }
-        count += 1;
-        step += stride;
-    }
-    Ok(count)
-}
-
-/// The same for the seed's job.
-fn run_job(seed: u64, show: bool) -> Result<u64, String> {
-    let schedule = JobSchedule::new(seed);
-    let calm = schedule.run(&[]);
-    check_job(&calm, "without a crash", show)?;
-    let mut count = 1;
-    let stride = 1 + calm.steps / 12;
-    let mut step = 1 + seed % stride;
-    while step <= calm.steps {
-        let crashed = schedule.run(&[step]);
-        check_job(&crashed, &format!("with a crash before step {step}"), show)?;
-        if schedule.is_undisturbed() && crashed.outcome != calm.outcome {
-            return Err(format!(
-                "invariant crash-changes-no-outcome violated: the job's {:?} became {:?} with a crash before step {step}\n{}",
+                "invariant crash-changes-no-outcome violated: {what}: {:?} became {:?} with a crash before step {step}\n{}",
                 calm.outcome,
                 crashed.outcome,
                 crashed.timeline.join("\n")
@@ -100,22 +121,12 @@ fn run_job(seed: u64, show: bool) -> Result<u64, String> {
     Ok(count)
 }
 
-fn check_job(report: &JobReport, how: &str, show: bool) -> Result<(), String> {
+fn check<O>(run: &Run<O>, how: &str, show: bool) -> Result<(), String> {
     if show {
-        println!("--- job {how}: {} steps\n{}", report.steps, report.timeline.join("\n"));
+        println!("--- {how}: {} steps\n{}", run.steps, run.timeline.join("\n"));
     }
-    match &report.violation {
+    match &run.violation {
         None => Ok(()),
-        Some(v) => Err(format!("{v} (job {how})\n{}", report.timeline.join("\n"))),
-    }
-}
-
-fn check(report: &Report, how: &str, show: bool) -> Result<(), String> {
-    if show {
-        println!("--- {how}: {} steps\n{}", report.steps, report.timeline.join("\n"));
-    }
-    match &report.violation {
-        None => Ok(()),
-        Some(v) => Err(format!("{v} ({how})\n{}", report.timeline.join("\n"))),
+        Some(v) => Err(format!("{v} ({how})\n{}", run.timeline.join("\n"))),
     }
 }

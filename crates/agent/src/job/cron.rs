@@ -80,7 +80,7 @@ struct Life {
     identity: Identity,
     jobs: Jobs,
     timer: Option<WallTimer>,
-    /// As of the last look at the clocks.
+    /// Of the wall clock, as of the last decision that was carried out.
     offset_ns: i64,
     /// The object on disk is an older one.
     object_changed: bool,
@@ -114,7 +114,7 @@ impl Life {
             }
             if self.worker.kept.removed_at.is_some() {
                 // Shown as it is; what would follow for a cron job that stays is left.
-                let plan = self.decide();
+                let (plan, _) = self.decide();
                 self.show(&plan);
                 if self.remove_jobs() {
                     self.finish().await;
@@ -125,14 +125,16 @@ impl Life {
                 }
                 continue;
             }
-            let plan = self.decide();
+            let (plan, offset_ns) = self.decide();
             let made = self.carry_out(&plan).await;
             if !made {
+                // That the clock was set still counts when it is tried again.
                 if !self.wait(plan.wake_at, Some(RETRY)).await {
                     return None;
                 }
                 continue;
             }
+            self.offset_ns = offset_ns;
             unsaved = plan.state != self.worker.kept.state;
             self.worker.kept.state = plan.state.clone();
             self.publish(&plan);
@@ -145,13 +147,13 @@ impl Life {
         }
     }
 
-    fn decide(&mut self) -> Plan {
+    /// A plan, and the offset of the wall clock that it goes by.
+    fn decide(&self) -> (Plan, i64) {
         let clock = &self.worker.ctx.clock;
         let offset_ns = clock.wall_offset_ns();
         let jumped = offset_ns.saturating_sub(self.offset_ns) > SET_NS;
-        self.offset_ns = offset_ns;
         let moment = Moment { now: clock.wall(), jumped, zone: self.worker.ctx.time_zone.clone() };
-        decide(&self.worker.kept.claim.object.cron, &self.worker.kept.state, &self.jobs, &moment)
+        (decide(&self.worker.kept.claim.object.cron, &self.worker.kept.state, &self.jobs, &moment), offset_ns)
     }
 
     /// Waits for something to happen or for the moment; `false`: leave.
@@ -269,7 +271,10 @@ impl Life {
                         job.removing = true;
                     }
                     let identity = Identity::new(Kind::Job, &self.identity.namespace, name);
-                    self.order(Order::DeleteJob { identity });
+                    let (recorded, told) = oneshot::channel();
+                    self.order(Order::DeleteJob { identity, recorded: Some(recorded) });
+                    // What follows may not outlive a power cut without it. An error: it has come to its end meanwhile.
+                    let _gone = told.await;
                 }
             }
         }
@@ -328,7 +333,8 @@ impl Life {
         let mut orders = Vec::new();
         for (name, job) in self.jobs.iter_mut().filter(|(_, job)| !job.removing) {
             job.removing = true;
-            orders.push(Order::DeleteJob { identity: Identity::new(Kind::Job, &namespace, name) });
+            let identity = Identity::new(Kind::Job, &namespace, name);
+            orders.push(Order::DeleteJob { identity, recorded: None });
         }
         orders.into_iter().for_each(|order| self.order(order));
         self.jobs.is_empty()

@@ -164,5 +164,7 @@ pub(crate) enum Order {
     DeleteJob {
         /// Which.
         identity: Identity,
+        /// Told when that would survive a power cut.
+        recorded: Option<oneshot::Sender<()>>,
     },
 }

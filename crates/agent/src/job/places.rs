@@ -244,31 +244,29 @@ impl Jobs {
         }
     }
 
-    /// Removes one by hand, or because its time is over: the uid, and what tells when that would survive a power cut (or an
-    /// error: it has come to its end meanwhile). `None`: there is none.
+    /// Removes one by hand, or because its time is over: its uid. `recorded` is told when that would survive a power cut, or is
+    /// dropped: it has come to its end meanwhile. `None`: there is none.
     pub(crate) fn delete(
         &mut self,
         identity: &Identity,
         suppress: Suppress,
-    ) -> Option<(String, oneshot::Receiver<()>)> {
-        let (recorded, told) = oneshot::channel();
-        let recorded = Some(recorded);
-        let uid = match identity.kind {
+        recorded: Option<oneshot::Sender<()>>,
+    ) -> Option<String> {
+        match identity.kind {
             Kind::Job => {
                 let place = self.jobs.get_mut(identity)?;
                 let uid = stop(&mut place.slot)?;
                 send(place.worker.as_ref(), JobInput::Remove { suppress, recorded });
-                uid
+                Some(uid)
             }
             Kind::CronJob => {
                 let place = self.crons.get_mut(identity)?;
                 let uid = stop(&mut place.slot)?;
                 send(place.worker.as_ref(), CronInput::Remove { suppress, recorded });
-                uid
+                Some(uid)
             }
-            Kind::Pod => return None,
-        };
-        Some((uid, told))
+            Kind::Pod => None,
+        }
     }
 
     /// Makes a cron job's job, unless it is there.

@@ -73,9 +73,9 @@ impl Manager {
                 // Whoever asked may have gone.
                 drop(reply.send(answer));
             }
-            Order::DeleteJob { identity } => {
-                // It waits for its pods, not for the answer.
-                let _recorded = self.jobs.delete(&identity, None);
+            Order::DeleteJob { identity, recorded } => {
+                // If there is none, whoever waits sees `recorded` dropped.
+                let _uid = self.jobs.delete(&identity, None, recorded);
             }
         }
     }
@@ -142,7 +142,7 @@ impl Manager {
     fn expired(&mut self, identity: &Identity, uid: &str) {
         if self.jobs.has_job(uid) {
             let suppress = self.suppress(identity);
-            let _recorded = self.jobs.delete(identity, suppress);
+            let _uid = self.jobs.delete(identity, suppress, None);
         }
     }
 
@@ -165,12 +165,13 @@ impl Manager {
         let suppress = self.suppress(identity);
         let path = suppress.as_ref().map(|(file, _)| self.ctx.fixed.manifest_dir.join(file).display().to_string());
         let note = path.map(|path| format!("it comes from {path}, and stays away until that file changes"));
-        let Some((uid, recorded)) = self.jobs.delete(identity, suppress) else {
+        let (recorded, told) = oneshot::channel();
+        let Some(uid) = self.jobs.delete(identity, suppress, Some(recorded)) else {
             return drop(reply.send(Err(not_found(identity))));
         };
         tokio::spawn(async move {
             // An error: it has come to its end meanwhile.
-            let _ended = recorded.await;
+            let _ended = told.await;
             drop(reply.send(Ok(Accepted { uid, note })));
         });
     }

@@ -76,6 +76,7 @@ pub fn decide(spec: &CronSpec, before: &CronState, jobs: &Jobs, moment: &Moment)
         wake_at: None,
     };
     turn.settle_clock();
+    turn.settle_jobs();
     turn.state.last_success = turn.state.last_success.max(last_success(jobs));
     if spec.suspend {
         turn.state.was_suspended = true;
@@ -123,6 +124,15 @@ impl Turn<'_> {
         }
     }
 
+    /// What was made is dealt with, also if whoever made it died before that was written down.
+    fn settle_jobs(&mut self) {
+        let open = self.base()..=self.now;
+        let made = self.jobs.keys().filter_map(|name| template::scheduled(self.spec, name));
+        if let Some(last) = made.filter(|at| open.contains(at) && at != open.start()).max() {
+            self.started(last);
+        }
+    }
+
     fn base(&self) -> Timestamp {
         self.state.behind.unwrap_or(self.state.done_until)
     }
@@ -135,33 +145,31 @@ impl Turn<'_> {
         *base = until.max(*base);
     }
 
-    /// Deals with one open time; `false`: there is none, or it has to wait.
+    /// Deals with one open time; `false`: there is none, it has to wait, or its job is to be made first.
     fn start_next(&mut self) -> bool {
-        let base = self.base();
-        let Some(latest) = self.spec.schedule.previous(self.now, &self.zone).filter(|at| *at > base) else {
+        let Some(latest) = self.spec.schedule.previous(self.now, &self.zone).filter(|at| *at > self.base()) else {
             return false;
         };
-        let is_on_time = |at: Timestamp| at.duration_until(self.now) <= ON_TIME;
-        let policy = match self.spec.catch_up {
-            CatchUp::All if self.gap => CatchUp::Latest,
-            other => other,
-        };
-        let due = match policy {
-            CatchUp::None if !is_on_time(latest) => {
-                self.missed(latest);
-                return true;
-            }
+        let catch_up = self.spec.catch_up;
+        if self.gap && catch_up == CatchUp::All {
+            // One run makes up for it. It may have to wait, and until then this is not forgotten.
+            self.done(latest.saturating_sub(SignedDuration::from_secs(1)).unwrap_or(latest));
+        }
+        let due = match catch_up {
             CatchUp::None | CatchUp::Latest => latest,
-            CatchUp::All => match self.spec.schedule.next(self.open_from(base), &self.zone) {
+            CatchUp::All => match self.spec.schedule.next(self.open_from(self.base()), &self.zone) {
                 Some(first) if first <= latest => first,
                 _ => latest,
             },
         };
-        if self.spec.starting_deadline.is_some_and(|deadline| self.lateness(due) > deadline) {
+        let is_on_time = due.duration_until(self.now) <= ON_TIME;
+        if catch_up == CatchUp::None && !is_on_time
+            || self.spec.starting_deadline.is_some_and(|deadline| self.lateness(due) > deadline)
+        {
             self.missed(due);
             return true;
         }
-        if policy == CatchUp::All && (due < latest || !is_on_time(due)) && self.is_active() {
+        if catch_up == CatchUp::All && (due < latest || !is_on_time) && self.is_active() {
             // One after the other; the end of that job is the time for the next.
             return false;
         }
@@ -186,19 +194,13 @@ impl Turn<'_> {
         self.done(at);
     }
 
-    /// Jobs that are not over, as far as they are seen or about to be made.
+    /// There are jobs that are not over. Those on their way out still run.
     fn is_active(&self) -> bool {
-        self.jobs.values().any(|job| job.end.is_none() && !job.removing)
-            || self.steps.iter().any(|step| matches!(step, Step::Create { .. }))
+        self.jobs.values().any(|job| job.end.is_none())
     }
 
     fn start(&mut self, due: Timestamp) -> bool {
         let name = template::job_name(self.spec, due);
-        if self.jobs.contains_key(&name) {
-            // Whoever made it died before that was written down.
-            self.started(due);
-            return true;
-        }
         match self.spec.concurrency {
             Concurrency::Allow => {}
             Concurrency::Forbid if self.is_active() => {
@@ -218,7 +220,8 @@ impl Turn<'_> {
         self.notices.push(Notice::normal("SuccessfulCreate", format!("Created job {name}")));
         self.steps.push(Step::Create { name, scheduled: due });
         self.started(due);
-        true
+        // What else is due is decided about when this job is there.
+        false
     }
 
     fn started(&mut self, due: Timestamp) {

@@ -15,6 +15,12 @@ pub fn job_name(spec: &CronSpec, scheduled: Timestamp) -> String {
     format!("{}-{}", spec.name, scheduled.as_second().div_euclid(60))
 }
 
+/// The time of which a job of this name is.
+pub(super) fn scheduled(spec: &CronSpec, name: &str) -> Option<Timestamp> {
+    let minutes: i64 = name.strip_prefix(spec.name.as_str())?.strip_prefix('-')?.parse().ok()?;
+    Timestamp::from_second(minutes.checked_mul(60)?).ok().filter(|at| job_name(spec, *at) == name)
+}
+
 /// The manifest of a job. Without a scheduled time it is made by hand.
 pub fn job_manifest(spec: &CronSpec, name: &str, scheduled: Option<Timestamp>) -> Value {
     let template = &spec.template.manifest;

@@ -334,7 +334,7 @@ fn terminated(view: View<'_>, i: usize, instance: &Instance) -> v1::ContainerSta
 
 /// The first bytes of a text, and no half character.
 fn cut(mut text: String, bytes: usize) -> String {
-    text.truncate((0..=bytes).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0));
+    text.truncate(text.floor_char_boundary(bytes));
     text
 }
 

@@ -5,6 +5,8 @@
 
 mod actor;
 mod check;
+mod cron;
+mod cron_books;
 mod job;
 mod random;
 mod schedule;
@@ -12,6 +14,7 @@ mod world;
 
 pub use actor::{Actor, HookTurn, Start, Term, Turn};
 pub use check::Violation;
+pub use cron::{CronReport, CronSchedule};
 pub use job::{JobReport, JobSchedule};
 pub use random::Random;
 pub use schedule::{Report, Schedule};
