@@ -149,7 +149,10 @@ pub fn container(spec: &Spec, context: &Context<'_>) -> Result<Plan> {
     });
     Ok(Plan {
         namespaces: namespaces.new,
-        cgroup: resources::plan(linux.resources().as_ref(), place::of(spec, linux, context)?)?,
+        cgroup: CgroupPlan {
+            open: writes_cgroup(&steps),
+            ..resources::plan(linux.resources().as_ref(), place::of(spec, linux, context)?)?
+        },
         cgroup_owner: cgroup_owner(user.as_ref(), &namespaces, &steps),
         host_mount,
         net_devices: net::plan(linux, &namespaces)?,
@@ -202,9 +205,14 @@ pub fn exec(spec: &Spec, process: &Process) -> Result<ExecPlan> {
 
 /// runtime-spec, config-linux.md, "Cgroup ownership": a new cgroup namespace, and its root mounted for writing.
 fn cgroup_owner(user: Option<&UserNamespace>, namespaces: &Namespaces, steps: &[Step]) -> Option<u32> {
-    let writable = |step: &Step| matches!(step, Step::MountCgroup { flags, .. } if !flags.contains(MsFlags::MS_RDONLY));
     let owner = user.filter(|user| user.new)?.mappings.as_ref()?.uids.outside(0)?;
-    (namespaces.unshare_cgroup && steps.iter().any(writable)).then_some(owner)
+    (namespaces.unshare_cgroup && writes_cgroup(steps)).then_some(owner)
+}
+
+/// Whether the container's cgroup is mounted for writing.
+fn writes_cgroup(steps: &[Step]) -> bool {
+    let writable = |step: &Step| matches!(step, Step::MountCgroup { flags, .. } if !flags.contains(MsFlags::MS_RDONLY));
+    steps.iter().any(writable)
 }
 
 /// What the file system is planned from.

@@ -327,6 +327,22 @@ impl Cgroup {
         parent.enable_controllers(&missing)
     }
 
+    /// Makes all controllers usable in this (existing) cgroup, as far as the cgroups above allow it. One that the kernel does not enable
+    /// there (processes of its own, a threaded cgroup) is left out: nobody has asked for it by name.
+    ///
+    /// # Errors
+    /// As [`Cgroup::read`].
+    pub fn open_to_controllers(&self) -> Result<()> {
+        let Some(parent) = self.parent() else { return Ok(()) };
+        parent.open_to_controllers()?;
+        let enabled = words(&parent.read("cgroup.subtree_control")?);
+        for name in parent.controllers()?.iter().filter(|name| !enabled.contains(name)) {
+            // One after the other: of several words, all fail with one.
+            parent.write("cgroup.subtree_control", &format!("+{name}")).ok();
+        }
+        Ok(())
+    }
+
     /// Moves a process into this cgroup; 0 is the calling one.
     ///
     /// # Errors
@@ -680,6 +696,16 @@ mod tests {
             "{err:?}"
         );
         assert!(err.to_string().starts_with("the no-such controller is not available in cgroup /"), "{err}");
+    }
+
+    #[test]
+    fn a_cgroup_gets_all_controllers_that_there_are() {
+        let top = scratch("open");
+        let leaf = Cgroup::at(top.path().join("a/b"));
+        leaf.create().unwrap();
+        leaf.open_to_controllers().unwrap();
+        let available = Cgroup::at(v2_mount().unwrap()).controllers().unwrap();
+        assert_eq!(leaf.controllers().unwrap(), available);
     }
 
     #[test]

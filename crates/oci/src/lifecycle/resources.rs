@@ -39,6 +39,10 @@ pub fn update(root: &Path, id: &str, resources: &LinuxResources, source: &Path) 
 
 /// Puts the resources of a new container into force.
 pub(super) fn set(cgroup: &Cgroup, group: &OwnedFd, plan: &CgroupPlan) -> Result<()> {
+    // A scope of systemd's has them by Delegate=.
+    if plan.open && plan.place.unit.is_none() {
+        cgroup.open_to_controllers().map_err(Error::Resources)?;
+    }
     write(cgroup, plan)?;
     if plan.devices.is_empty() {
         return Ok(());

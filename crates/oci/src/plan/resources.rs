@@ -21,6 +21,8 @@ pub struct CgroupPlan {
     pub place: Place,
     /// Controllers that the writes need, without repetition.
     pub controllers: Vec<String>,
+    /// Whether the container may make cgroups of its own in there, and so gets every controller.
+    pub open: bool,
     /// What to write, in order.
     pub writes: Vec<Write>,
     /// Nothing is written when the processes use more memory than this many bytes (`checkBeforeUpdate`).

@@ -3,7 +3,7 @@
 use podwright_sys::cgroup::{Cgroup, v2_mount};
 use serde_json::json;
 
-use crate::harness::{Container, Stranger, eventually};
+use crate::harness::{Container, Stranger, eventually, is_ours};
 
 #[test]
 fn every_process_is_in_the_cgroup() {
@@ -36,6 +36,23 @@ fn a_cgroup_can_be_mounted_where_a_bind_of_the_hosts_sys_has_it() {
         .set("/mounts/5", json!({"destination": "/sys", "type": "none", "source": "/sys", "options": ["rbind", "ro"]}));
     let text = container.stdout();
     assert!(text.contains(&format!("0::/\n{}/cgroup.procs\n", mount.display())), "{text}");
+}
+
+#[test]
+fn a_container_that_may_write_its_cgroup_gets_every_controller() {
+    let available = Cgroup::at(v2_mount().unwrap()).controllers().unwrap();
+    for (options, expected) in [(json!(["rw"]), available), (json!(["ro"]), vec![])] {
+        let mut container = Container::new(&["sleep", "1000"])
+            .mount(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options}));
+        // In a cgroup of its own, so that what others have enabled does not show.
+        let top = container.cgroup();
+        container.set("/linux/cgroupsPath", json!(format!("/{}/inner", container.id)));
+        container.detach();
+        let found = Cgroup::at(top.path().join("inner")).controllers().unwrap();
+        assert!(found == expected || !is_ours(), "{options}: {found:?}");
+        container.ok(&["delete", "--force", &container.id]);
+        top.remove().unwrap();
+    }
 }
 
 #[test]
