@@ -72,6 +72,36 @@ fn the_next_run_and_the_last() {
 }
 
 #[test]
+fn what_keeps_it_from_running_comes_first() {
+    let mut cron = Fixture::hourly("latest");
+    cron.tick("01 13:00");
+    let moment = Moment { now: at("01 13:01"), jumped: false, zone: TimeZone::UTC };
+    let case = Case {
+        spec: &cron.spec,
+        state: &cron.state,
+        jobs: &cron.jobs,
+        removing: true,
+        refused: Some("jobs.batch \"c-1\" already exists"),
+        told: &[],
+        file: "/m/c.yaml",
+        file_problems: &["c.yaml:3: no".to_owned()],
+        moment: &moment,
+    };
+    let told = explain(&case);
+    assert_eq!(told.situation, Situation::Stopping, "{}", told.summary);
+    let told = explain(&Case { removing: false, ..case });
+    assert_eq!(told.situation, Situation::BackOff);
+    let text = text_of(&told);
+    for part in [
+        "cannot make the job of a run, and tries again: jobs.batch \"c-1\" already exists",
+        "c.yaml:3: no",
+        "podwright validate /m/c.yaml",
+    ] {
+        assert!(text.contains(part), "{part:?} is missing in:\n{text}");
+    }
+}
+
+#[test]
 fn a_failed_job_is_told_until_one_succeeds() {
     let mut cron = Fixture::hourly("latest");
     cron.tick("01 13:00");
