@@ -37,8 +37,15 @@ pub struct Entry {
 pub struct Cause {
     /// Who.
     pub by: Asker,
-    /// Details: a probe's last output, a volume's size. May be empty.
+    /// Details: a probe's last output, a volume's size, why a job removes its pod. May be empty.
     pub text: String,
+}
+
+impl From<Asker> for Cause {
+    /// Without details.
+    fn from(by: Asker) -> Cause {
+        Cause { by, text: String::new() }
+    }
 }
 
 /// Who can ask for the end of a run. The only names there are: of the state machine, the agent, the shim, and those who read

@@ -136,6 +136,8 @@ pub(crate) enum Order {
     DeletePod {
         /// Which.
         identity: Identity,
+        /// Why its job does not want it any more, for people.
+        why: &'static str,
     },
     /// These pods are over, and that is written down in their job: they need not be kept for it.
     Counted {

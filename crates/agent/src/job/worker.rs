@@ -251,12 +251,12 @@ impl Life {
         for step in &plan.steps {
             match step {
                 Step::Create { serial } => acted |= self.create(*serial),
-                Step::Delete { name } => {
+                Step::Delete { name, why } => {
                     if let Some(PodSeen::Live { deleting, .. }) = self.seen.get_mut(name) {
                         *deleting = true;
                     }
                     let identity = Identity::new(Kind::Pod, &self.identity.namespace, name);
-                    self.order(Order::DeletePod { identity });
+                    self.order(Order::DeletePod { identity, why });
                     acted = true;
                 }
             }

@@ -137,7 +137,9 @@ fn subject(ctx: &Context, identity: &Identity, snapshot: Option<Snapshot>) -> Re
         None => ended(ctx, identity)?,
     };
     // Records of older agents say that the pod was removed; who did is kept with the pod.
-    if let Some((by, entries)) = subject.as_mut().and_then(|s| Some((s.kept.deletion?.by, &mut s.entries))) {
+    if let Some((by, entries)) =
+        subject.as_mut().and_then(|s| Some((s.kept.deletion.as_ref()?.cause.by, &mut s.entries)))
+    {
         let causes = entries.iter_mut().filter_map(|entry| entry.cause.as_mut());
         causes.filter(|cause| cause.by == Asker::Deletion).for_each(|cause| cause.by = by);
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use podwright_core::ledger::Asker;
+use podwright_core::ledger::{Asker, Cause};
 use podwright_core::manifest::{self, Document};
 use podwright_core::pod::observe::{Deletion, Observed};
 use podwright_core::time::Time;
@@ -89,7 +89,7 @@ impl Kept {
         self.first_sandbox = observed.first_sandbox;
         self.restart_below = observed.restart_below;
         self.restart_at = observed.restart_at;
-        self.deletion = observed.deletion;
+        self.deletion.clone_from(&observed.deletion);
         self.evicted.clone_from(&observed.evicted);
         *self != before
     }
@@ -113,6 +113,9 @@ struct PodFile {
     /// Who made the request: [`Asker::name`].
     #[serde(default)]
     removed_by: Option<String>,
+    /// Why they did, for people.
+    #[serde(default)]
+    removed_why: String,
     evicted: Option<(Stamp, String)>,
     #[serde(default)]
     owner: Option<Owner>,
@@ -184,7 +187,10 @@ impl Kept {
             restart_below: stored.restart_below,
             restart_at: stored.restart_at.map(time),
             deletion: stored.deletion.map(|d| Deletion {
-                by: stored.removed_by.as_deref().map_or(Asker::Deletion, Asker::of_name),
+                cause: Cause {
+                    by: stored.removed_by.as_deref().map_or(Asker::Deletion, Asker::of_name),
+                    text: stored.removed_why,
+                },
                 requested_at: time(d.requested_at),
                 deadline: time(d.deadline),
             }),
@@ -218,8 +224,10 @@ impl Kept {
             restart_at: self.restart_at.map(stamp),
             deletion: self
                 .deletion
+                .as_ref()
                 .map(|d| DeletionFile { requested_at: stamp(d.requested_at), deadline: stamp(d.deadline) }),
-            removed_by: self.deletion.map(|deletion| deletion.by.name().to_owned()),
+            removed_by: self.deletion.as_ref().map(|deletion| deletion.cause.by.name().to_owned()),
+            removed_why: self.deletion.as_ref().map(|deletion| deletion.cause.text.clone()).unwrap_or_default(),
             evicted: self.evicted.clone().map(|(at, message)| (stamp(at), message)),
             owner: self.owner.clone(),
             ended: self.ended.clone().map(|e| EndedFile {
@@ -331,10 +339,11 @@ mod tests {
 
     fn full(clock: &Clock) -> Kept {
         let now = clock.now();
+        let cause = Cause { by: Asker::Owner, text: "it is suspended".into() };
         let claim = Claim { file: "p.yaml".into(), digest: "d".into(), object: document(), suppressed: true };
         Kept {
             restart_at: Some(now),
-            deletion: Some(Deletion { by: Asker::User, requested_at: now, deadline: now + Duration::from_secs(3) }),
+            deletion: Some(Deletion { cause, requested_at: now, deadline: now + Duration::from_secs(3) }),
             evicted: Some((now, "full".into())),
             owner: Some(Owner { name: "j".into(), uid: "u".into() }),
             ended: Some(Ended {

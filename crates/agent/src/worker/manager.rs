@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use podwright_core::ledger::Asker;
+use podwright_core::ledger::{Asker, Cause};
 use podwright_core::manifest::{Kind, Resource};
 use podwright_sys::durable::Durability;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -47,6 +47,8 @@ pub(super) struct Place {
     ended: Option<Kept>,
     /// The job that made it.
     pub(super) owner: Option<Owner>,
+    /// Why that does not want it any more, once it does not.
+    pub(super) unwanted: &'static str,
     /// Who asked for a restart while the worker was on its way out.
     restart: Option<oneshot::Sender<Reply>>,
 }
@@ -155,8 +157,8 @@ impl Manager {
             None => {
                 if let Some(older) = &place.worker {
                     // Its end could not be saved.
-                    let by = Asker::ManifestChanged;
-                    send(Some(older), Input::Delete { grace: None, by, suppress: None, recorded: None });
+                    let cause = Asker::ManifestChanged.into();
+                    send(Some(older), Input::Delete { grace: None, cause, suppress: None, recorded: None });
                 }
                 let stage = if kept.deletion.is_some() { Stage::Stopping } else { Stage::Live };
                 place.slot.current = Some((pod.uid.clone(), stage));
@@ -301,12 +303,12 @@ impl Manager {
                 }
                 Act::Update(claim) => send(place.worker.as_ref(), Input::Update(Box::new(claim))),
                 Act::Stop => {
-                    let by = match &place.owner {
-                        Some(_) => Asker::Owner,
-                        None if place.slot.next.is_some() => Asker::ManifestChanged,
-                        None => Asker::ManifestRemoved,
+                    let cause = match &place.owner {
+                        Some(_) => Cause { by: Asker::Owner, text: place.unwanted.to_owned() },
+                        None if place.slot.next.is_some() => Asker::ManifestChanged.into(),
+                        None => Asker::ManifestRemoved.into(),
                     };
-                    send(place.worker.as_ref(), Input::Delete { grace: None, by, suppress: None, recorded: None });
+                    send(place.worker.as_ref(), Input::Delete { grace: None, cause, suppress: None, recorded: None });
                 }
                 Act::Refresh(claim) => {
                     if let Some(kept) = &mut place.ended {
@@ -427,8 +429,8 @@ impl Manager {
             Stage::Live | Stage::Stopping => {
                 place.slot.current = Some((uid.clone(), Stage::Stopping));
                 let (recorded, told) = oneshot::channel();
-                let by = Asker::User;
-                send(place.worker.as_ref(), Input::Delete { grace, by, suppress, recorded: Some(recorded) });
+                let cause = Asker::User.into();
+                send(place.worker.as_ref(), Input::Delete { grace, cause, suppress, recorded: Some(recorded) });
                 // An error: it has come to its end meanwhile.
                 let _ended = told.await;
             }

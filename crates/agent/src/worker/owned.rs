@@ -37,12 +37,14 @@ impl Manager {
             .map(|(identity, _)| identity.clone())
             .collect();
         for identity in identities {
-            self.remove_pod(&identity);
+            self.remove_pod(&identity, "it is gone");
         }
     }
 
-    fn remove_pod(&mut self, identity: &Identity) {
+    /// A job's pod is not wanted any more.
+    fn remove_pod(&mut self, identity: &Identity, why: &'static str) {
         let Some(place) = self.places.get_mut(identity) else { return };
+        place.unwanted = why;
         let acts = place.slot.remove();
         self.carry_out(identity, acts);
     }
@@ -60,7 +62,7 @@ impl Manager {
     pub(super) async fn order(&mut self, order: Order) {
         match order {
             Order::CreatePod { owner, document } => self.create_pod(owner, document),
-            Order::DeletePod { identity } => self.remove_pod(&identity),
+            Order::DeletePod { identity, why } => self.remove_pod(&identity, why),
             Order::Counted { owner, pods } => self.counted(&owner, pods),
             Order::Expired { identity, uid } => self.expired(&identity, &uid),
             Order::CreateJob { owner, document, reply } => {
@@ -134,7 +136,7 @@ impl Manager {
         let excess = over.len().saturating_sub(LISTED_PER_JOB);
         let oldest: Vec<Identity> = over.drain(..excess).collect();
         for identity in oldest {
-            self.remove_pod(&identity);
+            self.remove_pod(&identity, "it keeps no more");
         }
     }
 
@@ -200,7 +202,7 @@ impl Manager {
         let pods: Vec<Identity> =
             self.places.iter().filter(|(_, place)| owned(&place.owner)).map(|(identity, _)| identity.clone()).collect();
         for pod in pods {
-            self.remove_pod(&pod);
+            self.remove_pod(&pod, "it is removed");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::PodStatus;
-use podwright_core::ledger::Asker;
+use podwright_core::ledger::Cause;
 use podwright_core::pod::Machine;
 use podwright_core::pod::observe::{Event, HookKind, Instance, Memo, ProbeKind, ProbeOutcome};
 use podwright_core::pod::plan::{Notice, Plan, Step};
@@ -39,8 +39,8 @@ pub(super) enum Input {
     Delete {
         /// Overrides the spec's grace period.
         grace: Option<Duration>,
-        /// Who asks.
-        by: Asker,
+        /// Who asks, and why.
+        cause: Cause,
         /// By hand: it stays away until this file, whose bytes have this digest, changes.
         suppress: Option<(String, String)>,
         /// Told when the request would survive a power cut.
@@ -256,11 +256,11 @@ impl Worker {
                 self.machine.update(self.kept.document().pod.clone(), self.ctx.clock.now());
                 self.saver.save(&self.kept, None);
             }
-            Input::Delete { grace, by, suppress, recorded } => {
+            Input::Delete { grace, cause, suppress, recorded } => {
                 if let Some((file, digest)) = suppress {
                     self.kept.claim = Claim { file, digest, suppressed: true, ..self.kept.claim.clone() };
                 }
-                self.apply(Event::Delete { by, grace });
+                self.apply(Event::Delete { cause, grace });
                 self.record(recorded);
             }
             Input::Restart { recorded } => {

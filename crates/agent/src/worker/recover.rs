@@ -131,7 +131,7 @@ pub(super) fn observed(
         first_sandbox: kept.first_sandbox,
         restart_below: kept.restart_below,
         restart_at: kept.restart_at,
-        deletion: kept.deletion,
+        deletion: kept.deletion.clone(),
         taken_up_at: ctx.clock.now(),
         deadline_set_at: kept.accepted_at,
         evicted: kept.evicted.clone(),

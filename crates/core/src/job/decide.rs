@@ -216,10 +216,24 @@ impl Turn<'_> {
         names.into_iter().for_each(|name| self.delete(name));
     }
 
+    /// Why a pod is not wanted any more, of which that is certain.
+    fn why_removed(&self, name: &str) -> &'static str {
+        let index = self.state.pods.values().find(|pod| pod.name == name).and_then(|pod| pod.index);
+        match &self.state.verdict {
+            _ if self.state.removal_at.is_some() => "it is being removed",
+            Some(verdict) if verdict.success => "it has succeeded without it",
+            Some(_) => "it has failed",
+            None if self.spec.suspend => "it is suspended",
+            None if index.is_some_and(|index| self.is_settled(index)) => "its index is settled already",
+            None => "it wants fewer pods at a time",
+        }
+    }
+
     fn delete(&mut self, name: String) {
         if matches!(self.seen.get(&name), Some(PodSeen::Live { deleting: false, .. })) {
             self.notices.push(Notice::normal("SuccessfulDelete", format!("Deleted pod: {name}")));
-            self.steps.push(Step::Delete { name });
+            let why = self.why_removed(&name);
+            self.steps.push(Step::Delete { name, why });
         }
     }
 

@@ -432,3 +432,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_pod_is_told_why_it_is_removed() {
+    let mut job = Fixture::new("completions: 5, parallelism: 3");
+    job.spec.parallelism = 2;
+    job.decide();
+    job.spec.suspend = true;
+    job.decide();
+    assert_eq!(job.removed, ["it wants fewer pods at a time", "it is suspended", "it is suspended"]);
+
+    let mut job = Fixture::new("parallelism: 2, backoffLimit: 0");
+    job.end(&job.running()[0].clone(), 1);
+    assert_eq!(job.removed, ["it has failed"]);
+
+    let mut job = Fixture::new(
+        "completions: 2, parallelism: 2, completionMode: Indexed, successPolicy: {rules: [{succeededCount: 1}]}",
+    );
+    job.end(&job.of_index(0), 0);
+    assert_eq!(job.removed, ["it has succeeded without it"]);
+
+    let mut job = Fixture::new("");
+    job.state.removal_at = Some(job.now);
+    job.decide();
+    assert_eq!(job.removed, ["it is being removed"]);
+}

@@ -36,6 +36,8 @@ pub enum Step {
     Delete {
         /// `metadata.name`.
         name: String,
+        /// Why, for people.
+        why: &'static str,
     },
 }
 

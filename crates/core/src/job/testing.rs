@@ -17,6 +17,8 @@ pub(super) struct Fixture {
     pub(super) plan: Plan,
     /// `reason` of every notice so far.
     pub(super) told: Vec<String>,
+    /// Why pods were removed, so far.
+    pub(super) removed: Vec<&'static str>,
 }
 
 /// A job with these fields of its spec, in YAML's flow style, and a template with a main, a sidecar and a plain init.
@@ -39,7 +41,7 @@ impl Fixture {
         let (spec, now) = (spec(fields), Time(1_000_000_000_000));
         let state = JobState::new(now);
         let plan = decide(&spec, &state, &Seen::new(), now);
-        let mut fixture = Fixture { spec, state, seen: Seen::new(), now, plan, told: vec![] };
+        let mut fixture = Fixture { spec, state, seen: Seen::new(), now, plan, told: vec![], removed: vec![] };
         fixture.decide();
         fixture
     }
@@ -59,7 +61,8 @@ impl Fixture {
                         let live = PodSeen::Live { ready: false, restarts: 0, deleting: false };
                         assert!(self.seen.insert(pod.name.clone(), live).is_none(), "{} is made twice", pod.name);
                     }
-                    Step::Delete { name } => {
+                    Step::Delete { name, why } => {
+                        self.removed.push(why);
                         if let Some(PodSeen::Live { deleting, .. }) = self.seen.get_mut(name) {
                             *deleting = true;
                         }

@@ -109,7 +109,7 @@ pub(super) fn goal(view: View<'_>) -> Goal {
     if let Some((since, _)) = observed.evicted {
         add(Why::Evicted, since, begun(view, since) + grace);
     }
-    if let Some(deletion) = observed.deletion {
+    if let Some(deletion) = &observed.deletion {
         add(Why::Deleted, deletion.requested_at, deletion.deadline);
     }
     if stops.is_empty()

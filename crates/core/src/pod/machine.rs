@@ -186,9 +186,9 @@ impl Machine {
             }
             Event::Probed { container, attempt, kind, outcome } => self.probed(container, attempt, kind, &outcome, now),
             Event::Hooked { container, attempt, kind, failure } => self.hooked(container, attempt, kind, failure, now),
-            Event::Delete { by, grace } => {
+            Event::Delete { cause, grace } => {
                 let deadline = now + grace.unwrap_or(self.spec.grace).max(Duration::from_secs(1));
-                let deletion = self.observed.deletion.get_or_insert(Deletion { by, requested_at: now, deadline });
+                let deletion = self.observed.deletion.get_or_insert(Deletion { cause, requested_at: now, deadline });
                 deletion.deadline = deletion.deadline.min(deadline);
             }
             Event::Restart => self.restart(now),

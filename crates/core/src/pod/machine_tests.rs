@@ -180,7 +180,7 @@ fn a_deletion_takes_over_from_a_probe() {
     machine.plan(at(0));
     probed(&mut machine, ProbeKind::Liveness, ProbeOutcome::Failure(String::new()), 1);
     assert_eq!(steps(machine.plan(at(1))), [PRE_STOP]);
-    machine.apply(Event::Delete { by: Asker::User, grace: None }, at(2));
+    machine.apply(Event::Delete { cause: Asker::User.into(), grace: None }, at(2));
     assert_eq!(machine.plan(at(4)).steps, []);
     let signals = machine.plan(at(12)).steps;
     assert!(matches!(signals[..], [Step::Signal { .. }]), "{signals:?}");
@@ -190,7 +190,7 @@ fn a_deletion_takes_over_from_a_probe() {
 fn the_hook_takes_its_time_from_the_grace() {
     let mut machine = alone("lifecycle: {preStop: {sleep: {seconds: 4}}}");
     machine.plan(at(0));
-    machine.apply(Event::Delete { by: Asker::User, grace: None }, at(1));
+    machine.apply(Event::Delete { cause: Asker::User.into(), grace: None }, at(1));
     let plan = machine.plan(at(1));
     assert_eq!(plan.wake_at, Some(at(5)));
     assert_eq!(steps(plan), [PRE_STOP]);
@@ -203,7 +203,7 @@ fn the_hook_takes_its_time_from_the_grace() {
 fn a_hook_is_not_run_again_by_the_next_agent() {
     let mut first = alone("lifecycle: {preStop: {httpGet: {port: 80}}}");
     first.plan(at(0));
-    first.apply(Event::Delete { by: Asker::User, grace: None }, at(1));
+    first.apply(Event::Delete { cause: Asker::User.into(), grace: None }, at(1));
     assert_eq!(steps(first.plan(at(1))), [PRE_STOP]);
     let mut observed = first.observed.clone();
     observed.taken_up_at = at(3);
@@ -277,6 +277,6 @@ fn what_the_node_ends_is_disrupted() {
     assert!(message.ends_with("nobody saw the end of [app]"), "not the sidecar's: {message}");
 
     let mut removed = machine(spec("hostNetwork: true"), instance(0, 0, None), at(0));
-    removed.apply(Event::Delete { by: Asker::User, grace: None }, at(2));
+    removed.apply(Event::Delete { cause: Asker::User.into(), grace: None }, at(2));
     assert_eq!(disruption(&mut removed, 2), None, "whoever removes a pod does not disrupt it");
 }

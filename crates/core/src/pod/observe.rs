@@ -36,10 +36,10 @@ pub struct Observed {
 }
 
 /// A request to remove the pod. A later request may only move `deadline` forward.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deletion {
-    /// Who made the first request.
-    pub by: Asker,
+    /// Who made the first request, and why.
+    pub cause: Cause,
     /// When.
     pub requested_at: Time,
     /// The earliest end of grace over all requests (request + max(grace, 1 s)).
@@ -423,8 +423,8 @@ pub enum Event {
     },
     /// The pod is to be removed; `grace` overrides the spec's.
     Delete {
-        /// Who asks.
-        by: Asker,
+        /// Who asks, and why.
+        cause: Cause,
         /// `None`: the spec's.
         grace: Option<Duration>,
     },

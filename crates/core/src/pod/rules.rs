@@ -70,7 +70,7 @@ pub(super) fn epoch(view: View<'_>) -> Option<Time> {
     asked.sort_unstable();
     let observed = view.observed;
     let evicted = observed.evicted.as_ref().map(|(at, _)| *at);
-    let stops = [observed.deletion.map(|d| d.requested_at), evicted, view.deadline()];
+    let stops = [observed.deletion.as_ref().map(|d| d.requested_at), evicted, view.deadline()];
     asked.into_iter().fold(None, |epoch, at| {
         let done = completed_since(View { epoch, ..view });
         let ends = stops.into_iter().chain([done]).flatten().any(|stop| stop <= at);

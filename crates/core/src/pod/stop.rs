@@ -65,17 +65,18 @@ pub(super) fn stops(view: View<'_>, stop: &Stop, todo: &mut Todo) {
 
 /// Who asks for the end of a container when the whole pod is stopped.
 fn cause_of(view: View<'_>, why: &Why) -> Cause {
-    let by = match why {
+    match why {
         // With its sandbox everything in it is gone: nothing is left to stop.
-        Why::Completed | Why::SandboxLost => Asker::Completion,
-        Why::DeadlineExceeded => Asker::Deadline,
-        Why::Evicted => Asker::Eviction,
-        Why::Deleted => view.observed.deletion.map_or(Asker::Deletion, |deletion| deletion.by),
-        Why::Restart => Asker::Restart,
-        Why::RestartAll => Asker::RestartRule,
-    };
-    let evicted = view.observed.evicted.as_ref().filter(|_| by == Asker::Eviction);
-    Cause { by, text: evicted.map_or(String::new(), |(_, message)| message.clone()) }
+        Why::Completed | Why::SandboxLost => Asker::Completion.into(),
+        Why::DeadlineExceeded => Asker::Deadline.into(),
+        Why::Evicted => {
+            let text = view.observed.evicted.as_ref().map_or(String::new(), |(_, message)| message.clone());
+            Cause { by: Asker::Eviction, text }
+        }
+        Why::Deleted => view.observed.deletion.as_ref().map_or(Asker::Deletion.into(), |d| d.cause.clone()),
+        Why::Restart => Asker::Restart.into(),
+        Why::RestartAll => Asker::RestartRule.into(),
+    }
 }
 
 /// Whether a main or a later sidecar is still there.

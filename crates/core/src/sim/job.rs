@@ -376,7 +376,7 @@ impl<'a> World<'a> {
 
     fn step(&mut self, plan: &Plan, step: &Step) -> Result<(), Violation> {
         match step {
-            Step::Delete { name } => self.delete(name),
+            Step::Delete { name, .. } => self.delete(name),
             Step::Create { serial } => {
                 let pod = &plan.state.pods[serial];
                 if self.pods.contains_key(&pod.name) {

@@ -292,7 +292,7 @@ impl World {
             Due::CrashAgent => self.crash(),
             Due::StartAgent => return self.start_agent(),
             Due::LoseShim => self.lose_shim(pod),
-            Due::Delete { grace } => self.ask(pod, What::Deleted, Event::Delete { by: Asker::User, grace }),
+            Due::Delete { grace } => self.ask(pod, What::Deleted, Event::Delete { cause: Asker::User.into(), grace }),
             Due::Restart => self.ask(pod, What::Restarted, Event::Restart),
         }
         self.decide(pod)
@@ -631,7 +631,7 @@ impl World {
             observed.first_sandbox = pod.stored.first_sandbox;
             observed.restart_below = pod.stored.restart_below;
             observed.restart_at = pod.stored.restart_at;
-            observed.deletion = pod.stored.deletion;
+            observed.deletion = pod.stored.deletion.clone();
             observed.taken_up_at = self.now;
             observed.sandbox = match pod.shim.sandbox {
                 Some((number, Some(created_at))) => Sandbox::Ready { number, created_at },

@@ -189,7 +189,7 @@ impl Advisor<'_> {
     }
 
     fn removed(&self) -> Vec<Advice> {
-        match self.case.removed_by().filter(|_| self.case.job.is_none()) {
+        match self.case.removed_by().filter(|_| self.case.job.is_none()).map(|cause| cause.by) {
             Some(Asker::User) => {
                 vec![with("it stays away until its file changes; to bring it back", format!("edit {}", self.case.file))]
             }

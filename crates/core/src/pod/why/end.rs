@@ -156,7 +156,7 @@ pub(super) fn asked(cause: &Cause) -> String {
         Asker::User => "`podwright delete` (or DELETE on the API)",
         Asker::ManifestRemoved => "its manifest was removed from the directory",
         Asker::ManifestChanged => "its manifest changed, and the new pod waits for the old one to be gone",
-        Asker::Owner => "its job does not want it any more (it is suspended, wants fewer, is over, or is removed)",
+        Asker::Owner => "its job does not want it any more",
         Asker::Restart => "`podwright restart`",
         Asker::Completion => {
             "the pod's main containers were done, or an init container failed for good, and the rest follows"
@@ -192,8 +192,8 @@ pub(super) fn stop_reason(case: &Case<'_>, stop: &Stop) -> String {
             format!("{} ({since})", line(message))
         }
         Why::Deleted => {
-            let by = case.removed_by().unwrap_or(Asker::Deletion);
-            format!("{}, {since}", asked(&Cause { by, text: String::new() }))
+            let by = case.removed_by().map_or_else(|| asked(&Asker::Deletion.into()), asked);
+            format!("{by}, {since}")
         }
         Why::RestartAll => format!("a restart rule restarts all containers ({since}); it runs again afterwards"),
         Why::Restart => format!("`podwright restart`, {since}; it runs again afterwards"),
@@ -217,7 +217,7 @@ pub(super) fn of_pod(case: &Case<'_>) -> Told {
     let when = last.map_or_else(String::new, |at| format!(" {}", ago(at, case.now)));
     let mut details = Vec::new();
     details.extend(case.status.message.iter().map(|message| line(message)));
-    details.extend(case.removed_by().map(|by| asked(&Cause { by, text: String::new() })));
+    details.extend(case.removed_by().map(asked));
     let summary = match situation {
         Situation::Succeeded => format!("{pod} is done: its main containers left with 0; it ended{when}"),
         Situation::Removed => format!("{pod} was removed, and ended{when} ({phase})"),

@@ -25,7 +25,7 @@ use super::decide::{Goal, Stop, goal};
 use super::observe::Observed;
 use super::spec::{PodSpec, Role};
 use super::view::{NodePolicy, View};
-use crate::ledger::{Asker, Entry};
+use crate::ledger::{Cause, Entry};
 use crate::manifest::Kind;
 use crate::time::Time;
 pub use changes::worked;
@@ -87,8 +87,8 @@ pub enum JobSays {
 
 impl Case<'_> {
     /// Who removed it, if somebody did.
-    fn removed_by(&self) -> Option<Asker> {
-        self.observed.deletion.map(|deletion| deletion.by)
+    fn removed_by(&self) -> Option<&Cause> {
+        self.observed.deletion.as_ref().map(|deletion| &deletion.cause)
     }
 }
 

@@ -7,7 +7,7 @@ use super::super::observe::{Event, Instance, InstanceState, Memo, Outcome, Probe
 use super::super::plan::Step;
 use super::super::spec::StartGate;
 use super::*;
-use crate::ledger::{Cause, CpuTime, End, Figures, Health, OomLimit, Origin, Victim};
+use crate::ledger::{Asker, Cause, CpuTime, End, Figures, Health, OomLimit, Origin, Victim};
 use crate::manifest::{Document, Format, parse};
 use crate::pod::backoff;
 
@@ -424,6 +424,11 @@ fn it_is_not_ready() {
     );
 }
 
+fn owner_removes() -> Event {
+    let cause = Cause { by: Asker::Owner, text: "it is suspended".into() };
+    Event::Delete { cause, grace: None }
+}
+
 #[test]
 fn who_stops_it_is_known_when_it_is_told() {
     let cause = |story: &Story| {
@@ -434,8 +439,8 @@ fn who_stops_it_is_known_when_it_is_told() {
     };
     let running = |spec: &str| Story::new(spec).up(1).runs(2, "app");
     let stories = [
-        (running(ONE).event(5, Event::Delete { by: Asker::User, grace: None }), Asker::User, ""),
-        (running(ONE).event(5, Event::Delete { by: Asker::Owner, grace: None }), Asker::Owner, ""),
+        (running(ONE).event(5, Event::Delete { cause: Asker::User.into(), grace: None }), Asker::User, ""),
+        (running(ONE).event(5, owner_removes()), Asker::Owner, "it is suspended"),
         (running(ONE).event(5, Event::Restart), Asker::Restart, ""),
         (running(ONE).event(5, Event::Evict { message: "full".into() }), Asker::Eviction, "full"),
         (running("activeDeadlineSeconds: 3, containers: [{name: app, image: i}]").decide(9), Asker::Deadline, ""),
@@ -454,7 +459,7 @@ fn who_stops_it_is_known_when_it_is_told() {
 #[test]
 fn it_is_being_stopped() {
     let story = Story::new(PAIR).up(1).runs(2, "proxy").probed(3, "proxy", ProbeKind::Readiness, ProbeOutcome::Success);
-    let story = story.runs(4, "app").event(10, Event::Delete { by: Asker::ManifestRemoved, grace: None });
+    let story = story.runs(4, "app").event(10, Event::Delete { cause: Asker::ManifestRemoved.into(), grace: None });
     story.decide(12).check(
         Situation::Stopping,
         &[
@@ -518,15 +523,17 @@ fn a_volume_was_full() {
 #[test]
 fn it_was_removed() {
     for (by, said) in [(Asker::User, "edit /m/web.yaml"), (Asker::ManifestRemoved, "put its manifest back")] {
-        let story = Story::new(ONE).up(1).runs(2, "app").event(5, Event::Delete { by, grace: None });
+        let story = Story::new(ONE).up(1).runs(2, "app").event(5, Event::Delete { cause: by.into(), grace: None });
         let story = over(story.ends(6, "app", exited(1)), 7);
         story.check(Situation::Removed, &["default/web was removed, and ended", said]);
     }
-    let story = Story::new(ONE).up(1).runs(2, "app").event(5, Event::Delete { by: Asker::Owner, grace: None });
+    let story = Story::new(ONE).up(1).runs(2, "app").event(5, owner_removes());
     let mut story = over(story.ends(6, "app", exited(1)), 7);
     story.job = Some(JobSays::Says("default/nightly is suspended".into()));
-    let told = story
-        .check(Situation::Removed, &["its job does not want it any more", "its job: default/nightly is suspended"]);
+    let told = story.check(
+        Situation::Removed,
+        &["its job does not want it any more: it is suspended", "its job: default/nightly is suspended"],
+    );
     assert!(!text_of(&told).contains("put its manifest back"), "a job's pod has none: {}", text_of(&told));
 }
 
@@ -643,7 +650,7 @@ fn hooked() -> Story {
 
 #[test]
 fn a_stop_that_waits_for_a_pre_stop_hook_says_so() {
-    let story = hooked().event(10, Event::Delete { by: Asker::User, grace: None }).decide(14);
+    let story = hooked().event(10, Event::Delete { cause: Asker::User.into(), grace: None }).decide(14);
     let told = story.check(
         Situation::Stopping,
         &[
@@ -657,8 +664,11 @@ fn a_stop_that_waits_for_a_pre_stop_hook_says_so() {
     let sleeps = HOOKED
         .replace("exec: {command: [drain, --all]}", "sleep: {seconds: 8}")
         .replace("postStart: {exec: {command: [warm-up]}}, ", "");
-    let story =
-        Story::new(&sleeps).up(1).runs(2, "app").event(10, Event::Delete { by: Asker::User, grace: None }).decide(14);
+    let story = Story::new(&sleeps)
+        .up(1)
+        .runs(2, "app")
+        .event(10, Event::Delete { cause: Asker::User.into(), grace: None })
+        .decide(14);
     story.check(
         Situation::Stopping,
         &["preStop hook: sleep 8 s", "it ends at 00:00:18 UTC, in 4 s, and the stop signal follows"],
