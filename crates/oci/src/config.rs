@@ -171,10 +171,13 @@ fn nul_byte(text: &[u8]) -> Option<String> {
 
 fn nul_in(key: &str, value: &Value, parent: String) -> Option<String> {
     let path = if parent.is_empty() { key.to_owned() } else { format!("{parent}.{key}") };
+    let place = || if parent.is_empty() { "the top level".to_owned() } else { parent.clone() };
     if key.contains('\0') {
-        return Some(if parent.is_empty() { "the top level".into() } else { parent });
+        return Some(place());
     }
-    nul_below(value, path)
+    let found = nul_below(value, path)?;
+    // Below a key without a name, the nearest place that has one.
+    Some(if key.is_empty() { place() } else { found })
 }
 
 fn nul_below(value: &Value, path: String) -> Option<String> {
@@ -209,6 +212,7 @@ mod tests {
             ("[]", "the top level: is no object"),
             ("{\"ociVersion\": ", "is not JSON: EOF while parsing"),
             (r#"{"ociVersion": "1.2.0", "hostname": "a\u0000b"}"#, "hostname: holds a NUL byte"),
+            (r#"{"ociVersion": "1.2.0", "": {"args": ["\u0000"]}}"#, "the top level: holds a NUL byte"),
             (
                 r#"{"ociVersion": "1.2.0", "process": {"cwd": "/", "user": {}, "args": ["a", "\u0000"]}}"#,
                 "process.args[1]: holds",
