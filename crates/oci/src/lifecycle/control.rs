@@ -180,7 +180,9 @@ pub(super) fn destroy(dir: &StateDir, lock: &Lock, state: Option<&State>) -> Res
     // Either of the two may have been damaged.
     let cgroup = dir.cgroup().or_else(|| state.map(|state| state.cgroup.clone()));
     if let Some(cgroup) = cgroup.map(Cgroup::at) {
-        if let Some(unit) = state.and_then(|state| state.unit.as_deref()) {
+        // What ended before it had a state is known by its cgroup alone. systemd would not notice that one's removal.
+        let name = cgroup.path().file_name().and_then(|name| name.to_str()).filter(|name| name.ends_with(".scope"));
+        if let Some(unit) = state.map_or(name, |state| state.unit.as_deref()) {
             // With a dead systemd the container goes all the same.
             cgroup.kill()?;
             systemd::stop(unit).unwrap_or_else(|err| warn(&err));

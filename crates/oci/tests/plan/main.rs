@@ -61,7 +61,8 @@ fn survive(cases: u32) {
     let result = TestRunner::new(config).run(&(any::<prop::sample::Index>(), mutations), |(seed, mutations)| {
         let mut config = seeds[seed.index(seeds.len())].clone();
         mutations.iter().for_each(|mutation| mutation.apply(&mut config, &seeds));
-        check::check(config.to_string().as_bytes()).map_err(TestCaseError::fail)
+        let text = config.to_string();
+        check::check(text.as_bytes()).map_err(|problem| TestCaseError::fail(format!("{problem} in {text}")))
     });
     result.unwrap_or_else(|failure| panic!("{failure}"));
 }

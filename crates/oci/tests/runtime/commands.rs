@@ -167,7 +167,7 @@ fn an_exec_has_its_own_rights() {
     };
     let plain = status(&[]);
     assert!(plain.contains("NoNewPrivs:\t0") && plain.contains("CapEff:\t0000000000000000"), "{plain}");
-    let more = status(&["--cap", "CAP_KILL", "-c", "chown", "--no-new-privs", "-g", "7", "--additional-gids=8"]);
+    let more = status(&["--cap", "CAP_KILL", "-c", "chown", "--no-new-privs", "-g", "7", "-g", "8"]);
     assert!(more.contains("NoNewPrivs:\t1") && more.contains("CapEff:\t0000000000000021"), "{more}");
     assert!(more.contains("CapBnd:\t0000000000000021") && more.contains("CapAmb:\t0000000000000000"), "{more}");
     assert!(more.contains("Groups:\t7 8"), "{more}");

@@ -6,11 +6,12 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use podwright_sys::cgroup::{Cgroup, v2_mount};
@@ -39,7 +40,7 @@ pub(crate) fn host_has(what: &str, there: bool) -> bool {
         let test = std::thread::current().name().unwrap_or("a test").to_owned();
         assert!(std::env::var_os("IN_VM").is_none(), "{test} needs {what}, which the VM has to have");
         // Past what libtest catches of a test that passes.
-        std::io::stderr().write_all(format!("left out: {test} needs {what}\n").as_bytes()).unwrap();
+        io::stderr().write_all(format!("left out: {test} needs {what}\n").as_bytes()).unwrap();
     }
     there
 }
@@ -148,7 +149,7 @@ impl Container {
     }
 
     pub(crate) fn call(&self, args: &[&str]) -> Output {
-        self.runtime().args(args).output().unwrap()
+        output(self.runtime().args(args))
     }
 
     /// Calls the runtime and wants it to succeed; its stdout.
@@ -176,7 +177,7 @@ impl Container {
 
     /// `run` in the foreground.
     pub(crate) fn run(&self) -> Output {
-        self.runtime().args(self.run_args()).output().unwrap()
+        output(self.runtime().args(self.run_args()))
     }
 
     /// What a container that succeeds writes to stdout.
@@ -282,7 +283,8 @@ pub(crate) fn link_applets(container: &Container, names: &[&str]) {
 
 fn config(args: &[&str], id: &str) -> Value {
     json!({
-        "ociVersion": "1.2.0",
+        // What all runtimes understand; crun 1.8.1 refuses anything newer.
+        "ociVersion": "1.0.2",
         "root": {"path": "rootfs"},
         "process": {
             "user": {"uid": 0, "gid": 0},
@@ -305,6 +307,29 @@ fn config(args: &[&str], id: &str) -> Value {
             "cgroupsPath": format!("/{id}")
         }
     })
+}
+
+/// As [`Command::output`], but not waiting for whoever else has the pipes: the processes of a container that should not be there.
+fn output(command: &mut Command) -> Output {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    fn parts(mut pipe: impl io::Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
+        let (sender, receiver) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = pipe.read(&mut buffer) {
+                if sender.send(buffer[..length].to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
+        receiver
+    }
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (stdout, stderr) = (parts(child.stdout.take().unwrap()), parts(child.stderr.take().unwrap()));
+    let status = child.wait().unwrap();
+    let all =
+        |parts: mpsc::Receiver<Vec<u8>>| std::iter::from_fn(|| parts.recv_timeout(PATIENCE).ok()).flatten().collect();
+    Output { status, stdout: all(stdout), stderr: all(stderr) }
 }
 
 /// Tries until it is true.

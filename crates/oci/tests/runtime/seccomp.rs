@@ -1,11 +1,13 @@
 //! Filters: errnos, alternatives, and the listener.
 
 use std::fs;
+use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use podwright_sys::fdpass;
 use serde_json::{Value, json};
 
@@ -24,7 +26,11 @@ impl Agent {
         let path = dir.path().join("agent.sock");
         let socket = UnixListener::bind(&path).unwrap();
         let thread = std::thread::spawn(move || {
+            // A runtime that never comes must not be waited for.
+            let mut ready = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+            assert_eq!(poll(&mut ready, PollTimeout::from(60_000_u16)), Ok(1), "nobody brings a listener");
             let (stream, _) = socket.accept().unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
             let (text, fds) = fdpass::receive(&stream, 64 << 10).unwrap();
             assert_eq!(fds.len(), 1);
             let name = fs::read_link(podwright_sys::mount::proc_path(&fds[0])).unwrap();
