@@ -18,6 +18,8 @@ pub struct Entry {
     pub requested_at: Time,
     /// When its process ran; absent if it never did.
     pub started_at: Option<Time>,
+    /// When its preStop hook began.
+    pub pre_stop_at: Option<Time>,
     /// When the first stop signal was sent.
     pub signaled_at: Option<Time>,
     /// When SIGKILL was sent.

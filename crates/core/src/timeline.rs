@@ -90,7 +90,7 @@ pub enum Doing {
     Ready,
     /// Running while a probe of it failed.
     Failing,
-    /// Running after its stop signal.
+    /// Running after its end was asked for: by its preStop hook, then its stop signal.
     Stopping,
 }
 
@@ -227,7 +227,8 @@ impl RowMaker {
 
     /// The life of one process: cut where its readiness changes, where a probe fails and recovers, and at its stop signal.
     fn run(&mut self, run: &Entry, role: Role, started: Time, end: Time) {
-        let stop = run.signaled_at.or(run.killed_at).unwrap_or(end).min(end).max(started);
+        let signal = run.signaled_at.or(run.killed_at).unwrap_or(end).min(end).max(started);
+        let stop = run.pre_stop_at.unwrap_or(signal).min(signal).max(started);
         let mut cuts = vec![started, stop];
         cuts.extend(run.health.ready.iter().map(|(at, _)| *at));
         cuts.extend(run.health.failures.iter().flat_map(|failures| [failures.first, failures.last]));
@@ -246,7 +247,10 @@ impl RowMaker {
                 None => self.span(from, to, Doing::Running, ""),
             }
         }
-        self.span(stop, end, Doing::Stopping, &run.cause.as_ref().map_or_else(String::new, asked));
+        let why = run.cause.as_ref().map_or_else(String::new, asked);
+        let before = if why.is_empty() { "preStop hook".to_owned() } else { format!("preStop hook, {why}") };
+        self.span(stop, signal, Doing::Stopping, &before);
+        self.span(signal, end, Doing::Stopping, &why);
     }
 
     fn marks_of(&mut self, run: &Entry) {
@@ -278,7 +282,7 @@ fn asked(cause: &Cause) -> String {
         Asker::User => "podwright delete",
         Asker::ManifestRemoved => "manifest removed",
         Asker::ManifestChanged => "manifest changed",
-        Asker::Owner => "its owner",
+        Asker::Owner => "its job",
         Asker::Restart => "podwright restart",
         Asker::Completion => "the pod is done",
         Asker::Deletion => "pod removed",

@@ -18,6 +18,7 @@ fn run(container: &str, attempt: u32, from: i64, to: Option<(i64, Outcome)>) -> 
         boot_id: "b".to_owned(),
         requested_at: at(from),
         started_at: Some(at(from)),
+        pre_stop_at: None,
         signaled_at: None,
         killed_at: None,
         cause: None,
@@ -114,6 +115,32 @@ fn failing_probes_and_the_way_to_the_end_are_told_apart() {
              @2 Started, @3 Ready, @6 ProbeFailed, @8 Unready, @10 Signal, @14 Kill, @14 Failed",
         ],
     );
+}
+
+#[test]
+fn a_pre_stop_hook_is_part_of_the_stop() {
+    let mut server = run("server", 0, 2, Some((9, exited(0))));
+    (server.pre_stop_at, server.signaled_at) = (Some(at(4)), Some(at(7)));
+    server.cause = Some(Cause { by: Asker::Owner, text: "it is suspended".to_owned() });
+    let document = parse(POD, Format::Yaml).unwrap().remove(0);
+    let (observed, status) = (Observed::new(at(0), 3), PodStatus::default());
+    let entries = [server];
+    let life = Life {
+        spec: &document.pod,
+        observed: &observed,
+        status: &status,
+        entries: &entries,
+        ended_at: Some(at(9)),
+        now: at(9),
+    };
+    let spans: Vec<String> = draw(&life).rows[2]
+        .spans
+        .iter()
+        .map(|s| format!("{}-{} {:?} {}", s.from / 1000, s.to / 1000, s.doing, s.text))
+        .collect();
+    let expected =
+        ["0-2 Waiting waits for proxy", "2-4 Running ", "4-7 Stopping preStop hook, its job", "7-9 Stopping its job"];
+    assert_eq!(spans, expected);
 }
 
 #[test]

@@ -20,6 +20,7 @@ pub(super) fn entry(record: &Record, clock: &Clock) -> Entry {
         boot_id: record.boot_id.clone(),
         requested_at: time(record.requested),
         started_at: record.started.map(time),
+        pre_stop_at: record.pre_stop.as_ref().map(|run| time(run.begun)),
         signaled_at: record.signaled.map(time),
         killed_at: record.killed.map(time),
         cause: record.cause.as_ref().map(records::cause),

@@ -183,6 +183,7 @@ fn entry(container: &str, attempt: u32, requested: i64) -> Entry {
         boot_id: "boot".to_owned(),
         requested_at: at(requested),
         started_at: None,
+        pre_stop_at: None,
         signaled_at: None,
         killed_at: None,
         cause: None,
