@@ -36,6 +36,16 @@ packages() {
         die "apt-get could not install ${missing[*]}"
 }
 
+# Path of a test binary, built where it is not yet: test_binary PACKAGE WHICH..., such as --lib or --test NAME.
+test_binary() {
+    local package=$1 path
+    shift
+    path=$(cd "$REPO" && cargo test --quiet --no-run -p "$package" "$@" --message-format json |
+        sed -n 's/.*"profile":{[^}]*"test":true}.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
+    [ -n "$path" ] || die "cargo did not say where it put the tests of $package"
+    printf '%s\n' "$path"
+}
+
 # What building needs besides Rust.
 build_packages() {
     packages gcc libc6-dev libseccomp-dev pkg-config
