@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use podwright_sys::cgroup::{Cgroup, v2_mount};
 use serde_json::Value;
 
 use crate::clock::boot_ns;
@@ -49,7 +50,8 @@ impl Agent {
         for directory in ["manifests", "state", "run", "logs"] {
             fs::create_dir_all(base.join(directory)).with_context(|| base.display().to_string())?;
         }
-        let cgroup = Path::new("/sys/fs/cgroup").join(format!("podwright-bench-{name}.slice"));
+        let has_controllers = Cgroup::at(v2_mount()?).controllers()?.iter().any(|name| name == "memory");
+        let cgroup = v2_mount()?.join(format!("podwright-bench-{name}.slice"));
         let log = File::create(base.join("agent.log"))?;
         let mut child =
             Command::new(setup.program("podwrightd"))
@@ -66,6 +68,8 @@ impl Agent {
                         .into_iter()
                         .flatten(),
                 )
+                // A host that has none measures all that needs none.
+                .args((!has_controllers).then_some("--allow-missing-controllers"))
                 .stdin(Stdio::null())
                 .stdout(log.try_clone()?)
                 .stderr(log)
@@ -89,6 +93,11 @@ impl Agent {
     /// The agent's pid.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The cgroup of all pods.
+    pub(crate) fn cgroup(&self) -> &Path {
+        &self.cgroup
     }
 
     /// The pids of all shims: those in the pods' `_supervisor` cgroups.

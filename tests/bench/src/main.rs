@@ -9,6 +9,7 @@ mod machine;
 mod oci;
 mod podman;
 mod pods;
+mod probes;
 mod procs;
 mod report;
 mod samples;
@@ -25,12 +26,12 @@ use samples::Samples;
 use setup::Setup;
 
 const USAGE: &str = "\
-podwright-bench --bin DIR --bundles DIR --image TAR --scratch DIR [--only oci|pods|idle]... [--quick]
+podwright-bench --bin DIR --bundles DIR --image TAR --scratch DIR [--only oci|pods|idle|probes]... [--probe-rate N] [--quick]
 prints a table, and the same as one line of JSON, the last
 podwright-bench max-rss COMMAND [ARGUMENT]...
 runs a command and prints its largest resident set in KiB";
 
-const PARTS: [&str; 3] = ["oci", "pods", "idle"];
+const PARTS: [&str; 4] = ["oci", "pods", "idle", "probes"];
 
 fn main() -> Result<()> {
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -50,7 +51,8 @@ fn main() -> Result<()> {
         match part {
             "oci" => oci::measure(&setup, &mut samples),
             "pods" => pods::measure(&setup, &mut samples),
-            _ => idle::measure(&setup, &mut samples),
+            "idle" => idle::measure(&setup, &mut samples),
+            _ => probes::measure(&setup, &mut samples),
         }
         .with_context(|| format!("measuring {part}"))?;
     }
@@ -65,7 +67,7 @@ fn arguments() -> Result<Option<(Setup, Vec<String>)>> {
     use lexopt::prelude::*;
 
     let (mut bin, mut bundles, mut image, mut scratch) = (None, None, None, None);
-    let (mut only, mut quick) = (Vec::new(), false);
+    let (mut only, mut quick, mut probe_rate) = (Vec::new(), false, 40);
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
         match argument {
@@ -74,6 +76,7 @@ fn arguments() -> Result<Option<(Setup, Vec<String>)>> {
             Long("image") => image = Some(PathBuf::from(parser.value()?)),
             Long("scratch") => scratch = Some(PathBuf::from(parser.value()?)),
             Long("only") => only.push(parser.value()?.string()?),
+            Long("probe-rate") => probe_rate = parser.value()?.parse()?,
             Long("quick") => quick = true,
             Short('h') | Long("help") => return Ok(None),
             other => return Err(other.unexpected().into()),
@@ -91,6 +94,7 @@ fn arguments() -> Result<Option<(Setup, Vec<String>)>> {
         pod_rounds: if quick { 3 } else { 10 },
         pods: 50,
         idle_seconds: 60,
+        probe_rate,
     };
     Ok(Some((setup, only)))
 }

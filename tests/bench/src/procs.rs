@@ -23,6 +23,19 @@ pub(crate) fn rss_kib(pid: u32) -> Result<f64> {
     field(&read(pid, "smaps_rollup")?, "Rss:").with_context(|| format!("/proc/{pid}/smaps_rollup: no Rss"))
 }
 
+/// CPU time of a process in seconds, that of threads that have ended included.
+///
+/// # Errors
+/// When the process is gone.
+pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
+    let stat = read(pid, "stat")?;
+    let fields = stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ').collect::<Vec<_>>()).unwrap_or_default();
+    // utime and stime, fields 14 and 15 of proc_pid_stat(5), in ticks; `fields` starts at field 3.
+    let ticks = |field: usize| fields.get(field - 3)?.parse::<f64>().ok();
+    let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?.context("no CLK_TCK")?;
+    Ok(ticks(14).zip(ticks(15)).map(|(user, system)| user + system).context("no CPU time in stat")? / per_second as f64)
+}
+
 /// What a set of processes has used up.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Usage {
@@ -131,6 +144,7 @@ mod tests {
         fs::File::create("/dev/null").unwrap().write_all(&[0; 1000]).unwrap();
         let used = Usage::of(&pid).unwrap().since(&before);
         assert!(used.cpu_seconds > 0.005 && used.written >= 1000.0, "{used:?}");
+        assert!((0.01..3600.0).contains(&cpu_seconds(std::process::id()).unwrap()));
     }
 
     #[test]

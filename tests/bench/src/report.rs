@@ -44,6 +44,12 @@ const RATIOS: &[Ratio] = &[
     ratio("pod1_vs_crun_run", ["pod1_ms", "pods_crun_run_ms"], "pod of 1 / crun run", None),
     ratio("pod3_vs_crun_run", ["pod3_ms", "pods_crun_run_ms"], "pod of 3 / crun run", Some(1.5)),
     ratio("pod1_vs_podman", ["pod1_ms", "podman_pod1_ms"], "pod of 1 / podman kube play", None),
+    ratio(
+        "exec_probe_vs_bare",
+        ["exec_probe_ms", "exec_probe_bare_ms"],
+        "CPU time of an exec probe / bare clone, setns, exec",
+        Some(2.0),
+    ),
     ratio("pod3_vs_podman", ["pod3_ms", "podman_pod3_ms"], "pod of 3 / podman kube play", Some(0.2)),
 ];
 
@@ -128,6 +134,15 @@ const MEDIANS: &[(&str, &[Figure])] = &[
             ("idle_agent_switches", "context switches of podwrightd", "", None),
             ("idle_shim_switches", "context switches of all shims", "", None),
             ("pods49_ms", "before that: 49 manifests at once, until all run", "ms", None),
+        ],
+    ),
+    (
+        "Exec probes of `true`, every second in each container",
+        &[
+            ("exec_probes_per_s", "probes a second", "", None),
+            ("exec_probe_ms", "CPU time of agent, shim and the probe's process", "ms", None),
+            ("exec_probe_bare_ms", "CPU time of bare clone, setns, exec, wait", "ms", None),
+            ("exec_probe_bare_wall_ms", "  the same from begin to end", "ms", None),
         ],
     ),
 ];

@@ -25,6 +25,8 @@ pub(crate) struct Setup {
     pub(crate) pods: usize,
     /// Length of the idle time, in seconds.
     pub(crate) idle_seconds: u64,
+    /// Exec probes a second.
+    pub(crate) probe_rate: usize,
 }
 
 /// The configuration of the bundle `true`: what `runc spec` writes, without a terminal.
