@@ -29,11 +29,9 @@ pub(super) fn text(args: &mut Parser) -> Result<String> {
     args.value().and_then(|value| value.string()).map_err(usage)
 }
 
-pub(super) fn number<T>(args: &mut Parser) -> Result<T>
-where
-    T: std::str::FromStr<Err: Into<Box<dyn std::error::Error + Send + Sync + 'static>>>,
-{
-    args.value().and_then(|value| value.parse()).map_err(usage)
+pub(super) fn number<T: std::str::FromStr>(args: &mut Parser, name: &str) -> Result<T> {
+    let value = text(args)?;
+    value.parse().map_err(|_| Error::Usage(format!("--{name} {value:?}: a number is accepted")))
 }
 
 /// `table` or `json`: whether it is the latter.
