@@ -117,6 +117,17 @@ fn devices_and_links_are_there() {
 }
 
 #[test]
+fn the_hosts_null_is_no_substitute_for_a_missing_one() {
+    let empty = tempfile::tempdir().unwrap();
+    let container = Container::new(&["/bin/true"])
+        .mount(json!({"destination": "/dev", "source": empty.path(), "options": ["bind"]}));
+    if is_ours() {
+        let error = container.refused();
+        assert!(error.contains("open the container's /dev/null for stdio: No such file or directory"), "{error}");
+    }
+}
+
+#[test]
 fn null_on_stdio_is_the_containers_own() {
     // The harness opens the host's for reading only.
     let tell = "f='stat -L -c %d:%i'

@@ -74,7 +74,8 @@ impl Stage {
     pub(super) fn perform(&self) -> Outcome {
         self.swapping(|| match &self.scene.exec {
             Some(exec) => self.exec(exec),
-            None => outcome(self.call(&["run"], &self.scene.options, &[]).output().unwrap()),
+            // A pipe: for a /dev/null the container would need one itself, which scenes take away from it.
+            None => outcome(self.call(&["run"], &self.scene.options, &[]).stdin(Stdio::piped()).output().unwrap()),
         })
     }
 
