@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Container, eventually, has_controller, host_has};
+use crate::harness::{Container, eventually, has_controller, host_has, is_ours};
 
 /// A running container with these resources.
 fn running(resources: Value) -> Container {
@@ -46,7 +46,7 @@ fn all_of_memory() {
     assert_eq!(read(&container, "memory.swap.max"), mib.to_string());
     let output = update(&container, &json!({"memory": {"limit": 4096, "checkBeforeUpdate": true}}));
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && error.contains("4096 is below the"), "{error}");
+    assert!(!output.status.success() && (!is_ours() || error.contains("4096 is below the")), "{error}");
     assert_eq!(read(&container, "memory.max"), (96 * mib).to_string(), "nothing was written");
     assert_eq!(container.status(), "running");
     container.ok(&["update", "--memory=-1", &container.id]);
@@ -186,7 +186,7 @@ fn updates_that_cannot_be_done_are_refused() {
     ] {
         let output = update(&container, &resources);
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.code() == Some(1) && error.contains(text), "{resources}: {error}");
+        assert!(!output.status.success() && (!is_ours() || error.contains(text)), "{resources}: {error}");
     }
     assert!(update(&container, &json!({"unified": {"cgroup.max.depth": "5"}})).status.success());
     assert_eq!(read(&container, "cgroup.max.depth"), "5");
