@@ -187,6 +187,18 @@ fn a_deletion_takes_over_from_a_probe() {
 }
 
 #[test]
+fn what_ends_by_a_deletion_leaves_the_others_the_grace_of_the_deletion() {
+    let mut machine = machine(spec("hostNetwork: true"), instance(0, 0, None), at(0));
+    machine.plan(at(0));
+    machine.apply(Event::Delete { cause: Asker::User.into(), grace: Some(Duration::from_secs(20)) }, at(1));
+    assert_eq!(machine.plan(at(1)).steps, [signal(1, Asker::User)]);
+    machine.apply(Event::Instance { container: 1, instance: instance(0, 0, Some(2)) }, at(2));
+    assert_eq!(machine.plan(at(2)).steps, [signal(0, Asker::User)]);
+    assert_eq!(machine.plan(at(20)).steps, []);
+    assert_eq!(machine.plan(at(21)).steps, [Step::Kill { container: 0, attempt: 0 }]);
+}
+
+#[test]
 fn the_hook_takes_its_time_from_the_grace() {
     let mut machine = alone("lifecycle: {preStop: {sleep: {seconds: 4}}}");
     machine.plan(at(0));
