@@ -133,14 +133,15 @@ pub(super) fn goal(view: View<'_>) -> Goal {
     }
 }
 
-/// When a stop for which nobody asked began, of which the reason has held since `since`: at its first hook or signal, as
-/// long as there is one, else when there was somebody to send it.
+/// When a stop for which nobody asked began, of which the reason has held since `since`: when there was somebody to carry it
+/// out, which an earlier agent may have been, as the first hook or signal tells.
 fn begun(view: View<'_>, since: Time) -> Time {
     let sandbox = view.observed.sandbox.number();
     let instances = view.observed.containers.iter().flat_map(|c| &c.instances).filter(|n| n.sandbox == sandbox);
     let asked = instances.flat_map(|n| [n.signaled_at, n.pre_stop.as_ref().map(|run| run.begun)]);
     let first = asked.flatten().filter(|at| *at >= since).min();
-    first.unwrap_or_else(|| since.max(view.observed.taken_up_at))
+    let there = since.max(view.observed.taken_up_at);
+    first.map_or(there, |at| at.min(there))
 }
 
 /// When nothing was left to run: an init failed for good, or the last main ended for good, or began to.

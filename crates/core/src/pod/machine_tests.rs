@@ -199,6 +199,22 @@ fn what_ends_by_a_deletion_leaves_the_others_the_grace_of_the_deletion() {
 }
 
 #[test]
+fn a_pod_that_has_ended_has_one_grace_whatever_is_signalled_late() {
+    let text = "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {restartPolicy: Never, terminationGracePeriodSeconds: 10, \
+        containers: [{name: app, image: i, livenessProbe: {exec: {command: [x]}, failureThreshold: 1}, \
+        lifecycle: {preStop: {exec: {command: [x]}}}}, {name: other, image: i}]}}";
+    let mut machine = machine(parse(text, Format::Yaml).unwrap().remove(0).pod, instance(0, 0, None), at(0));
+    machine.plan(at(0));
+    probed(&mut machine, ProbeKind::Liveness, ProbeOutcome::Failure(String::new()), 1);
+    assert_eq!(steps(machine.plan(at(1))), [PRE_STOP]);
+    // The last main that was not being stopped ends: from here on the pod is.
+    machine.apply(Event::Instance { container: 1, instance: instance(0, 0, Some(2)) }, at(2));
+    assert_eq!(machine.plan(at(11)).steps, []);
+    assert!(matches!(machine.plan(at(12)).steps[..], [Step::Signal { container: 0, .. }]));
+    assert_eq!(machine.plan(at(14)).steps, [Step::Kill { container: 0, attempt: 0 }]);
+}
+
+#[test]
 fn the_hook_takes_its_time_from_the_grace() {
     let mut machine = alone("lifecycle: {preStop: {sleep: {seconds: 4}}}");
     machine.plan(at(0));

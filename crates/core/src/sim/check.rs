@@ -233,7 +233,8 @@ impl Checks {
         let instances = pod.shim.records.iter().flatten().filter(|i| i.sandbox == sandbox);
         let asked = instances.flat_map(|i| [i.signaled_at, i.pre_stop.as_ref().map(|run| run.begun)]);
         let asked = asked.flatten().filter(|at| *at >= since);
-        asked.min().unwrap_or_else(|| self.agent_since.map_or(since, |at| since.max(at)))
+        let there = self.agent_since.map_or(since, |at| since.max(at));
+        asked.min().map_or(there, |at| at.min(there))
     }
 
     pub(super) fn phase(&self, before: &str, after: &str) -> Result<(), Violation> {
