@@ -25,7 +25,7 @@ use oci_spec::runtime::Hooks;
 use podwright_sys::path::Root;
 use podwright_sys::process as sys_process;
 use podwright_sys::procfs::Proc;
-use podwright_sys::seccomp::Program as Filter;
+use podwright_sys::seccomp::{Aside, Program as Filter};
 
 use crate::error::chain;
 use crate::hooks::{self, HookState};
@@ -129,6 +129,8 @@ struct Progress<'a> {
     sealed: Vec<OwnedFd>,
     null: Option<OwnedFd>,
     terminal: Option<OwnedFd>,
+    /// A filter whose listener has been handed over.
+    aside: Option<Aside>,
     /// The host's, for what is written after its `/proc` is gone.
     proc: Option<Proc>,
 }
@@ -169,7 +171,8 @@ pub(crate) fn run(init: Init<'_>, steps: &[Step]) -> ! {
 }
 
 fn follow(init: Init<'_>, steps: &[Step]) -> i32 {
-    let mut progress = Progress { init, root: None, sealed: Vec::new(), null: None, terminal: None, proc: None };
+    let mut progress =
+        Progress { init, root: None, sealed: Vec::new(), null: None, terminal: None, aside: None, proc: None };
     // Modes of nodes and mount points are what the configuration says; `Step::Umask` sets the program's.
     umask(Mode::empty());
     let result = prepare(&mut progress).and_then(|()| steps.iter().try_for_each(|step| apply(&mut progress, step)));
@@ -227,7 +230,8 @@ fn apply(progress: &mut Progress<'_>, step: &Step) -> Result<()> {
         Step::StartContainerHooks { env } => run_hooks(progress, "startContainer", env),
         Step::Await(Gate::Go) => sync::wait_for_go(&mut progress.init.report).map_err(|_| StepError::RuntimeGone),
         Step::Await(Gate::Start) => wait_for_start(&mut progress.init),
-        Step::LoadFilter => load_filter(&progress.init),
+        Step::OfferListener => offer_listener(progress),
+        Step::LoadFilter => load_filter(progress),
         Step::CloseDescriptors => {
             sys_process::close_on_exec_from(3 + progress.init.passed.count).map_err(kernel("close_range"))
         }
@@ -264,7 +268,21 @@ fn run_hooks(progress: &Progress<'_>, kind: &'static str, env: &[String]) -> Res
     hooks::run_all(kind, list, &state, hooks::Place::Container, env).map_err(StepError::Hook)
 }
 
-fn load_filter(init: &Init<'_>) -> Result<()> {
+fn offer_listener(progress: &mut Progress<'_>) -> Result<()> {
+    let Some(filter) = progress.init.filter else { return Err(StepError::Misplaced) };
+    let listener = progress.init.seccomp_listener.ok_or(StepError::Misplaced)?;
+    if let Some((aside, fd)) = filter.load_aside().map_err(kernel("linux.seccomp"))? {
+        sync::send_listener(&mut progress.init.report, &fd, listener).map_err(StepError::Listener)?;
+        progress.aside = Some(aside);
+    }
+    Ok(())
+}
+
+fn load_filter(progress: &mut Progress<'_>) -> Result<()> {
+    if let Some(aside) = progress.aside.take() {
+        return aside.adopt().map_err(kernel("linux.seccomp"));
+    }
+    let init = &progress.init;
     match init.filter {
         Some(filter) if filter.has_listener() => load_with_listener(init, filter),
         Some(filter) => filter.load().map_err(kernel("linux.seccomp")),

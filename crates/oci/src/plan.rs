@@ -130,6 +130,8 @@ pub fn container(spec: &Spec, context: &Context<'_>) -> Result<Plan> {
     let namespaces = Namespaces::of(linux)?;
     let user = UserNamespace::of(linux, process, &namespaces)?;
     let on_the_way = namespaces.on_the_way();
+    let (seccomp, listener) = linux.seccomp().as_ref().map(seccomp::plan).transpose()?.unzip();
+    let listener = listener.flatten();
     let scene = Scene { spec, linux, process, context, namespaces: &namespaces, user: user.as_ref() };
     let mut steps = Vec::with_capacity(64);
     steps.extend(scene.entry(!on_the_way.is_empty())?);
@@ -137,12 +139,11 @@ pub fn container(spec: &Spec, context: &Context<'_>) -> Result<Plan> {
     steps.extend(scene.file_system()?);
     if spec.process().is_some() {
         steps.extend(process::attach(process));
-        steps.extend(hooks_and_gate(spec, process, context.gate)?);
+        steps.extend(hooks_and_gate(spec, process, context.gate, listener.is_some())?);
         steps.extend(process::steps(process, Some(linux))?);
     } else {
         steps.extend([Step::Await(context.gate), Step::NoProcess]);
     }
-    let (seccomp, listener) = linux.seccomp().as_ref().map(seccomp::plan).transpose()?.unzip();
     let host_mount = steps.iter().find_map(|step| match step {
         Step::BindRoot { path, .. } if namespaces.mounts() == Mounts::Inherited => Some(path.clone()),
         _ => None,
@@ -161,7 +162,7 @@ pub fn container(spec: &Spec, context: &Context<'_>) -> Result<Plan> {
         on_the_way,
         user,
         seccomp,
-        listener: listener.flatten(),
+        listener,
         steps,
     })
 }
@@ -370,14 +371,14 @@ fn runtime_hooks(spec: &Spec) -> Vec<Step> {
     steps
 }
 
-fn hooks_and_gate(spec: &Spec, process: &Process, gate: Gate) -> Result<Vec<Step>> {
-    let mut steps = match gate {
-        Gate::Go => vec![Step::Await(gate)],
-        Gate::Start => {
-            let program = process::program(process)?;
-            vec![Step::FindProgram { program, cwd: process.cwd().clone() }, Step::Await(gate)]
-        }
-    };
+fn hooks_and_gate(spec: &Spec, process: &Process, gate: Gate, listens: bool) -> Result<Vec<Step>> {
+    let mut steps = Vec::new();
+    if gate == Gate::Start {
+        steps.push(Step::FindProgram { program: process::program(process)?, cwd: process.cwd().clone() });
+        // `create` applies all but `process`, and agents wait for the listener before they call `start`.
+        steps.extend(listens.then_some(Step::OfferListener));
+    }
+    steps.push(Step::Await(gate));
     if spec.hooks().as_ref().and_then(|hooks| hooks.start_container().as_ref()).is_some_and(|list| !list.is_empty()) {
         steps.push(Step::StartContainerHooks { env: process.env().clone().unwrap_or_default() });
     }

@@ -1,12 +1,15 @@
 //! Seccomp filters: compiled into the kernel's classic BPF, loaded with seccomp(2) at another moment, maybe in another process.
 
+mod aside;
 mod compile;
+mod interpret;
 
 use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+pub use aside::Aside;
 use nix::errno::Errno;
 
 /// Flag of seccomp(2): log all actions but "allow".
@@ -216,17 +219,26 @@ impl Program {
         shared.result.lock().ok().and_then(|mut result| result.take()).ok_or(Errno::EAGAIN)
     }
 
-    /// seccomp(2); the listener's descriptor, or 0.
-    fn set(&self) -> nix::Result<i32> {
-        let program = libc::sock_fprog {
-            len: u16::try_from(self.instructions.len()).map_err(|_| Errno::E2BIG)?,
-            filter: self.instructions.as_ptr().cast_mut(),
-        };
-        // SAFETY: `program` points to `len` instructions owned by self; the kernel copies and checks them and writes nothing.
-        let result =
-            unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, self.flags, &raw const program) };
-        Errno::result(result).map(|fd| fd as i32)
+    /// Whether the filter lets a call through, and nobody has to be asked first.
+    fn permits(&self, number: libc::c_long, args: [u64; 6]) -> bool {
+        let Ok(number) = u32::try_from(number) else { return false };
+        let call = interpret::Call { arch: compile::NATIVE, number, args };
+        let verdict = interpret::interpret(&self.instructions, &call);
+        verdict.is_some_and(|(verdict, _)| matches!(verdict, libc::SECCOMP_RET_ALLOW | libc::SECCOMP_RET_LOG))
     }
+
+    fn set(&self) -> nix::Result<i32> {
+        set_filter(&self.instructions, self.flags)
+    }
+}
+
+/// seccomp(2); the listener's descriptor, or the number of a thread that does not follow, or 0.
+fn set_filter(instructions: &[libc::sock_filter], flags: u32) -> nix::Result<i32> {
+    let len = u16::try_from(instructions.len()).map_err(|_| Errno::E2BIG)?;
+    let program = libc::sock_fprog { len, filter: instructions.as_ptr().cast_mut() };
+    // SAFETY: `program` points to `len` instructions that outlive the call; the kernel copies and checks them and writes nothing.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
+    Errno::result(result).map(|number| number as i32)
 }
 
 /// What two threads share while a listener changes hands.

@@ -10,10 +10,10 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open};
 use nix::sys::prctl;
 use nix::sys::stat::{Mode, SFlag, fstat, stat, umask};
-use nix::unistd::{AccessFlags, Gid, Uid, execve, faccessat, fchdir, fchown, isatty, setresgid, setresuid, setsid};
+use nix::unistd::{AccessFlags, Uid, execve, faccessat, fchdir, fchown, isatty, setsid};
 use podwright_sys::caps::CapSet;
 use podwright_sys::path::{Root, file_type, is_dir};
-use podwright_sys::{caps, process as sys_process, sched, stdio};
+use podwright_sys::{caps, ids, process as sys_process, sched, stdio};
 
 use super::{Result, StepError, kernel, show, user};
 use crate::lifecycle::Passed;
@@ -104,18 +104,17 @@ pub(super) fn own_root() -> nix::Result<Root> {
 /// Changes the ids. The permitted capabilities stay, and the effective ones become all of them again, since the steps that
 /// follow need some.
 fn switch_user(uid: u32, gid: u32, groups: &[u32]) -> Result<()> {
-    let groups: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();
-    user::change_groups(&groups)?;
-    change_ids(Uid::from_raw(uid), Gid::from_raw(gid)).map_err(kernel("process.user"))
+    user::change_groups(groups)?;
+    change_ids(uid, gid).map_err(kernel("process.user"))
 }
 
-fn change_ids(uid: Uid, gid: Gid) -> nix::Result<()> {
-    setresgid(gid, gid, gid)?;
-    if uid.is_root() {
-        return setresuid(uid, uid, uid);
+fn change_ids(uid: u32, gid: u32) -> nix::Result<()> {
+    ids::set_group(gid)?;
+    if uid == 0 {
+        return ids::set_user(uid);
     }
     prctl::set_keepcaps(true)?;
-    setresuid(uid, uid, uid)?;
+    ids::set_user(uid)?;
     prctl::set_keepcaps(false)?;
     // The kernel sets this anew with every change of ids, to what fs.suid_dumpable says.
     prctl::set_dumpable(false)?;

@@ -236,7 +236,10 @@ pub enum Step {
         /// Supplementary groups.
         groups: Vec<u32>,
     },
-    /// Load the seccomp filter.
+    /// Load the seccomp filter where it does nothing yet, and hand its listener to the runtime. Nothing happens with a filter that
+    /// can only be loaded with [`Step::LoadFilter`].
+    OfferListener,
+    /// Load the seccomp filter, and hand its listener over if that is not done yet.
     LoadFilter,
     /// Set the capability sets.
     Capabilities {

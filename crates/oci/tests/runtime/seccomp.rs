@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use podwright_sys::fdpass;
 use serde_json::{Value, json};
 
-use crate::harness::Container;
+use crate::harness::{Container, eventually};
 
 /// Receives one listener, keeps it for a while and closes it: what waits for an answer then fails with ENOSYS.
 struct Agent {
@@ -78,20 +78,96 @@ fn the_agent_gets_the_listener_of_every_process() {
     }
 }
 
+/// Nothing between `create` and the program's first call is for the agent to answer, and this one does not.
 #[test]
-fn start_and_exec_hand_listeners_over_as_well() {
+fn create_hands_the_listener_over_and_the_container_can_wait() {
+    for no_new_privileges in [true, false] {
+        let agent = Agent::new();
+        let mut seccomp = profile(&agent.path);
+        seccomp["syscalls"][0]["names"] = json!([
+            "mkdir",
+            "mkdirat",
+            "read",
+            "write",
+            "accept",
+            "accept4",
+            "recvfrom",
+            "sendto",
+            "recvmsg",
+            "sendmsg",
+            "poll",
+            "ppoll",
+            "munmap",
+            "setresuid",
+            "setresgid",
+            "setgroups",
+            "prlimit64",
+            "close_range",
+            "setsid",
+            "chdir",
+            "fchdir"
+        ]);
+        let mut container = Container::script("if mkdir /d; then touch /made; else touch /refused; fi; sleep 1000")
+            .with("/process/noNewPrivileges", json!(no_new_privileges))
+            .with("/process/rlimits", json!([{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]))
+            .with("/linux/seccomp", seccomp);
+        container.create();
+        let message = agent.received();
+        let pid = container.state()["pid"].clone();
+        assert_eq!((&message["pid"], &message["state"]["pid"]), (&pid, &pid));
+        assert_eq!((&message["fds"], &message["metadata"]), (&json!(["seccompFd"]), &json!("told")));
+        assert_eq!(message["state"]["status"], "creating");
+        assert_eq!(container.status(), "created");
+        container.ok(&["start", &container.id]);
+        eventually("the program is under the filter", || container.rootfs().join("refused").exists());
+        assert_eq!(container.state()["pid"], pid);
+
+        let agent = Agent::new();
+        container.set("/linux/seccomp", profile(&agent.path));
+        let output = container.exec("mkdir /d");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("Function not implemented"), "{output:?}");
+        let message = agent.received();
+        assert_eq!(message["state"]["status"], "running");
+        assert_ne!(message["pid"], message["state"]["pid"]);
+    }
+}
+
+#[test]
+fn a_container_that_is_never_started_goes_with_its_filter() {
     let agent = Agent::new();
-    let mut container = Container::new(&["sleep", "1000"]).with("/linux/seccomp", profile(&agent.path));
+    let mut seccomp = profile(&agent.path);
+    seccomp["syscalls"][0]["names"] = json!(["mkdir", "exit", "exit_group"]);
+    let container = Container::new(&["sleep", "1000"]).with("/linux/seccomp", seccomp);
+    container.create();
+    agent.received();
+    container.ok(&["delete", "--force", &container.id]);
+    container.assert_nothing_left();
+}
+
+#[test]
+fn a_filter_that_forbids_to_wait_is_loaded_by_start() {
+    let agent = Agent::new();
+    // It notifies about futex.
+    let container = Container::new(&["sleep", "1000"]).with("/linux/seccomp", profile(&agent.path));
     container.create();
     container.ok(&["start", &container.id]);
     assert_eq!(agent.received()["state"]["status"], "created");
+}
+
+#[test]
+fn a_hook_before_the_program_is_not_under_its_filter() {
     let agent = Agent::new();
-    container.set("/linux/seccomp", profile(&agent.path));
-    let output = container.exec("mkdir /d");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("Function not implemented"), "{output:?}");
-    let message = agent.received();
-    assert_eq!(message["state"]["status"], "running");
-    assert_ne!(message["pid"], message["state"]["pid"]);
+    let mut seccomp = profile(&agent.path);
+    seccomp["syscalls"][0]["names"] = json!(["mkdir", "mkdirat"]);
+    let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", "mkdir /hook && chmod 700 /hook && id -u > /hook/uid"]});
+    let container = Container::new(&["sleep", "1000"])
+        .with("/process/user", json!({"uid": 4711, "gid": 4711}))
+        .with("/hooks", json!({"startContainer": [hook]}))
+        .with("/linux/seccomp", seccomp);
+    container.create();
+    agent.received();
+    container.ok(&["start", &container.id]);
+    assert_eq!(fs::read_to_string(container.rootfs().join("hook/uid")).unwrap(), "0\n");
 }
 
 #[test]

@@ -12,9 +12,9 @@ use libseccomp::{ScmpArch, ScmpSyscall};
 use super::{Action, Compare, CompileError, Operator, Profile};
 
 /// Offsets in `struct seccomp_data`.
-const NUMBER: u32 = 0;
-const ARCH: u32 = 4;
-const ARGS: u32 = 16;
+pub(super) const NUMBER: u32 = 0;
+pub(super) const ARCH: u32 = 4;
+pub(super) const ARGS: u32 = 16;
 
 /// Set in the numbers of the x32 ABI, which shares its audit architecture with x86-64.
 const X32_BIT: u32 = 0x4000_0000;
@@ -24,13 +24,13 @@ const SKIPPED: u32 = u32::MAX;
 
 const RET_KILL_THREAD: u32 = 0;
 
-const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
-const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
-const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-const GREATER: u16 = (libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K) as u16;
-const AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
+pub(super) const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+pub(super) const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
+pub(super) const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+pub(super) const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
+pub(super) const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+pub(super) const GREATER: u16 = (libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K) as u16;
+pub(super) const AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
 
 /// An architecture whose calls this host's kernel may see.
 struct Arch {
@@ -51,6 +51,9 @@ const ARCHES: [Arch; 2] = [
     Arch { scmp: ScmpArch::Aarch64, audit: 0xc000_00b7, wide: true },
     Arch { scmp: ScmpArch::Arm, audit: 0x4000_0028, wide: false },
 ];
+
+/// `AUDIT_ARCH_*` of this host.
+pub(super) const NATIVE: u32 = ARCHES[0].audit;
 
 /// What happens to a call.
 #[derive(Debug, Clone, PartialEq)]
@@ -272,7 +275,7 @@ fn value_of(action: Action) -> u32 {
     }
 }
 
-fn op(code: u16, k: u32) -> sock_filter {
+pub(super) fn op(code: u16, k: u32) -> sock_filter {
     sock_filter { code, jt: 0, jf: 0, k }
 }
 

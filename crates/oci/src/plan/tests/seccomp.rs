@@ -49,6 +49,20 @@ fn a_listener_goes_with_notifications() {
     let profile = plan.seccomp.unwrap();
     assert!(profile.notifies() && profile.flags == FLAG_WAIT_KILLABLE_RECV);
     assert_eq!(with_path("SCMP_ACT_LOG").listener, None, "ignored where nobody is notified");
+    assert!(!plan.steps.contains(&Step::OfferListener), "run has it handed over when the filter is loaded");
+}
+
+#[test]
+fn create_offers_the_listener_before_it_waits() {
+    let mut config = everything();
+    config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent", "syscalls": [
+        {"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}
+    ]});
+    let order = |config: &Value| kinds(&plan_gated(config, Gate::Start).unwrap().steps).join(" ");
+    let notifying = order(&config);
+    assert!(notifying.contains("PivotRoot FindProgram OfferListener Await StartContainerHooks"), "{notifying}");
+    assert!(notifying.ends_with("NoNewPrivileges LoadFilter Exec"), "{notifying}");
+    assert!(!order(&everything()).contains("OfferListener"), "nobody is notified");
 }
 
 #[test]

@@ -1,55 +1,12 @@
-//! Both compilers' programs are run by a small interpreter over the same calls: the verdicts have to be the same.
+//! Both compilers' programs are run by the interpreter over the same calls: the verdicts have to be the same.
 
 use std::io::{Read as _, Seek as _};
 
 use libseccomp::{ScmpAction, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext};
 
 use super::super::Rule;
+use super::super::interpret::{Call, interpret};
 use super::*;
-
-/// A system call as the kernel shows it to a filter.
-#[derive(Debug, Clone, Copy)]
-struct Call {
-    arch: u32,
-    number: u32,
-    args: [u64; 6],
-}
-
-fn word(call: &Call, at: u32) -> u32 {
-    match at {
-        NUMBER => call.number,
-        ARCH => call.arch,
-        _ => {
-            let index = ((at - ARGS) / 8) as usize;
-            if at.is_multiple_of(8) { call.args[index] as u32 } else { (call.args[index] >> 32) as u32 }
-        }
-    }
-}
-
-/// What the kernel would do with the program, and how many instructions it takes.
-fn interpret(program: &[sock_filter], call: &Call) -> (u32, usize) {
-    let (mut at, mut accumulator, mut steps) = (0, 0, 0);
-    let mut scratch = [0u32; 16];
-    loop {
-        let sock_filter { code, jt, jf, k } = program[at];
-        at += 1;
-        steps += 1;
-        let branch = |taken: bool| usize::from(if taken { jt } else { jf });
-        match code {
-            LOAD => accumulator = word(call, k),
-            AND => accumulator &= k,
-            RETURN => return (k, steps),
-            JUMP => at += k as usize,
-            EQUAL => at += branch(accumulator == k),
-            GREATER => at += branch(accumulator > k),
-            AT_LEAST => at += branch(accumulator >= k),
-            // libseccomp keeps values in scratch memory.
-            0x02 => scratch[k as usize] = accumulator,
-            0x60 => accumulator = scratch[k as usize],
-            other => panic!("instruction {other:#x}"),
-        }
-    }
-}
 
 fn scmp(action: Action) -> ScmpAction {
     match action {
@@ -117,7 +74,8 @@ fn check(profile: &Profile, values: &[u64]) {
             for value in values.iter().filter(fits) {
                 for other in values.iter().filter(fits) {
                     let call = Call { arch, number, args: [*value, *other, *value, 0, 0, 0] };
-                    let ((verdict, steps), (expected, _)) = (interpret(&ours, &call), interpret(&theirs, &call));
+                    let ((verdict, steps), (expected, _)) =
+                        (interpret(&ours, &call).unwrap(), interpret(&theirs, &call).unwrap());
                     assert_eq!(verdict, expected, "{call:x?}");
                     assert!(steps < 64, "{steps} instructions for {call:x?}");
                 }

@@ -1,0 +1,194 @@
+//! A filter with a listener that is there long before the filter is on the thread it is for.
+//!
+//! The kernel makes a listener when a filter is loaded, and what waits under the filter would depend on it, or on who holds the
+//! listener, for every call that waiting takes. So the filter is loaded on a thread that does nothing else, and the other threads
+//! are put under it when their time comes: by a second filter, which allows everything and is loaded for all threads of the
+//! process (`SECCOMP_FILTER_FLAG_TSYNC`: they get the loading thread's filters).
+
+use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::compile::{RETURN, op};
+use super::{FLAG_SPEC_ALLOW, FLAG_TSYNC, Program, set_filter};
+
+/// A filter that is loaded on a waiting thread. Without [`Aside::adopt`] it stays there until the process ends.
+#[derive(Debug)]
+pub struct Aside(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// The listener's descriptor, or a negative errno, or [`PENDING`].
+    listener: AtomicI32,
+    /// A futex: [`WAIT`] or [`ADOPT`].
+    word: AtomicU32,
+    /// 0, or a negative errno, or [`PENDING`].
+    adopted: AtomicI32,
+}
+
+const PENDING: i32 = i32::MIN;
+const FUTEX_WAIT: i32 = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+const FUTEX_WAKE: i32 = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+const WAIT: u32 = 0;
+const ADOPT: u32 = 1;
+
+impl Program {
+    /// Loads the filter on a thread of its own, which is not waited for, and gives its listener. `None` for a filter that stands
+    /// in the way of the two calls that this thread has to make under it, futex(2) and seccomp(2): that one can only be loaded
+    /// by [`Program::load_with_listener`].
+    ///
+    /// # Errors
+    /// As [`Program::load`], which takes CAP_SYS_ADMIN here; EBUSY where an earlier filter has a listener; EAGAIN when there can
+    /// be no thread.
+    pub fn load_aside(&self) -> nix::Result<Option<(Aside, OwnedFd)>> {
+        /// How often to look for the listener. Loading a filter takes about as long.
+        const PAUSE: Duration = Duration::from_micros(50);
+        let shared = Arc::new(Shared {
+            listener: AtomicI32::new(PENDING),
+            word: AtomicU32::new(WAIT),
+            adopted: AtomicI32::new(PENDING),
+        });
+        let (theirs, program) = (Arc::clone(&shared), self.clone());
+        std::thread::Builder::new().spawn(move || theirs.hold(&program)).map_err(|_| Errno::EAGAIN)?;
+        let listener = loop {
+            match shared.listener.load(Ordering::Acquire) {
+                PENDING => std::thread::sleep(PAUSE),
+                number => break number,
+            }
+        };
+        match errno_of(listener) {
+            Some(Errno::ENOTSUP) => Ok(None),
+            Some(errno) => Err(errno),
+            // SAFETY: the kernel has just made this descriptor for the call in the other thread, which leaves it to us.
+            None => Ok(Some((Aside(shared), unsafe { OwnedFd::from_raw_fd(listener) }))),
+        }
+    }
+}
+
+impl Aside {
+    /// Puts all threads of the process under the filter, for good. From here on every call of the caller's is the filter's, so
+    /// none is made to wait for the result.
+    ///
+    /// # Errors
+    /// seccomp(2)'s; ESRCH where another thread has filters of its own.
+    pub fn adopt(self) -> nix::Result<()> {
+        self.0.word.store(ADOPT, Ordering::Release);
+        // SAFETY: the kernel uses the address as a name only; it belongs to `self` and outlives the call.
+        unsafe { libc::syscall(libc::SYS_futex, self.0.word.as_ptr(), FUTEX_WAKE, 1) };
+        loop {
+            match self.0.adopted.load(Ordering::Acquire) {
+                PENDING => std::hint::spin_loop(),
+                result => {
+                    // Its memory is not given back: that may take a call.
+                    std::mem::forget(self);
+                    return errno_of(result).map_or(Ok(()), Err);
+                }
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// What the thread does. It comes back only where the filter was not loaded.
+    fn hold(&self, program: &Program) {
+        let all = [op(RETURN, libc::SECCOMP_RET_ALLOW)];
+        let flags = FLAG_TSYNC | program.flags & FLAG_SPEC_ALLOW;
+        if !may_go_on(program, flags) {
+            return self.listener.store(negative(Errno::ENOTSUP), Ordering::Release);
+        }
+        match set_filter(&program.instructions, program.flags) {
+            Ok(listener) => self.listener.store(listener, Ordering::Release),
+            Err(errno) => return self.listener.store(negative(errno), Ordering::Release),
+        }
+        self.wait_while(WAIT);
+        let result = match set_filter(&all, flags) {
+            Ok(0) => 0,
+            // The number of a thread that could not be put under it.
+            Ok(_) => negative(Errno::ESRCH),
+            Err(errno) => negative(errno),
+        };
+        self.adopted.store(result, Ordering::Release);
+        // To end takes a call that the filter may not allow. execve(2) or the end of the process ends it.
+        loop {
+            self.wait_while(ADOPT);
+        }
+    }
+
+    fn wait_while(&self, word: u32) {
+        while self.word.load(Ordering::Acquire) == word {
+            let forever = std::ptr::null::<libc::timespec>();
+            // SAFETY: the kernel reads the word, which outlives the call; there is no timeout to read.
+            unsafe { libc::syscall(libc::SYS_futex, self.word.as_ptr(), FUTEX_WAIT, word, forever, 0, 0) };
+        }
+    }
+}
+
+/// Whether the filter lets the calls of [`Shared::hold`] through, unasked. Their addresses are taken to be nobody's condition.
+fn may_go_on(program: &Program, flags: u32) -> bool {
+    let wait = |word: u32| [0, FUTEX_WAIT as u64, word.into(), 0, 0, 0];
+    let load = [libc::SECCOMP_SET_MODE_FILTER.into(), flags.into(), 0, 0, 0, 0];
+    program.permits(libc::SYS_futex, wait(WAIT))
+        && program.permits(libc::SYS_futex, wait(ADOPT))
+        && program.permits(libc::SYS_seccomp, load)
+}
+
+fn negative(errno: Errno) -> i32 {
+    -(errno as i32)
+}
+
+fn errno_of(result: i32) -> Option<Errno> {
+    (result < 0).then(|| Errno::from_raw(-result))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Action, Compare, Operator, Profile, Rule};
+    use super::*;
+
+    fn profile(names: &[&str], action: Action, compare: Vec<Compare>) -> Program {
+        let notified = Rule { names: vec!["getppid".into()], action: Action::Notify, compare: vec![] };
+        let rule = Rule { names: names.iter().map(|&name| name.into()).collect(), action, compare };
+        let profile = Profile { default: Action::Allow, architectures: vec![], flags: 0, rules: vec![notified, rule] };
+        profile.compile().unwrap()
+    }
+
+    /// On a thread that is thrown away: it has no filter, and no other thread gets one without being adopted.
+    fn listener_of(program: Program) -> nix::Result<Option<String>> {
+        let loaded = std::thread::spawn(move || program.load_aside()).join().unwrap()?;
+        Ok(loaded.map(|(_, fd)| {
+            // SAFETY: the call takes no arguments.
+            assert!(unsafe { libc::syscall(libc::SYS_getppid) } > 0, "the caller is not under the filter");
+            std::fs::read_link(crate::mount::proc_path(&fd)).unwrap().display().to_string()
+        }))
+    }
+
+    #[test]
+    fn a_listener_is_there_before_the_filter() {
+        if !nix::unistd::Uid::effective().is_root() {
+            return assert_eq!(listener_of(profile(&[], Action::Allow, vec![])), Err(Errno::EACCES));
+        }
+        for program in [
+            profile(&["write", "read", "execve", "exit", "munmap"], Action::Notify, vec![]),
+            profile(&["futex"], Action::Log, vec![]),
+            // Another operation than the one that is used.
+            profile(&["futex"], Action::Notify, vec![Compare { argument: 1, operator: Operator::Equal, value: 77 }]),
+        ] {
+            assert_eq!(listener_of(program).unwrap().as_deref(), Some("anon_inode:seccomp notify"));
+        }
+    }
+
+    #[test]
+    fn a_filter_that_would_stop_the_thread_is_not_loaded() {
+        let waiting = Compare { argument: 1, operator: Operator::Equal, value: 128 };
+        for program in [
+            profile(&["futex"], Action::Notify, vec![]),
+            profile(&["futex"], Action::Errno(1), vec![waiting]),
+            profile(&["seccomp"], Action::KillProcess, vec![]),
+        ] {
+            assert_eq!(listener_of(program), Ok(None));
+        }
+    }
+}
