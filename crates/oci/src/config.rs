@@ -8,8 +8,8 @@ use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use nix::fcntl::OFlag;
-use oci_spec::runtime::Capability;
-use serde::Deserialize as _;
+use oci_spec::runtime::{Capability, LinuxResources, Process, Spec};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::error::Category;
@@ -42,12 +42,64 @@ pub enum ConfigError {
     },
 }
 
+/// What can be read: oci-spec's types, and what is wrong with them.
+pub trait Document: DeserializeOwned {
+    /// Takes back what the type says and the text does not.
+    fn correct(&mut self, text: &[u8]);
+}
+
+impl Document for Spec {
+    fn correct(&mut self, text: &[u8]) {
+        #[derive(Deserialize)]
+        struct Top {
+            linux: Option<Linux>,
+        }
+        #[derive(Deserialize)]
+        struct Linux {
+            resources: Option<Limits>,
+        }
+        if let Some(resources) = self.linux_mut().as_mut().and_then(|linux| linux.resources_mut().as_mut()) {
+            forget_missing_limit(resources, || serde_json::from_slice::<Top>(text).ok()?.linux?.resources);
+        }
+    }
+}
+
+impl Document for LinuxResources {
+    fn correct(&mut self, text: &[u8]) {
+        forget_missing_limit(self, || serde_json::from_slice(text).ok());
+    }
+}
+
+impl Document for Process {
+    fn correct(&mut self, _text: &[u8]) {}
+}
+
+/// `linux.resources`, as far as it tells whether there is a limit of tasks.
+#[derive(Deserialize)]
+struct Limits {
+    pids: Option<Tasks>,
+}
+
+#[derive(Deserialize)]
+struct Tasks {
+    limit: Option<i64>,
+}
+
+/// Where `pids.limit` is missing, oci-spec 0.10 says 0, which is a limit (runtime-spec 1.3, config-linux.md, "PIDs"). Without one
+/// `pids` says nothing, and goes.
+fn forget_missing_limit(resources: &mut LinuxResources, given: impl FnOnce() -> Option<Limits>) {
+    let is_zero = resources.pids().is_some_and(|pids| pids.limit() == 0);
+    if is_zero && given().and_then(|limits| limits.pids).is_some_and(|tasks| tasks.limit.is_none()) {
+        resources.set_pids(None);
+    }
+}
+
 /// Reads a file and [`parse`]s it. Also gives the capabilities that it names and nobody knows, which are left out (runtime-spec,
 /// config.md, "Linux Process": they are worth a warning, not an error).
 ///
 /// # Errors
 /// [`ConfigError`].
-pub fn read<T: DeserializeOwned>(path: &Path) -> Result<(T, Vec<String>), ConfigError> {
+pub fn read<T: Document>(path: &Path) -> Result<(T, Vec<String>), ConfigError> {
     // Opening a pipe must not wait for its other end.
     let file = fs::OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
     if let Some(kind) = irregular(&file)? {
@@ -72,23 +124,26 @@ fn irregular(file: &File) -> io::Result<Option<&'static str>> {
 ///
 /// # Errors
 /// [`ConfigError`] but for `Read` and `NotAFile`.
-pub fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, ConfigError> {
+pub fn parse<T: Document>(text: &[u8]) -> Result<T, ConfigError> {
     understand(text).map(|(parsed, _)| parsed)
 }
 
-fn understand<T: DeserializeOwned>(text: &[u8]) -> Result<(T, Vec<String>), ConfigError> {
+fn understand<T: Document>(text: &[u8]) -> Result<(T, Vec<String>), ConfigError> {
     if text.len() as u64 > MAX_SIZE {
         return Err(ConfigError::TooLong);
     }
-    let parsed = serde_json::from_slice(text).map(|parsed| (parsed, Vec::new()));
-    let parsed = parsed.or_else(|err| mended(text).ok_or(err)).map_err(|err| explain::<T>(text, err))?;
+    let parsed = serde_json::from_slice(text).map(|parsed: T| (parsed, Vec::new()));
+    let mut parsed = parsed.or_else(|err| mended(text).ok_or(err)).map_err(|err| explain::<T>(text, err))?;
     // serde takes a list of all fields for an object as well.
     if text.trim_ascii_start().first() != Some(&b'{') {
         return Err(ConfigError::Field { field: "the top level".into(), problem: "is no object".into() });
     }
     match nul_byte(text) {
         Some(field) => Err(ConfigError::Field { field, problem: "holds a NUL byte".into() }),
-        None => Ok(parsed),
+        None => {
+            parsed.0.correct(text);
+            Ok(parsed)
+        }
     }
 }
 
@@ -194,7 +249,6 @@ fn nul_below(value: &Value, path: String) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use oci_spec::runtime::{Process, Spec};
 
     fn problem(text: &str) -> String {
         crate::chain(&parse::<Spec>(text.as_bytes()).unwrap_err())
@@ -236,6 +290,22 @@ mod tests {
             understand::<Spec>(number.as_bytes()).is_err(),
             "what is no name at all is no capability that may come"
         );
+    }
+
+    #[test]
+    fn no_limit_of_tasks_is_told_from_a_limit_of_none() {
+        for (pids, expected) in
+            [(r#"{"limit": 0}"#, Some(0)), ("{}", None), (r#"{"other": 0}"#, None), (r#"{"limit": -1}"#, Some(-1))]
+        {
+            let resources = format!(r#"{{"pids": {pids}, "memory": {{"limit": 5}}}}"#);
+            let spec = format!(r#"{{"ociVersion": "1.3.0", "linux": {{"resources": {resources}}}}}"#);
+            let mut alone: LinuxResources = serde_json::from_str(&resources).unwrap();
+            alone.correct(resources.as_bytes());
+            let spec: Spec = parse(spec.as_bytes()).unwrap();
+            let within = spec.linux().as_ref().unwrap().resources().as_ref().unwrap();
+            let limit = |resources: &LinuxResources| resources.pids().as_ref().map(|pids| pids.limit());
+            assert_eq!((limit(&alone), limit(within)), (expected, expected), "{pids}");
+        }
     }
 
     #[test]

@@ -24,9 +24,8 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use oci_spec::runtime::Spec;
 use podwright_sys::process;
-use serde::de::DeserializeOwned;
 
-use crate::config;
+use crate::config::{self, Document};
 use crate::error::{Error, Result, kernel};
 use crate::log::warn;
 use crate::state::{LOCK_TIMEOUT, Lock, State, StateDir, Status};
@@ -66,7 +65,7 @@ pub(crate) fn load_config(bundle: &Path) -> Result<Spec> {
 ///
 /// # Errors
 /// [`Error::Config`].
-pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+pub(crate) fn read_json<T: Document>(path: &Path) -> Result<T> {
     let read = config::read(path).map_err(|source| Error::Config { path: path.to_owned(), source });
     read.map(|(parsed, unknown)| {
         if !unknown.is_empty() {

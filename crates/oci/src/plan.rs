@@ -128,7 +128,7 @@ pub fn container(spec: &Spec, context: &Context<'_>) -> Result<Plan> {
         }
     };
     let namespaces = Namespaces::of(linux)?;
-    let user = UserNamespace::of(linux, process, &namespaces)?;
+    let user = UserNamespace::of(linux, spec.process().as_ref(), &namespaces)?;
     let on_the_way = namespaces.on_the_way();
     let (seccomp, listener) = linux.seccomp().as_ref().map(seccomp::plan).transpose()?.unzip();
     let listener = listener.flatten();

@@ -30,13 +30,12 @@ const OPTIONS: [(&str, &str, &str, Kind); 14] = [
     ("memory", "memory", "limit", Kind::Bytes),
     ("memory-reservation", "memory", "reservation", Kind::Bytes),
     ("memory-swap", "memory", "swap", Kind::Bytes),
-    ("pids-limit", "pids", "limit", Kind::Tasks),
+    ("pids-limit", "pids", "limit", Kind::Number),
 ];
 
 #[derive(Clone, Copy)]
 enum Kind {
     Number,
-    Tasks,
     Bytes,
     Text,
 }
@@ -88,9 +87,6 @@ fn read(name: &str, value: &str, kind: Kind) -> Result<Json> {
     match kind {
         Kind::Text => Ok(json!(value)),
         Kind::Number => value.parse::<i64>().map(|number| json!(number)).map_err(|_| bad("a number")),
-        // The first process counts, so there is no less (runtime-spec 1.3: 0 is a limit). In JSON it cannot be told from a field that
-        // is not there.
-        Kind::Tasks => value.parse::<i64>().map(|n| json!(if n == 0 { 1 } else { n })).map_err(|_| bad("a number")),
         Kind::Bytes => bytes(value).map(|bytes| json!(bytes)).ok_or_else(|| bad("a size such as 67108864, 64M, -1")),
     }
 }
@@ -128,14 +124,6 @@ fn bytes(text: &str) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn no_tasks_are_one() {
-        for (text, expected) in [("0", 1), ("7", 7), ("-1", -1)] {
-            assert_eq!(read("pids-limit", text, Kind::Tasks).unwrap(), json!(expected));
-        }
-        assert!(read("pids-limit", "some", Kind::Tasks).is_err());
-    }
 
     #[test]
     fn sizes_have_units() {

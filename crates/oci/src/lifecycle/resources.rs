@@ -8,6 +8,7 @@ use podwright_sys::cgroup::{Cgroup, CgroupError, Limit};
 use podwright_sys::device;
 
 use super::{change, wrong_status};
+use crate::config::Document as _;
 use crate::error::{Error, Result, kernel};
 use crate::plan::{self, Absent, CgroupPlan, Current, PlanError, Write};
 use crate::state::Status;
@@ -100,8 +101,10 @@ fn is_absent(err: &CgroupError) -> bool {
 /// # Errors
 /// [`Error::Plan`] names the place.
 pub fn parse(text: &[u8], source: &Path) -> Result<LinuxResources> {
-    serde_json::from_slice(text).map_err(|err| Error::Plan {
+    let mut resources: LinuxResources = serde_json::from_slice(text).map_err(|err| Error::Plan {
         path: source.to_owned(),
         source: PlanError::new("resources", format!("is not the specification's linux.resources: {err}")),
-    })
+    })?;
+    resources.correct(text);
+    Ok(resources)
 }

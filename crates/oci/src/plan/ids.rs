@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use oci_spec::runtime::{Linux, LinuxIdMapping, Process};
+use oci_spec::runtime::{Linux, LinuxIdMapping, Process, User};
 
 use super::{Namespaces, PlanError, Result};
 
@@ -70,6 +70,14 @@ impl IdMap {
             Some(range.outside + offset)
         })
     }
+
+    /// Root where it is mapped, else this one, else the first one inside.
+    fn root_or(&self, own: Option<u32>) -> u32 {
+        match self.outside(0) {
+            Some(_) => 0,
+            None => own.or_else(|| self.0.first().map(|range| range.inside)).unwrap_or_default(),
+        }
+    }
 }
 
 fn overlap(a: u32, b: u32, a_count: u32, b_count: u32) -> bool {
@@ -124,7 +132,8 @@ pub struct UserNamespace {
     pub new: bool,
     /// Set by the runtime, since lowering it takes a capability over the host.
     pub oom_score_adj: Option<i32>,
-    /// Who sets the container up, inside: root, or where root is not mapped the process's own user.
+    /// Who sets the container up, inside: root, or where root is not mapped the process's own user, or without a process the first
+    /// one of the mappings.
     pub uid: u32,
     /// Likewise, the group.
     pub gid: u32,
@@ -132,7 +141,7 @@ pub struct UserNamespace {
 
 impl UserNamespace {
     /// The one that is asked for, if any.
-    pub(super) fn of(linux: &Linux, process: &Process, namespaces: &Namespaces) -> Result<Option<Self>> {
+    pub(super) fn of(linux: &Linux, process: Option<&Process>, namespaces: &Namespaces) -> Result<Option<Self>> {
         let mappings = Mappings::of(linux.uid_mappings().as_ref(), linux.gid_mappings().as_ref(), "linux")?;
         if !namespaces.user {
             return match mappings {
@@ -150,15 +159,17 @@ impl UserNamespace {
         }
         let (mut uid, mut gid) = (0, 0);
         if let Some(mappings) = &mappings {
-            let user = process.user();
-            let groups = user.additional_gids().iter().flatten().copied();
-            check(&mappings.uids, [user.uid()], "process.user.uid", "linux.uidMappings")?;
-            check(&mappings.gids, [user.gid()], "process.user.gid", "linux.gidMappings")?;
-            check(&mappings.gids, groups, "process.user.additionalGids", "linux.gidMappings")?;
-            uid = mappings.uids.outside(0).map_or(user.uid(), |_| 0);
-            gid = mappings.gids.outside(0).map_or(user.gid(), |_| 0);
+            let user = process.map(Process::user);
+            if let Some(user) = user {
+                let groups = user.additional_gids().iter().flatten().copied();
+                check(&mappings.uids, [user.uid()], "process.user.uid", "linux.uidMappings")?;
+                check(&mappings.gids, [user.gid()], "process.user.gid", "linux.gidMappings")?;
+                check(&mappings.gids, groups, "process.user.additionalGids", "linux.gidMappings")?;
+            }
+            uid = mappings.uids.root_or(user.map(User::uid));
+            gid = mappings.gids.root_or(user.map(User::gid));
         }
-        Ok(Some(Self { mappings, new, oom_score_adj: process.oom_score_adj(), uid, gid }))
+        Ok(Some(Self { mappings, new, oom_score_adj: process.and_then(Process::oom_score_adj), uid, gid }))
     }
 }
 

@@ -95,7 +95,9 @@ fn fill(resources: &LinuxResources, current: Option<Current>, plan: &mut CgroupP
         plan_cpu(cpu, current, plan)?;
     }
     if let Some(pids) = resources.pids() {
-        let limit = u64::try_from(pids.limit()).ok().filter(|limit| *limit > 0).map_or(Limit::Max, Limit::Value);
+        // The first process counts, so there is no less than one: a process cannot be made in a cgroup that has no room for it, and
+        // systemd has no 0 either. runc does the same.
+        let limit = u64::try_from(pids.limit()).map_or(Limit::Max, |limit| Limit::Value(limit.max(1)));
         plan.set("pids.max", limit);
     }
     if let Some(block_io) = resources.block_io() {

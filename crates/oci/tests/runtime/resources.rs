@@ -110,6 +110,26 @@ fn all_of_pids() {
 }
 
 #[test]
+fn a_limit_of_no_tasks_is_a_limit() {
+    if !has_controller("pids") {
+        return;
+    }
+    let alone = running(json!({"pids": {"limit": 0}}));
+    assert_eq!(read(&alone, "pids.max"), "1");
+    let forks =
+        Container::script("true & wait; echo came here").with("/linux/resources", json!({"pids": {"limit": 0}}));
+    let output = forks.run();
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("came here"), "{output:?}");
+    let container = running(json!({"pids": {}, "unified": {"pids.max": "30"}}));
+    assert!(update(&container, &json!({"pids": {}})).status.success());
+    assert_eq!(read(&container, "pids.max"), "30", "nothing is said");
+    assert!(update(&container, &json!({"pids": {"limit": -1}})).status.success());
+    assert_eq!(read(&container, "pids.max"), "max");
+    container.ok(&["update", "--pids-limit", "0", &container.id]);
+    assert_eq!(read(&container, "pids.max"), "1", "0 is a limit, and the first process counts");
+}
+
+#[test]
 fn all_of_huge_pages() {
     if !has_controller("hugetlb") {
         return;

@@ -176,6 +176,17 @@ fn ids_that_are_not_mapped_are_refused() {
 }
 
 #[test]
+fn without_a_process_root_need_not_be_mapped() {
+    let one = json!([{"containerID": 1000, "hostID": FIRST, "size": 1}]);
+    let mut container = mapped(Container::new(&["true"])).with("/linux/uidMappings", one.clone());
+    container.set("/linux/gidMappings", one);
+    container.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "devpts");
+    container.config.as_object_mut().unwrap().remove("process");
+    container.create();
+    assert_eq!(container.status(), "created");
+}
+
+#[test]
 fn clocks_are_the_containers() {
     let mut container = Container::script("cat /proc/uptime; readlink /proc/self/ns/time").with(
         "/linux/timeOffsets",

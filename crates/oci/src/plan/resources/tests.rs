@@ -31,7 +31,8 @@ fn every_resource_has_its_files() {
         (json!({"cpu": {"shares": 2, "idle": 1}}), vec!["cpu.idle=1"]),
         (json!({"cpu": {"quota": 5, "burst": 3}}), vec!["cpu.max=5 100000", "cpu.max.burst=3"]),
         (json!({"cpu": {"period": 9}}), vec!["cpu.max=max 9"]),
-        (json!({"pids": {"limit": 0}}), vec!["pids.max=max"]),
+        (json!({"pids": {"limit": 0}}), vec!["pids.max=1"]),
+        (json!({"pids": {"limit": i64::MIN}}), vec!["pids.max=max"]),
         (json!({"blockIO": {"weight": 100}}), vec!["io.bfq.weight=100|io.weight=910"]),
         (
             json!({"blockIO": {"weightDevice": [{"major": 8, "minor": 1, "weight": 1000}]}}),

@@ -74,6 +74,21 @@ fn root_need_not_be_mapped() {
     assert_eq!(plan.cgroup_owner, None);
 }
 
+/// Who would be in the mappings is `process.user`, and a container that is only created needs none.
+#[test]
+fn without_a_process_the_first_id_sets_the_container_up() {
+    let created = |uids: Value, gids: Value| {
+        let mut config = everything();
+        config["process"] = Value::Null;
+        config["linux"]["namespaces"] = all_new();
+        config["linux"]["uidMappings"] = uids;
+        config["linux"]["gidMappings"] = gids;
+        plan_gated(&config, Gate::Start).unwrap().steps
+    };
+    let steps = created(mapping(1000, 7, 1), mapping(0, 8, 1));
+    assert!(steps.contains(&Step::BecomeRoot { uid: 1000, gid: 0 }), "{steps:?}");
+}
+
 #[test]
 fn sources_are_opened_by_the_runtime() {
     let plan = in_user_namespace(all_new(), |_| {}).unwrap();
