@@ -99,8 +99,9 @@ vm_accel() {
         ACCEL=tcg
         if [ -r /dev/kvm ] && [ -w /dev/kvm ]; then
             say "trying KVM"
-            if setsid timeout -k 2 20 env PATH="$TOOLS/bin:$TOOLS/venv/bin:$PATH" vng --run "$KERNEL" --user root --cpus 1 \
-                --memory 512M --cwd / --exec 'echo kvm-works' </dev/null 2>/dev/null | grep -q kvm-works; then
+            local wrote
+            if wrote=$(setsid timeout -k 2 20 env PATH="$TOOLS/bin:$TOOLS/venv/bin:$PATH" vng --run "$KERNEL" --user root --cpus 1 \
+                --memory 512M --cwd / --exec 'echo kvm-works' </dev/null 2>/dev/null) && [[ $wrote == *kvm-works* ]]; then
                 ACCEL=kvm
             fi
         fi
