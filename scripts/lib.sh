@@ -40,8 +40,9 @@ packages() {
 test_binary() {
     local package=$1 path
     shift
-    path=$(cd "$REPO" && cargo test --quiet --no-run -p "$package" "$@" --message-format json |
-        sed -n 's/.*"profile":{[^}]*"test":true}.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
+    # Of the whole workspace, for which `cargo test --workspace` has built it already.
+    path=$(cd "$REPO" && cargo test --quiet --no-run --workspace "$@" --message-format json |
+        sed -n 's/.*"package_id":"[^"]*#'"$package"'@[^"]*".*"profile":{[^}]*"test":true}.*"executable":"\([^"]*\)".*/\1/p')
     [ -n "$path" ] || die "cargo did not say where it put the tests of $package"
     printf '%s\n' "$path"
 }
