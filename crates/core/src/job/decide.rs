@@ -26,6 +26,7 @@ pub fn decide(spec: &JobSpec, before: &JobState, seen: &Seen, now: Time) -> Plan
         turn.judge(failed_by_policy);
         if turn.state.verdict.is_some() {
             turn.wind_up();
+            expired = turn.is_expired();
         } else {
             turn.manage();
         }
@@ -199,7 +200,6 @@ impl Turn<'_> {
         if self.state.pods.is_empty() {
             self.state.finished_at = Some(self.now);
             self.notices.extend(self.state.verdict.as_ref().map(conditions::notice));
-            self.is_expired();
         }
     }
 

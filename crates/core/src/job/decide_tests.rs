@@ -298,6 +298,11 @@ fn a_job_that_is_over_goes_when_its_time_is_up() {
     assert!(!job.plan.expired);
     job.pass(1);
     assert!(job.plan.expired);
+
+    let mut job = Fixture::new("ttlSecondsAfterFinished: 0");
+    let pod = job.running().remove(0);
+    job.end(&pod, 0);
+    assert!(job.plan.expired);
 }
 
 #[test]

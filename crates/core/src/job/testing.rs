@@ -52,6 +52,7 @@ impl Fixture {
             self.plan = decide(&self.spec, &self.state, &self.seen, self.now);
             self.told.extend(self.plan.notices.iter().map(|notice| notice.reason.clone()));
             let settled = self.plan.state == self.state && self.plan.steps.is_empty();
+            self.assert_final();
             self.state = self.plan.state.clone();
             for step in &self.plan.steps {
                 match step {
@@ -74,6 +75,15 @@ impl Fixture {
             }
         }
         panic!("the decision does not come to rest");
+    }
+
+    /// Whoever has nothing to do decides again only when something happens: all that follows has to be in the plan.
+    fn assert_final(&self) {
+        let again = decide(&self.spec, &self.plan.state, &self.seen, self.now);
+        if self.plan.steps.is_empty() {
+            let what = |plan: &Plan| (plan.state.clone(), plan.steps.clone(), plan.expired, plan.gone);
+            assert_eq!(what(&again), what(&self.plan));
+        }
     }
 
     pub(super) fn pass(&mut self, seconds: u64) {
