@@ -13,16 +13,26 @@ const LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 /// The variable that tells a container its index.
 const INDEX_VARIABLE: &str = "JOB_COMPLETION_INDEX";
 
+/// So many random ends there are, 27⁵.
+const ENDS: u64 = 14_348_907;
+
 /// A pod's name. Its end looks random and is not: it follows from the run of the job and the serial number, so that
-/// whoever decides again after a crash comes to the same name, and no run of a job uses one of another.
+/// whoever decides again after a crash comes to the same name. Within a run it is used only once: the serial numbers are spread
+/// over all ends by a step that has no factor in common with their number, from where the run's own hash says.
 pub(super) fn pod_name(spec: &JobSpec, run: i64, serial: u64, index: Option<u32>) -> String {
     let mut hash = Sha256::new();
     hash.update(spec.uid.as_bytes());
     hash.update(run.to_be_bytes());
-    hash.update(serial.to_be_bytes());
-    let digest = hash.finalize();
-    let end: String =
-        digest.iter().take(5).map(|byte| char::from(LETTERS[usize::from(*byte) % LETTERS.len()])).collect();
+    let digest: [u8; 32] = hash.finalize().into();
+    let part = |from: usize| digest[from..from + 4].iter().fold(0_u64, |n, byte| n << 8 | u64::from(*byte));
+    // ENDS is a power of three.
+    let step = part(4) % (ENDS / 3) * 3 + 1;
+    let mut rest = (part(0) + serial % ENDS * step) % ENDS;
+    let mut end = String::new();
+    for _ in 0..5 {
+        end.push(char::from(LETTERS[usize::try_from(rest % 27).unwrap_or_default()]));
+        rest /= 27;
+    }
     let middle = index.map_or_else(|| "-".to_owned(), |index| format!("-{index}-"));
     let stem: String = spec.name.chars().take(LONGEST_STEM.saturating_sub(middle.len())).collect();
     format!("{stem}{middle}{end}")
@@ -80,5 +90,24 @@ fn tell_index(container: &mut Value, index: u32) {
     let Some(env) = env.as_array_mut() else { return };
     if !env.iter().any(|variable| variable["name"] == INDEX_VARIABLE) {
         env.push(json!({"name": INDEX_VARIABLE, "value": index.to_string()}));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::testing::spec;
+    use super::*;
+
+    #[test]
+    fn no_two_pods_of_a_run_have_the_same_name() {
+        let spec = spec("");
+        for run in 0..3 {
+            let names: BTreeSet<String> = (0..100_000).map(|serial| pod_name(&spec, run, serial, None)).collect();
+            assert_eq!(names.len(), 100_000);
+        }
+        assert_ne!(pod_name(&spec, 0, 0, None), pod_name(&spec, 1, 0, None));
+        assert_eq!(pod_name(&spec, 0, 7, Some(3)), pod_name(&spec, 0, 7, Some(3)));
     }
 }
