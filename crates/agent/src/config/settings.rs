@@ -193,10 +193,6 @@ impl Settings {
                 format!("{:?} is none of runtimes ({})", fixed.default_runtime, known.join(", ")),
             );
         }
-        if live.back_off_max < live.back_off_initial {
-            let (max, initial) = (live.back_off_max, live.back_off_initial);
-            problem("crashLoopBackOff.max", format!("{max:?} is less than crashLoopBackOff.initial, {initial:?}"));
-        }
         for (key, zero) in [
             ("fileCheckFrequency", live.file_check_frequency.is_zero()),
             ("containerLogMaxSize", live.container_log_max_size == 0),
