@@ -103,7 +103,7 @@ fn host(at: &At<'_>) -> Option<String> {
     at.str("host").filter(|host| !host.is_empty()).map(str::to_owned)
 }
 
-/// `port`, a number or the name of one of the container's ports.
+/// `port`, a number, also one in quotes, or the name of one of the container's ports.
 pub(super) fn port(at: &At<'_>, ports: &[Port], problems: &mut Problems) -> Option<u16> {
     let field = at.get("port")?;
     if let Some(number) = field.node.as_int() {
@@ -117,10 +117,12 @@ pub(super) fn port(at: &At<'_>, ports: &[Port], problems: &mut Problems) -> Opti
     if let Some(port) = ports.iter().find(|port| port.name.as_deref() == Some(name)) {
         return Some(port.container_port);
     }
+    if let Some(port) = name.parse::<u16>().ok().filter(|port| *port > 0) {
+        return Some(port);
+    }
     let named: Vec<&str> = ports.iter().filter_map(|port| port.name.as_deref()).collect();
     let hint = match nearest(name, named.iter().copied()) {
         Some(near) => format!("; did you mean \"{near}\"?"),
-        None if name.parse::<u16>().is_ok() => "; write the number without quotes".to_owned(),
         None if named.is_empty() => "; this container names no ports".to_owned(),
         None => format!("; accepted: a number or {}", named.join(", ")),
     };
