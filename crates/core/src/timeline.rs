@@ -5,8 +5,10 @@ use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::{Asker, Cause, End, Entry};
+use crate::pod::due_again;
 use crate::pod::observe::{Observed, Outcome};
 use crate::pod::spec::{PodSpec, Role};
+use crate::pod::why::words::count;
 use crate::pod::why::{role_name, signal_name};
 use crate::time::Time;
 
@@ -147,6 +149,8 @@ pub fn draw(life: &Life<'_>) -> Timeline {
             statuses.get(i).filter(|_| life.ended_at.is_none()).and_then(|s| s.state.as_ref()?.waiting.as_ref())
         {
             row.waits(&runs, waiting.message.as_deref().or(waiting.reason.as_deref()).unwrap_or_default());
+        } else if let (Some(due), Some(_)) = (due_again(life.spec, life.observed, i), life.ended_at) {
+            row.waited(&runs, due);
         }
         Row {
             container: container.name.clone(),
@@ -188,10 +192,13 @@ impl RowMaker {
         let mut before: Option<&Entry> = None;
         for run in runs {
             let begin = run.started_at.unwrap_or(run.requested_at);
-            match before.and_then(|before| Some((before.end.as_ref()?.at, before.sandbox))) {
+            match before.and_then(|before| Some((before, before.end.as_ref()?.at))) {
                 None => self.span(self.from, begin, Doing::Waiting, holder),
-                Some((end, sandbox)) if sandbox == run.sandbox => self.span(end, begin, Doing::BackOff, "back-off"),
-                Some((end, _)) => self.span(end, begin, Doing::Waiting, "a new sandbox, from the first init again"),
+                Some((before, end)) => match run.attempt.saturating_sub(before.attempt) {
+                    2.. => self.span(end, begin, Doing::BackOff, &forgotten(run.attempt - before.attempt - 1)),
+                    _ if before.sandbox == run.sandbox => self.span(end, begin, Doing::BackOff, "back-off"),
+                    _ => self.span(end, begin, Doing::Waiting, "a new sandbox, from the first init again"),
+                },
             }
             if run.started_at.is_none() && run.end.is_none() {
                 self.span(begin, self.to, Doing::Waiting, "is being started");
@@ -215,6 +222,13 @@ impl RowMaker {
             (Some(end), _) => self.span(end, self.to, Doing::BackOff, why),
             (None, Some(span)) if runs.is_empty() => why.clone_into(&mut span.text),
             (None, _) => {}
+        }
+    }
+
+    /// A container of a pod that is over, which was to be started again.
+    fn waited(&mut self, runs: &[&Entry], due: Time) {
+        if let Some(end) = runs.last().and_then(|run| run.end.as_ref()) {
+            self.span(end.at, due.min(self.to), Doing::BackOff, "back-off");
         }
     }
 
@@ -275,6 +289,11 @@ impl RowMaker {
             mark(Some(end.at), what, text);
         }
     }
+}
+
+/// Of runs that are neither the first nor among the newest no record is kept.
+fn forgotten(runs: u32) -> String {
+    format!("{} of which no record is kept, and their back-offs", count(u64::from(runs), "run"))
 }
 
 fn asked(cause: &Cause) -> String {

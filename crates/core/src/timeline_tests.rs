@@ -1,8 +1,11 @@
 //! Lives as data, drawn as text: `from-to doing` in seconds, then the marks.
 
+use std::time::Duration;
+
 use super::*;
 use crate::ledger::{Figures, Health, ProbeFailures};
 use crate::manifest::{Format, parse};
+use crate::pod::observe::{Instance, InstanceState};
 
 const SECOND: i64 = 1_000_000_000;
 
@@ -141,6 +144,53 @@ fn a_pre_stop_hook_is_part_of_the_stop() {
     let expected =
         ["0-2 Waiting waits for proxy", "2-4 Running ", "4-7 Stopping preStop hook, its job", "7-9 Stopping its job"];
     assert_eq!(spans, expected);
+}
+
+#[test]
+fn runs_without_a_record_are_told() {
+    let document = parse(POD, Format::Yaml).unwrap().remove(0);
+    let (observed, status) = (Observed::new(at(0), 3), PodStatus::default());
+    let entries = [run("server", 0, 1, Some((2, exited(1)))), run("server", 7, 90, None)];
+    let life = Life {
+        spec: &document.pod,
+        observed: &observed,
+        status: &status,
+        entries: &entries,
+        ended_at: None,
+        now: at(99),
+    };
+    let span = draw(&life).rows[2].spans[2].clone();
+    assert_eq!((span.from, span.to, span.doing), (2000, 90_000, Doing::BackOff));
+    assert_eq!(span.text, "6 runs of which no record is kept, and their back-offs");
+}
+
+#[test]
+fn a_pod_that_ended_in_back_off_shows_it_to_its_end() {
+    let text = POD.replace("containers: [{name: server", "restartPolicy: OnFailure, containers: [{name: server");
+    let document = parse(&text, Format::Yaml).unwrap().remove(0);
+    let entries = [run("server", 0, 1, Some((2, exited(1)))), run("server", 1, 2, Some((4, exited(1))))];
+    let spans = |code: i32, by: Option<Asker>, ended_at: i64| {
+        let mut observed = Observed::new(at(0), 3);
+        let mut last = Instance::starting(1, 1, Duration::from_secs(10), at(2));
+        last.state = InstanceState::Ended { started_at: Some(at(2)), finished_at: at(4), outcome: exited(code) };
+        last.cause = by.map(|by| Cause { by, text: String::new() });
+        observed.containers[2].instances = vec![last];
+        let status = PodStatus::default();
+        let life = Life {
+            spec: &document.pod,
+            observed: &observed,
+            status: &status,
+            entries: &entries,
+            ended_at: Some(at(ended_at)),
+            now: at(99),
+        };
+        let last = draw(&life).rows[2].spans.last().map(|s| (s.from / 1000, s.to / 1000, s.doing));
+        last.unwrap()
+    };
+    assert_eq!(spans(1, None, 9), (4, 9, Doing::BackOff));
+    assert_eq!(spans(1, Some(Asker::LivenessProbe), 20), (4, 14, Doing::BackOff));
+    assert_eq!(spans(0, None, 9), (2, 4, Doing::Running));
+    assert_eq!(spans(1, Some(Asker::Deadline), 9), (2, 4, Doing::Running));
 }
 
 #[test]

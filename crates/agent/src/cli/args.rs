@@ -553,6 +553,20 @@ pub fn explained(words: &[String], container: Option<&str>) -> Result<(Kind, Str
     Ok((kind, name, None))
 }
 
+/// The pod whose life is to be drawn.
+///
+/// # Errors
+/// A text for the user.
+pub fn charted(words: &[String]) -> Result<String, String> {
+    let (kind, name, _) = explained(words, None)?;
+    let of_its_own = format!("a {} has no chart of its own", kind.word());
+    match kind {
+        Kind::Jobs => Err(format!("{of_its_own}; its pods have: podwright get pods -l job-name={name}")),
+        Kind::CronJobs => Err(format!("{of_its_own}; what became of its jobs: podwright why cronjob/{name}")),
+        Kind::Pods | Kind::Events | Kind::Files => Ok(name),
+    }
+}
+
 /// `NAME` of a default kind, or `KIND/NAME`.
 ///
 /// # Errors
@@ -631,6 +645,8 @@ mod tests {
         ] {
             assert_eq!(both(text), web(container), "{text}");
         }
+        assert_eq!(charted(&words("pod/web")), Ok("web".to_owned()));
+        assert!(charted(&words("job/nightly")).unwrap_err().ends_with("get pods -l job-name=nightly"));
         assert_eq!(pod_and_container(&words("web/app"), Some("app")), web(Some("app")));
         assert!(pod_and_container(&words("web/app"), Some("db")).is_err());
         assert!(both("web db").is_err());

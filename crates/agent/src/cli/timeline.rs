@@ -22,7 +22,7 @@ const TICK_EVERY: usize = 16;
 const MOST_MARKS: usize = 20;
 
 pub(super) async fn timeline(args: Args, context: &mut Context) -> Done {
-    let (name, _) = args::pod_and_container(&args.what, None).map_err(CliError::Usage)?;
+    let name = args::charted(&args.what).map_err(CliError::Usage)?;
     let target =
         format!("/apis/podwright.dev/v1/namespaces/{}/pods/{}/timeline", encode(&args.namespace), encode(&name));
     let answer = context.client.get(&target).await?;

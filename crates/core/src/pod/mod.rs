@@ -30,4 +30,5 @@ pub mod why;
 
 pub use decide::decide;
 pub use machine::Machine;
+pub(crate) use rules::due_again;
 pub use view::NodePolicy;

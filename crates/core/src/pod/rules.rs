@@ -1,25 +1,30 @@
 //! Restart policies and rules of single containers (KEP-5307), and the rule that restarts all of them (KEP-5532).
 
+use super::backoff;
 use super::decide::completed_since;
-use super::observe::{Instance, InstanceState};
-use super::spec::{RestartAction, RestartPolicy, Role};
+use super::observe::{Instance, InstanceState, Observed};
+use super::spec::{PodSpec, RestartAction, RestartPolicy, Role};
 use super::view::{View, never_ran};
 use crate::ledger::{Asker, Cause};
 use crate::time::Time;
 
 /// The policy that holds for a container: its own, else the pod's.
-pub(super) fn policy(view: View<'_>, i: usize) -> RestartPolicy {
-    view.spec.containers[i].restart_policy.unwrap_or(view.spec.restart_policy)
+pub(super) fn policy(spec: &PodSpec, i: usize) -> RestartPolicy {
+    spec.containers[i].restart_policy.unwrap_or(spec.restart_policy)
 }
 
 /// Whether an ended instance is to be followed by another, as long as the pod goes on.
 pub(super) fn restarts(view: View<'_>, i: usize, ended: &Instance) -> bool {
+    is_followed(view.spec, i, ended)
+}
+
+fn is_followed(spec: &PodSpec, i: usize, ended: &Instance) -> bool {
     let InstanceState::Ended { outcome, .. } = &ended.state else { return false };
-    let container = &view.spec.containers[i];
+    let container = &spec.containers[i];
     if never_ran(ended) || container.role == Role::Sidecar {
         return true;
     }
-    let policy = policy(view, i);
+    let policy = policy(spec, i);
     if ended.is_probe_killed() {
         return policy != RestartPolicy::Never;
     }
@@ -35,11 +40,20 @@ pub(super) fn restarts(view: View<'_>, i: usize, ended: &Instance) -> bool {
     }
 }
 
+/// When a container that ended on its own account was to be started again, had its pod gone on.
+pub(crate) fn due_again(spec: &PodSpec, observed: &Observed, i: usize) -> Option<Time> {
+    let mut newest = observed.containers.get(i)?.instances.iter().rev();
+    let (last, before) = (newest.next()?, newest.next());
+    let own = last.cause.as_ref().is_none_or(|cause| cause.by == Asker::PostStart) || last.is_probe_killed();
+    let before = before.filter(|before| before.sandbox == last.sandbox);
+    backoff::restart_at(last, before).filter(|_| own && is_followed(spec, i, last))
+}
+
 /// Whether an instance that is being stopped on its own account will not be followed by another, whatever its exit code.
 pub(super) fn ends_for_good(view: View<'_>, i: usize, cause: &Cause) -> bool {
     let container = &view.spec.containers[i];
     let by_code = cause.by == Asker::PostStart && !container.restart_rules.is_empty();
-    container.role == Role::Main && policy(view, i) == RestartPolicy::Never && !by_code
+    container.role == Role::Main && policy(view.spec, i) == RestartPolicy::Never && !by_code
 }
 
 /// Whether the end of an instance asks for a restart of all containers: it left by itself, and the first rule that

@@ -135,7 +135,7 @@ fn final_phase(view: View<'_>, why: &Why) -> Phase {
 /// whatever its exit code says.
 fn never_began(view: View<'_>, i: usize, instance: &Instance) -> bool {
     let hook_failed = instance.cause.as_ref().is_some_and(|cause| cause.by == Asker::PostStart);
-    hook_failed && rules::policy(view, i) == RestartPolicy::Never
+    hook_failed && rules::policy(view.spec, i) == RestartPolicy::Never
 }
 
 fn reason(view: View<'_>, goal: &Goal, phase: Phase) -> (Option<String>, Option<String>) {
