@@ -14,6 +14,8 @@ use crate::pod::why::{Advice, Explanation, Member, Situation};
 
 /// Most jobs that get a line of their own.
 const MOST_JOBS: usize = 8;
+/// Most runs that were left out and are counted.
+const MOST_COUNTED: usize = 1000;
 
 /// All that an explanation is made from.
 #[derive(Debug, Clone)]
@@ -207,12 +209,24 @@ fn skipped(case: &Case<'_>, clock: &Clock) -> Vec<String> {
                 deadline.unwrap_or_default().as_secs()
             ),
         };
-        lines.push(format!("the run of {} was left out: {why}", clock.show(state.done_until)));
+        let more = match left_out(case, clock, started) {
+            0 | 1 => String::new(),
+            n if n > MOST_COUNTED => format!(", and more than {} before it", MOST_COUNTED - 1),
+            n => format!(", and {} before it", n - 1),
+        };
+        lines.push(format!("the run of {} was left out{more}: {why}", clock.show(state.done_until)));
     }
     if state.behind.is_some() {
         lines.push("the clock was set back by hours: times count anew from where it stands".to_owned());
     }
     lines
+}
+
+/// How many runs there would have been after `started`, up to the newest that is dealt with; counted as far as one more than
+/// [`MOST_COUNTED`].
+fn left_out(case: &Case<'_>, clock: &Clock, started: Timestamp) -> usize {
+    let next = |at: &Timestamp| case.spec.schedule.next(*at, &clock.zone).filter(|at| *at <= case.state.done_until);
+    std::iter::successors(next(&started), next).take(MOST_COUNTED + 1).count()
 }
 
 /// When it ran last and runs next.
@@ -256,7 +270,7 @@ fn how(job: &JobSeen, clock: &Clock) -> String {
 
 fn members(case: &Case<'_>, clock: &Clock) -> Vec<Member> {
     let mut jobs: Vec<(&String, &JobSeen)> = case.jobs.iter().collect();
-    jobs.sort_by_key(|(_, job)| (job.end.is_some(), std::cmp::Reverse(job.created_at)));
+    jobs.sort_by_key(|(name, job)| (job.end.is_some(), std::cmp::Reverse((job.created_at, *name))));
     let mut all: Vec<Member> = jobs
         .iter()
         .take(MOST_JOBS)

@@ -164,7 +164,9 @@ fn why_a_run_waits_or_was_left_out() {
         "01 15:30",
         &[],
         Situation::Scheduled,
-        &["15:00 +00:00 was left out: it was late by more than a minute, and podwright.dev/catch-up is none"],
+        &[
+            "15:00 +00:00 was left out, and 2 before it: it was late by more than a minute, and podwright.dev/catch-up is none",
+        ],
     );
 
     let mut all = Fixture::hourly("all");

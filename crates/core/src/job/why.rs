@@ -254,7 +254,13 @@ fn reason(case: &Case<'_>, verdict: &Verdict) -> String {
     let (spec, state) = (case.spec, case.state);
     let failed = spec.completions.map_or_else(Default::default, |n| state.failed_indexes.below(n));
     let failed = indexes(&failed);
+    // Of pods that failed there are not too many, so it was that they were restarted in place.
+    let in_place = spec.template.pod.restart_policy == RestartPolicy::OnFailure && state.failed <= spec.backoff_limit;
     match verdict.reason.as_str() {
+        "BackoffLimitExceeded" if in_place => {
+            let most = count(u64::from(spec.backoff_limit), "restart");
+            format!("its containers' restarts reached what it bears, {most} (backoffLimit)")
+        }
         "BackoffLimitExceeded" => {
             format!(
                 "{} failed, and it bears {} (backoffLimit)",

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::super::decide::{Stop, Why};
 use super::super::observe::Outcome;
+use super::super::resources::pod_limits;
 use super::super::spec::Role;
 use super::words::{ago, duration, line};
 use super::{Case, LastEnd, Situation, Told};
@@ -55,7 +56,8 @@ pub(super) fn brief(entry: &Entry, now: Time) -> String {
 /// The whole story of the end of one run.
 pub(super) fn of_run(case: &Case<'_>, entry: &Entry) -> LastEnd {
     let mut text = format!("run {}: it {}", entry.attempt, brief(entry, case.now));
-    let oom = entry.end.as_ref().filter(|end| was_oom(&end.outcome)).map(out_of_memory);
+    let oom = entry.end.as_ref().filter(|end| was_oom(&end.outcome));
+    let oom = oom.map(|end| out_of_memory(end, limits_coincide(case, &entry.container, end)));
     if let Some(oom) = oom {
         text.push_str("; ");
         text.push_str(&oom);
@@ -89,13 +91,22 @@ fn asked_for(entry: &Entry) -> Option<String> {
     }
 }
 
-fn out_of_memory(end: &End) -> String {
+/// Whether the pod's limit is the container's, which had used it up: the kernel tells of the pod's then, which it met first.
+fn limits_coincide(case: &Case<'_>, container: &str, end: &End) -> bool {
+    let of_pod = pod_limits(case.spec).memory_max;
+    let own = case.spec.containers.iter().find(|c| c.name == container).and_then(|c| c.resources.memory_limit);
+    let used_up = own.zip(end.figures.memory_peak).is_some_and(|(own, peak)| peak >= own - own / 16);
+    used_up && of_pod == own
+}
+
+fn out_of_memory(end: &End, limits_coincide: bool) -> String {
     let Some(victim) = &end.victim else {
         return "the kernel killed a process of it for memory (its log does not say which)".to_owned();
     };
     let which = if victim.first_process { ", its first process" } else { ", which is not its first process" };
     let limit = match victim.limit {
         OomLimit::Container => "the container's memory limit was reached",
+        OomLimit::Above if limits_coincide => "the container's memory limit, which is its pod's as well, was reached",
         OomLimit::Above => "the memory limit of the pod, or of all pods, was reached",
         OomLimit::Node => "the machine had no memory left",
     };

@@ -223,10 +223,27 @@ pub(super) fn tell(case: &Case<'_>, view: View<'_>, i: usize, state: &State, alo
             told(Situation::Starting, format!("{subject} is being started{since}"), held())
         }
         State::Refused(refusal) => refused(case, &subject, refusal, held()),
-        State::Works { .. } | State::StartsUp { .. } | State::NotReady { .. } | State::Ready { .. } => {
-            at_work(case, view, i, state, &subject, alone)
+        State::Works { since } => {
+            let at_work = format!("{subject} is at work for {}", duration(now.since(*since)));
+            told(Situation::Initializing, format!("{at_work}; what follows waits until it has left with 0"), held())
         }
-        State::Failing { .. } | State::Hooked(_) | State::Hook(_) => at_work(case, view, i, state, &subject, alone),
+        State::StartsUp { since } => starts_up(case, view, i, &subject, *since),
+        State::NotReady { since } => not_ready(case, view, i, &subject, *since),
+        State::Failing { since } => {
+            let runs = duration(now.since(*since));
+            let summary = format!("{subject} runs for {runs} and is ready, but its livenessProbe fails");
+            told(Situation::ProbeFailing, summary, [liveness(case, i), held()].concat())
+        }
+        State::Hooked(hook) => {
+            let summary = format!("{subject} has started, and its postStart hook is not through");
+            told(Situation::HookPending, summary, [hook.lines.clone(), held()].concat())
+        }
+        State::Hook(hook) => before_its_stop(case, view, i, &subject, hook),
+        State::Ready { since } if alone => {
+            let summary = format!("{subject} runs for {} and is ready", duration(now.since(*since)));
+            told(Situation::Running, summary, Vec::new())
+        }
+        State::Ready { .. } => told(Situation::Running, all_well(case, view), Vec::new()),
         State::Leaving { signaled, killed } => leaving(case, container, &subject, *signaled, *killed),
         State::BackOff { again } => back_off(case, i, &subject, *again, held()),
         State::Done { well: true } if !alone && view.any_live() => {
@@ -240,67 +257,35 @@ pub(super) fn tell(case: &Case<'_>, view: View<'_>, i: usize, state: &State, alo
     }
 }
 
-/// The story of a container that has a process.
-fn at_work(case: &Case<'_>, view: View<'_>, i: usize, state: &State, subject: &str, alone: bool) -> Told {
-    let (container, now) = (&case.spec.containers[i], case.now);
-    let told = |situation, summary: String, details: Vec<String>| Told { situation, summary, details };
-    match state {
-        State::Works { since } => {
-            let summary = format!(
-                "{subject} is at work for {}; what follows waits until it has left with 0",
-                duration(now.since(*since))
-            );
-            told(Situation::Initializing, summary, held_back(view, i))
-        }
-        State::StartsUp { since } => {
-            let summary = format!(
-                "{subject} runs for {}, and its startupProbe has not succeeded yet",
-                duration(now.since(*since))
-            );
-            let details = [
-                probing(case, i, "startup", container.startup_probe.as_ref()),
-                verdict_ahead(case, i),
-                held_back(view, i),
-            ];
-            let details = details.concat();
-            told(Situation::ProbePending, summary, details)
-        }
-        State::NotReady { since } => {
-            let summary = format!("{subject} runs for {} and is not ready", duration(now.since(*since)));
-            let held = held_back(view, i);
-            let situation = if held.is_empty() { Situation::NotReady } else { Situation::ProbePending };
-            let alive =
-                if is_failing(&case.observed.containers[i].probes.liveness) { liveness(case, i) } else { Vec::new() };
-            let details = [probing(case, i, "readiness", container.readiness_probe.as_ref()), alive, held].concat();
-            told(situation, summary, details)
-        }
-        State::Failing { since } => {
-            let summary =
-                format!("{subject} runs for {} and is ready, but its livenessProbe fails", duration(now.since(*since)));
-            told(Situation::ProbeFailing, summary, [liveness(case, i), held_back(view, i)].concat())
-        }
-        State::Hooked(hook) => {
-            let summary = format!("{subject} has started, and its postStart hook is not through");
-            told(Situation::HookPending, summary, [hook.lines.clone(), held_back(view, i)].concat())
-        }
-        State::Hook(hook) => {
-            let asked = newest(case, container).and_then(|entry| entry.cause.as_ref());
-            let why = asked.map_or_else(String::new, |cause| format!(": {}", end::asked(cause)));
-            let summary = format!("{subject} is to stop, and waits for its preStop hook{why}");
-            let failed = view.doom(i).is_some();
-            let situation = if failed { Situation::ProbeFailed } else { Situation::Stopping };
-            told(situation, summary, hook.lines.clone())
-        }
-        State::Ready { since } => {
-            let summary = if alone {
-                format!("{subject} runs for {} and is ready", duration(now.since(*since)))
-            } else {
-                all_well(case, view)
-            };
-            told(Situation::Running, summary, Vec::new())
-        }
-        // The others have none, or are told to stop.
-        _ => told(Situation::Running, all_well(case, view), Vec::new()),
+fn starts_up(case: &Case<'_>, view: View<'_>, i: usize, subject: &str, since: Time) -> Told {
+    let runs = duration(case.now.since(since));
+    let probe = case.spec.containers[i].startup_probe.as_ref();
+    Told {
+        situation: Situation::ProbePending,
+        summary: format!("{subject} runs for {runs}, and its startupProbe has not succeeded yet"),
+        details: [probing(case, i, "startup", probe), verdict_ahead(case, i), held_back(view, i)].concat(),
+    }
+}
+
+fn not_ready(case: &Case<'_>, view: View<'_>, i: usize, subject: &str, since: Time) -> Told {
+    let runs = duration(case.now.since(since));
+    let probe = case.spec.containers[i].readiness_probe.as_ref();
+    let held = held_back(view, i);
+    let alive = if is_failing(&case.observed.containers[i].probes.liveness) { liveness(case, i) } else { Vec::new() };
+    Told {
+        situation: if held.is_empty() { Situation::NotReady } else { Situation::ProbePending },
+        summary: format!("{subject} runs for {runs} and is not ready"),
+        details: [probing(case, i, "readiness", probe), alive, held].concat(),
+    }
+}
+
+fn before_its_stop(case: &Case<'_>, view: View<'_>, i: usize, subject: &str, hook: &Running) -> Told {
+    let asked = newest(case, &case.spec.containers[i]).and_then(|entry| entry.cause.as_ref());
+    let why = asked.map_or_else(String::new, |cause| format!(": {}", end::asked(cause)));
+    Told {
+        situation: if view.doom(i).is_some() { Situation::ProbeFailed } else { Situation::Stopping },
+        summary: format!("{subject} is to stop, and waits for its preStop hook{why}"),
+        details: hook.lines.clone(),
     }
 }
 

@@ -372,6 +372,11 @@ fn it_runs_out_of_memory() {
             "spec.containers[app].resources.limits.memory: 96Mi",
         ],
     );
+    let killed = Outcome::Signaled { signal: 9, oom: true };
+    let story =
+        Story::new(spec).up(1).runs(1, "app").ends(2, "app", killed.clone()).runs(2, "app").ends(5, "app", killed);
+    let text = "the container's memory limit, which is its pod's as well, was reached, and the kernel chose eater";
+    story.with("app", oom(OomLimit::Above, true)).check(Situation::OutOfMemory, &[text]);
     let killed = Outcome::Exited { code: 1, oom: true };
     let story =
         Story::new(ONE).up(1).runs(1, "app").ends(2, "app", killed.clone()).runs(2, "app").ends(5, "app", killed);
