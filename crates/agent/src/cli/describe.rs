@@ -28,7 +28,7 @@ pub fn describe(pod: &Value, events: &[Value], now: Timestamp, style: Style) -> 
         }
         for container in items(list) {
             let status = items(statuses).find(|s| s["name"] == container["name"]).unwrap_or(&Value::Null);
-            describe_container::describe(container, status, title == "Init Containers", style, &mut out);
+            describe_container::describe(container, Some(status), title == "Init Containers", style, &mut out);
         }
     }
     conditions(&status["conditions"], &mut out);

@@ -11,11 +11,11 @@ use super::table::{Style, Tone};
 /// Width of a container's labels.
 const LABEL: usize = 18;
 
-/// Appends a container; `status` is null while there is none.
-pub(super) fn describe(container: &Value, status: &Value, init: bool, style: Style, out: &mut String) {
+/// Appends a container; `status` is null while there is none. Of a template there never is one.
+pub(super) fn describe(container: &Value, status: Option<&Value>, init: bool, style: Style, out: &mut String) {
     let role = if init && container["restartPolicy"] == "Always" { " (sidecar)" } else { "" };
     writeln!(out, "  {}{role}:", text(&container["name"])).ok();
-    if let Some(id) = non_empty(&status["containerID"]) {
+    if let Some(id) = status.and_then(|status| non_empty(&status["containerID"])) {
         field(out, "Container ID", id);
     }
     field(out, "Image", &text(&container["image"]));
@@ -28,16 +28,9 @@ pub(super) fn describe(container: &Value, status: &Value, init: bool, style: Sty
     for (label, key) in [("Command", "command"), ("Args", "args")] {
         list(out, label, items(&container[key]).map(text));
     }
-    state(out, "State", &status["state"], style);
-    if status["lastState"].as_object().is_some_and(|s| !s.is_empty()) {
-        state(out, "Last State", &status["lastState"], style);
+    if let Some(status) = status {
+        progress(container, status, init, style, out);
     }
-    let flag = |value: &Value| if *value == true { "True" } else { "False" };
-    field(out, "Ready", flag(&status["ready"]));
-    if init && container["restartPolicy"] == "Always" {
-        field(out, "Started", flag(&status["started"]));
-    }
-    field(out, "Restart Count", &status["restartCount"].as_u64().unwrap_or(0).to_string());
     for (label, key) in [("Limits", "limits"), ("Requests", "requests")] {
         let amounts = container["resources"][key].as_object();
         list(out, label, amounts.into_iter().flatten().map(|(k, v)| format!("{k}: {}", plain(v))));
@@ -49,6 +42,20 @@ pub(super) fn describe(container: &Value, status: &Value, init: bool, style: Sty
     }
     list(out, "Environment", items(&container["env"]).map(|e| format!("{}: {}", text(&e["name"]), text(&e["value"]))));
     list(out, "Mounts", items(&container["volumeMounts"]).map(mount));
+}
+
+/// How it fares.
+fn progress(container: &Value, status: &Value, init: bool, style: Style, out: &mut String) {
+    state(out, "State", &status["state"], style);
+    if status["lastState"].as_object().is_some_and(|s| !s.is_empty()) {
+        state(out, "Last State", &status["lastState"], style);
+    }
+    let flag = |value: &Value| if *value == true { "True" } else { "False" };
+    field(out, "Ready", flag(&status["ready"]));
+    if init && container["restartPolicy"] == "Always" {
+        field(out, "Started", flag(&status["started"]));
+    }
+    field(out, "Restart Count", &status["restartCount"].as_u64().unwrap_or(0).to_string());
 }
 
 fn field(out: &mut String, label: &str, value: &str) {

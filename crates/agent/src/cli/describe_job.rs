@@ -96,7 +96,7 @@ fn template(template: &Value, style: Style, out: &mut String) {
             out.push_str(&format!("{title}:\n"));
         }
         for container in items(&spec[list]) {
-            describe_container::describe(container, &Value::Null, list == "initContainers", style, out);
+            describe_container::describe(container, None, list == "initContainers", style, out);
         }
     }
 }
@@ -144,5 +144,7 @@ mod tests {
         ] {
             assert!(shown.lines().any(|l| l == line), "{line:?} is not in\n{shown}");
         }
+        // A template is no container.
+        assert!(!shown.contains("State:"), "{shown}");
     }
 }
