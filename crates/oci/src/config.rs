@@ -1,6 +1,8 @@
 //! Reads config.json and files with a `process`: text that anyone may have written, to the specification's types. What does not
 //! fit is told by its path, such as `linux.resources.memory.limit`.
 
+mod strict;
+
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -13,6 +15,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::error::Category;
+
+use strict::Strict;
 
 /// Largest file that is read, in bytes. Real ones have some ten thousand.
 pub const MAX_SIZE: u64 = 16 << 20;
@@ -132,12 +136,8 @@ fn understand<T: Document>(text: &[u8]) -> Result<(T, Vec<String>), ConfigError>
     if text.len() as u64 > MAX_SIZE {
         return Err(ConfigError::TooLong);
     }
-    let parsed = serde_json::from_slice(text).map(|parsed: T| (parsed, Vec::new()));
+    let parsed = from_slice(text).map(|parsed: T| (parsed, Vec::new()));
     let mut parsed = parsed.or_else(|err| mended(text).ok_or(err)).map_err(|err| explain::<T>(text, err))?;
-    // serde takes a list of all fields for an object as well.
-    if text.trim_ascii_start().first() != Some(&b'{') {
-        return Err(ConfigError::Field { field: "the top level".into(), problem: "is no object".into() });
-    }
     match nul_byte(text) {
         Some(field) => Err(ConfigError::Field { field, problem: "holds a NUL byte".into() }),
         None => {
@@ -145,6 +145,14 @@ fn understand<T: Document>(text: &[u8]) -> Result<(T, Vec<String>), ConfigError>
             Ok(parsed)
         }
     }
+}
+
+/// As serde_json has it, but strictly.
+pub(crate) fn from_slice<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let parsed = T::deserialize(Strict(&mut reader))?;
+    reader.end()?;
+    Ok(parsed)
 }
 
 /// Understands what the types of oci-spec do not take and the specification allows.
@@ -157,7 +165,7 @@ fn mended<T: DeserializeOwned>(text: &[u8]) -> Option<(T, Vec<String>)> {
     if !respelled && unknown.is_empty() {
         return None;
     }
-    Some((serde_json::from_value(value).ok()?, unknown))
+    Some((T::deserialize(Strict(value)).ok()?, unknown))
 }
 
 /// Two flags of `scheduler` that oci-spec 0.10 spells otherwise than the specification. Whether there was one.
@@ -197,15 +205,18 @@ fn explain<T: DeserializeOwned>(text: &[u8], error: serde_json::Error) -> Config
         return ConfigError::Syntax(error);
     }
     let mut reader = serde_json::Deserializer::from_slice(text);
-    let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut reader) else { return ConfigError::Syntax(error) };
+    let read = serde_path_to_error::deserialize::<_, T>(Strict(&mut reader));
+    let Err(error) = read else { return ConfigError::Syntax(error) };
     let path = error.path().to_string();
+    // A key is not part of the path before it is taken.
+    let path = path.strip_suffix(".?").unwrap_or(&path);
     let problem = error.into_inner().to_string();
     // serde names the missing one in its text only.
     let (name, problem) = match problem.strip_prefix("missing field `").and_then(|rest| rest.split_once('`')) {
         Some((name, place)) => (name.to_owned(), format!("is missing{place}")),
         None => (String::new(), problem),
     };
-    let field = match (path.as_str(), name.as_str()) {
+    let field = match (path, name.as_str()) {
         (".", "") => "the top level".to_owned(),
         (".", name) => name.to_owned(),
         (path, "") => path.to_owned(),
@@ -263,10 +274,14 @@ mod tests {
             ),
             (r#"{"ociVersion": "1.2.0", "mounts": [{"source": "x"}]}"#, "mounts[0].destination: is missing at line 1"),
             (r#"{"ociVersion": 1}"#, "ociVersion: invalid type: integer `1`, expected a string at line 1"),
-            ("[]", "the top level: is no object"),
+            ("[]", "the top level: invalid type: sequence"),
             ("{\"ociVersion\": ", "is not JSON: EOF while parsing"),
             (r#"{"ociVersion": "1.2.0", "hostname": "a\u0000b"}"#, "hostname: holds a NUL byte"),
             (r#"{"ociVersion": "1.2.0", "": {"args": ["\u0000"]}}"#, "the top level: holds a NUL byte"),
+            (
+                r#"{"ociVersion": "1.2.0", "annotations": {"a": "", "a": ""}}"#,
+                "annotations: \"a\" is there twice at line 1",
+            ),
             (
                 r#"{"ociVersion": "1.2.0", "process": {"cwd": "/", "user": {}, "args": ["a", "\u0000"]}}"#,
                 "process.args[1]: holds",

@@ -39,6 +39,9 @@ pub enum Error {
     /// The cgroup cannot be made as asked for.
     #[error("linux.resources")]
     Resources(#[source] CgroupError),
+    /// The cgroup is no place for a container.
+    #[error("linux.cgroupsPath")]
+    Place(#[source] CgroupError),
     /// Another operation on the container's cgroup failed.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),

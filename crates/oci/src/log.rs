@@ -135,9 +135,13 @@ impl Log {
     }
 }
 
-/// A line of stderr.
+/// A line of stderr: one, and none of it commands to a terminal, whatever a name or the output of a hook has in it.
 fn for_people(level: Level, message: &str) -> String {
-    format!("podwright-oci: {}: {message}", level.as_str())
+    let mut line = format!("podwright-oci: {}: ", level.as_str());
+    for c in message.chars() {
+        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+    }
+    line
 }
 
 #[cfg(test)]
@@ -154,6 +158,7 @@ mod tests {
         let line = r#"{"level":"error","msg":"a \"b\"","time":"2026-01-01T00:00:00Z"}"#;
         assert_eq!(json.line(Level::Error, "a \"b\"", time), line);
         assert_eq!(for_people(Level::Error, "a \"b\""), "podwright-oci: error: a \"b\"");
+        assert_eq!(for_people(Level::Error, "ä\n\u{1b}[2J\u{9b}"), "podwright-oci: error: ä\\n\\u{1b}[2J\\u{9b}");
     }
 
     #[test]

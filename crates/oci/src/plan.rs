@@ -119,6 +119,10 @@ pub fn container(spec: &Spec, context: &Context<'_>) -> Result<Plan> {
     refuse(spec)?;
     spec.hooks().as_ref().map_or(Ok(()), crate::hooks::check)?;
     let nobody;
+    if let Some(process) = spec.process() {
+        // For `exec`, which would be late to find out.
+        schedule::affinity(process)?;
+    }
     let process = match (spec.process(), context.gate) {
         (Some(process), _) => process,
         (None, Gate::Go) => return Err(PlanError::new("process", "is missing; there is nothing to start")),
@@ -324,6 +328,11 @@ impl Scene<'_> {
 /// Paths in the container, all absolute.
 fn paths(list: Option<&Vec<String>>, field: &str) -> Result<Vec<PathBuf>> {
     let path = |(index, path): (usize, &String)| match path.starts_with('/') {
+        // What is put over the root is not seen by who is there already.
+        true if Path::new(path).file_name().is_none() => Err(PlanError::new(
+            format!("{field}[{index}]"),
+            format!("{path:?} is the root; a path below it is accepted"),
+        )),
         true => Ok(path.into()),
         false => Err(PlanError::new(format!("{field}[{index}]"), format!("{path:?} is not absolute"))),
     };
@@ -413,7 +422,9 @@ fn refuse(spec: &Spec) -> Result<()> {
             return Err(PlanError::new(field, "is for another platform; this runtime makes Linux containers"));
         }
     }
-    if !spec.version().starts_with("1.") {
+    let accepted = |c: char| c.is_ascii_alphanumeric() || ".-+".contains(c);
+    let minor = spec.version().strip_prefix("1.").filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    if minor.is_none_or(|rest| !rest.chars().all(accepted)) {
         return Err(PlanError::new("ociVersion", format!("{:?} found, 1.x accepted", spec.version())));
     }
     Ok(())

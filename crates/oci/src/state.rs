@@ -166,7 +166,11 @@ impl StateDir {
         }
         // Somebody may be deleting it already: the symlink cannot be made then.
         let lock = self.lock(LOCK_TIMEOUT)?;
-        symlink(cgroup, self.path.join("cgroup")).map_err(file("make", self.path.join("cgroup")))?;
+        let link = self.path.join("cgroup");
+        if let Err(err) = symlink(cgroup, &link) {
+            fs::remove_dir(&self.path).ok();
+            return Err(file("make", link)(err));
+        }
         Ok(lock)
     }
 

@@ -25,12 +25,18 @@ pub const FLAG_WAIT_KILLABLE_RECV: u32 = 1 << 5;
 /// Makes a listener (Linux 5.0).
 const FLAG_NEW_LISTENER: u32 = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32;
 
+/// `BPF_MAXINSNS` (linux/bpf_common.h).
+const MAX_INSTRUCTIONS: usize = 4096;
+
 /// Why a profile cannot be compiled.
 #[derive(Debug, thiserror::Error)]
 pub enum CompileError {
     /// An architecture that the specification does not know.
     #[error("unknown architecture {0}")]
     Architecture(String),
+    /// More instructions than the kernel takes.
+    #[error("the profile is too long: it takes {0} instructions, and the kernel takes {MAX_INSTRUCTIONS}")]
+    TooLong(usize),
 }
 
 /// What happens to a system call.
@@ -122,6 +128,9 @@ impl Profile {
     /// [`CompileError`].
     pub fn compile(&self) -> Result<Program, CompileError> {
         let instructions = compile::compile(self)?;
+        if instructions.len() > MAX_INSTRUCTIONS {
+            return Err(CompileError::TooLong(instructions.len()));
+        }
         let flags = if self.notifies() {
             // The one other thread there may be is the one that takes the listener, which must not be under the filter.
             self.flags & !FLAG_TSYNC | FLAG_NEW_LISTENER
@@ -344,5 +353,22 @@ mod tests {
             Profile { default: Action::Allow, architectures: vec!["SCMP_ARCH_PDP11".into()], flags: 0, rules: vec![] };
         let error = profile.compile().unwrap_err();
         assert_eq!(error.to_string(), "unknown architecture SCMP_ARCH_PDP11");
+    }
+
+    #[test]
+    fn a_filter_that_the_kernel_would_not_take_is_an_error() {
+        let rule = |value| Rule {
+            names: vec!["read".into()],
+            action: Action::Log,
+            compare: vec![Compare { argument: 0, operator: Operator::Equal, value }],
+        };
+        let profile = |count: u64| Profile {
+            default: Action::Allow,
+            architectures: vec![],
+            flags: 0,
+            rules: (0..count).map(rule).collect(),
+        };
+        assert!(profile(700).compile().is_ok());
+        assert!(matches!(profile(1000).compile(), Err(CompileError::TooLong(5000..))));
     }
 }

@@ -46,12 +46,12 @@ pub(super) fn apply(progress: &mut Progress<'_>, step: &Step) -> Result<()> {
         }
         Step::MountCgroup { .. } => mount_cgroup(root(progress)?, progress.init.cgroup, step),
         Step::ChangeMount { target, change, recursive_change } => {
-            let what = || format!("change the mount on {}", show(target));
+            let what = || format!("mounts: change the mount on {}", show(target));
             let place = root(progress)?.locate(target).map_err(kernel(what()))?;
             change_mount(&place, *change, *recursive_change).map_err(kernel(what()))
         }
         Step::Remount { target, flags, data } => {
-            let what = || format!("remount {}", show(target));
+            let what = || format!("mounts: remount {}", show(target));
             let place = root(progress)?.locate(target).map_err(kernel(what()))?;
             mount::remount(&place, *flags, data).map_err(kernel(what()))
         }
@@ -136,7 +136,7 @@ fn bind_root(path: &Path, opened: Option<OwnedFd>) -> Result<Root> {
 
 /// Mounts a file system; one that is to be sealed is given back.
 fn mount_fs(root: &Root, fs: &FsMount) -> Result<Option<OwnedFd>> {
-    let what = || format!("mount {} on {}", fs.fstype, show(&fs.target));
+    let what = || format!("mounts: mount {} on {}", fs.fstype, show(&fs.target));
     let target = if matches!(fs.fstype.as_str(), "proc" | "sysfs") {
         // A link here would put the kernel's files where a path such as /proc/kcore is not masked.
         root.make_dir_without_links(&fs.target, DIR_MODE).map_err(|errno| match errno {
@@ -184,12 +184,12 @@ fn bind_view(source: &Path, target: &OwnedFd, flags: MsFlags) -> nix::Result<()>
 
 /// A detached copy of what is to be bound.
 fn open_source(bind: &BindMount) -> Result<OwnedFd> {
-    let what = || format!("mount {} on {}", show(&bind.source), show(&bind.target));
+    let what = || format!("mounts: mount {} on {}", show(&bind.source), show(&bind.target));
     mount::clone_tree(AT_FDCWD, &bind.source, bind.recursive).map_err(kernel(what()))
 }
 
 fn bind_mount(root: &Root, tree: &OwnedFd, bind: &BindMount) -> Result<()> {
-    let what = || format!("mount {} on {}", show(&bind.source), show(&bind.target));
+    let what = || format!("mounts: mount {} on {}", show(&bind.source), show(&bind.target));
     change_mount(tree, bind.change, bind.recursive_change).map_err(kernel(what()))?;
     let place = place_for(root, tree, &bind.target).map_err(kernel(what()))?;
     let from_proc = procfs::is_proc_root(tree).map_err(kernel(what()))?;
@@ -286,7 +286,7 @@ fn set_propagation_at(root: &Root, target: &Path, kind: MsFlags) -> nix::Result<
 fn make_devices(root: &Root, nodes: &[DeviceNode]) -> Result<()> {
     let mut last: Option<(PathBuf, OwnedFd)> = None;
     for node in nodes {
-        let what = || format!("make device {}", show(&node.path));
+        let what = || format!("linux.devices: make device {}", show(&node.path));
         let (Some(parent), Some(name)) = (node.path.parent(), node.path.file_name()) else {
             return Err(kernel(what())(Errno::EISDIR));
         };
@@ -322,7 +322,7 @@ fn make_device(dir: &OwnedFd, name: &Path, node: &DeviceNode, what: impl Fn() ->
     let found = found.map_err(kernel(what()))?;
     let stat = fstat(&found).map_err(kernel(what()))?;
     if file_type(&stat) != kind || node.kind.is_some() && stat.st_rdev != number {
-        return Err(StepError::WrongDevice(show(&node.path)));
+        return Err(StepError::WrongDevice(format!("linux.devices: {}", show(&node.path))));
     }
     if !made {
         return Ok(());
@@ -337,7 +337,7 @@ fn bind_device(dir: &OwnedFd, name: &Path, node: &DeviceNode, what: impl Fn() ->
     let stat = fstat(&tree).map_err(kernel(what()))?;
     let kind = if node.kind == Some(Kind::Block) { SFlag::S_IFBLK } else { SFlag::S_IFCHR };
     if file_type(&stat) != kind || stat.st_rdev != makedev(u64::from(node.major), u64::from(node.minor)) {
-        return Err(StepError::WrongDevice(format!("{} of the host", show(&node.path))));
+        return Err(StepError::WrongDevice(format!("linux.devices: {} of the host", show(&node.path))));
     }
     let bound = mknodat(dir, name, SFlag::S_IFREG, Mode::from_bits_retain(0o600), 0)
         .and_then(|()| openat(dir, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty()))

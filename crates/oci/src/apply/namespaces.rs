@@ -28,7 +28,9 @@ pub(super) fn apply(progress: &Progress<'_>, step: &Step) -> Result<()> {
             .map_err(|err| kernel("linux.timeOffsets: make a time namespace and set its clocks")(errno_of(&err))),
         Step::UnshareCgroup => unshare(CloneFlags::CLONE_NEWCGROUP).map_err(kernel("make a cgroup namespace")),
         Step::SessionKeyring => session_keyring(progress.init.id),
-        Step::OomScoreAdj(value) => write_proc(Path::new("self/oom_score_adj"), &value.to_string()),
+        Step::OomScoreAdj(value) => {
+            write_proc(Path::new("self/oom_score_adj"), &value.to_string(), "process.oomScoreAdj: ")
+        }
         Step::Hostname(name) => nix::unistd::sethostname(name).map_err(kernel("hostname")),
         Step::Domainname(name) => sys_process::set_domainname(name).map_err(kernel("domainname")),
         Step::Sysctl { path, value, shared_namespace } => sysctl(path, value, *shared_namespace),
@@ -52,8 +54,8 @@ fn session_keyring(id: &str) -> Result<()> {
 }
 
 /// Writes a file of the host's procfs, named without its `/proc`.
-fn write_proc(path: &Path, value: &str) -> Result<()> {
-    let what = || format!("write {value:?} to /proc/{}", path.display());
+fn write_proc(path: &Path, value: &str, field: &str) -> Result<()> {
+    let what = || format!("{field}write {value:?} to /proc/{}", path.display());
     let file = super::host_proc()?.file(path, OFlag::O_WRONLY).map_err(kernel(what()))?;
     File::from(file).write_all(value.as_bytes()).map_err(|err| kernel(what())(errno_of(&err)))
 }
@@ -66,5 +68,5 @@ fn sysctl(path: &Path, value: &str, shared_namespace: Option<&'static str>) -> R
             return Err(StepError::HostSysctl(path.display().to_string(), kind));
         }
     }
-    write_proc(&Path::new("sys").join(path), value)
+    write_proc(&Path::new("sys").join(path), value, "linux.sysctl: ")
 }

@@ -171,7 +171,7 @@ fn tell_of_missing(plan: &Plan) -> Result<()> {
 /// Makes the cgroup, or takes one that is there and empty. With systemd, it is where systemd puts it.
 fn claim(dir: &StateDir, mount: &Path, cgroup: &mut Cgroup, plan: &CgroupPlan) -> Result<Option<Scope>> {
     let Some(unit) = &plan.place.unit else {
-        if !cgroup.create().map_err(Error::Resources)? && cgroup.populated()? {
+        if !cgroup.create().map_err(Error::Place)? && cgroup.populated().map_err(Error::Place)? {
             return Err(Error::CgroupInUse(cgroup.path().to_owned()));
         }
         return Ok(None);

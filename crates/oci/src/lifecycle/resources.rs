@@ -8,7 +8,7 @@ use podwright_sys::cgroup::{Cgroup, CgroupError, Limit};
 use podwright_sys::device;
 
 use super::{change, wrong_status};
-use crate::config::Document as _;
+use crate::config::{self, Document as _};
 use crate::error::{Error, Result, kernel};
 use crate::plan::{self, Absent, CgroupPlan, Current, PlanError, Write};
 use crate::state::Status;
@@ -101,7 +101,7 @@ fn is_absent(err: &CgroupError) -> bool {
 /// # Errors
 /// [`Error::Plan`] names the place.
 pub fn parse(text: &[u8], source: &Path) -> Result<LinuxResources> {
-    let mut resources: LinuxResources = serde_json::from_slice(text).map_err(|err| Error::Plan {
+    let mut resources: LinuxResources = config::from_slice(text).map_err(|err| Error::Plan {
         path: source.to_owned(),
         source: PlanError::new("resources", format!("is not the specification's linux.resources: {err}")),
     })?;

@@ -45,6 +45,18 @@ pub(super) fn plan(configured: &[LinuxDevice], defaults: bool) -> Result<Vec<Dev
             LinuxDeviceType::P => None,
             LinuxDeviceType::A => return Err(PlanError::new(field, "type \"a\" found, one of b, c, u, p accepted")),
         };
+        // Nothing has this number; without type p, runtime-spec wants one.
+        if kind.is_some() && device.major() == 0 && device.minor() == 0 {
+            return Err(PlanError::new(
+                format!("{field}.major"),
+                "and minor are 0, or missing; they have to name a device",
+            ));
+        }
+        let mode = device.file_mode().unwrap_or(0o666);
+        if mode > 0o7777 {
+            let problem = format!("{mode:#o} found, at most 0o7777 accepted");
+            return Err(PlanError::new(format!("{field}.fileMode"), problem));
+        }
         let number = |name: &str, value: i64| match (kind, u32::try_from(value)) {
             (None, _) => Ok(0),
             (Some(_), Ok(number)) => Ok(number),
@@ -59,7 +71,7 @@ pub(super) fn plan(configured: &[LinuxDevice], defaults: bool) -> Result<Vec<Dev
             kind,
             major: number("major", device.major())?,
             minor: number("minor", device.minor())?,
-            mode: device.file_mode().unwrap_or(0o666) & 0o7777,
+            mode,
             uid: id("uid", device.uid())?,
             gid: id("gid", device.gid())?,
         });

@@ -279,6 +279,7 @@ fn bind(
     let source = mount
         .source()
         .as_ref()
+        .filter(|source| !source.as_os_str().is_empty())
         .ok_or_else(|| PlanError::new(format!("{field}.source"), "is missing for a bind mount"))?;
     // Settings of file systems are left out, as mount(2) does with them; words that nobody knows are mistakes.
     if let Some(option) = options.data.iter().find(|option| !option.contains('=')) {

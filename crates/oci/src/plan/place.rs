@@ -10,6 +10,9 @@ use crate::systemd::{Property, check_annotations};
 
 const FIELD: &str = "linux.cgroupsPath";
 
+/// Longest path in bytes: with the mount's and a file's name it has to be a path that the kernel takes.
+const MAX_LENGTH: usize = 3500;
+
 /// The slice where the configuration names none, as runc and crun have it.
 const DEFAULT_SLICE: &str = "system.slice";
 
@@ -58,6 +61,10 @@ fn directory(path: &Path) -> Result<PathBuf> {
             path,
             "looks like slice:prefix:name, which takes --systemd-cgroup; without it, give a path",
         ));
+    }
+    if path.as_os_str().len() > MAX_LENGTH {
+        let problem = format!("has {} bytes, at most {MAX_LENGTH} are accepted", path.as_os_str().len());
+        return Err(PlanError::new(FIELD, problem));
     }
     let relative = path.strip_prefix("/").unwrap_or(path);
     if relative.as_os_str().is_empty() || !is_plain(relative) {
@@ -115,7 +122,7 @@ mod tests {
         let directory = |path: &str| directory(Path::new(path));
         assert_eq!(directory("/a/b").unwrap(), Path::new("a/b"));
         assert_eq!(directory("a").unwrap(), Path::new("a"));
-        for bad in ["/", "/a/../b", "..", "system.slice:podwright:c1"] {
+        for bad in ["/", "/a/../b", "..", "system.slice:podwright:c1", &"/a".repeat(2000)] {
             assert_eq!(directory(bad).unwrap_err().field, FIELD, "{bad}");
         }
     }

@@ -14,6 +14,9 @@ use super::{Place, PlanError, Result};
 /// The period of `cpu.max` where the configuration names none, in microseconds.
 const DEFAULT_PERIOD: u64 = 100_000;
 
+/// What `unified` may name of the files that belong to no controller.
+const CGROUP_LIMITS: [&str; 3] = ["cgroup.max.depth", "cgroup.max.descendants", "cgroup.pressure"];
+
 /// The container's cgroup and what is written there before the first process enters it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CgroupPlan {
@@ -109,9 +112,14 @@ fn fill(resources: &LinuxResources, current: Option<Current>, plan: &mut CgroupP
     let mut unified: Vec<_> = resources.unified().iter().flatten().collect();
     unified.sort();
     for (file, value) in unified {
-        if file.contains('/') || !file.contains('.') {
+        if file.contains('/') || file.starts_with('.') || !file.contains('.') {
             let problem = format!("{file:?} is no file of a cgroup, such as memory.high");
             return Err(PlanError::new("linux.resources.unified", problem));
+        }
+        // What is written there is no limit: it would move, stop or kill processes, maybe of others.
+        if file.starts_with("cgroup.") && !CGROUP_LIMITS.contains(&file.as_str()) {
+            let problem = format!("is the runtime's to write; of its kind {} are accepted", CGROUP_LIMITS.join(", "));
+            return Err(PlanError::new(format!("linux.resources.unified.{file}"), problem));
         }
         plan.set(file, value);
     }

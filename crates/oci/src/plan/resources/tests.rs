@@ -83,6 +83,9 @@ fn what_cannot_be_done_is_refused_by_field() {
         (json!({"network": {"priorities": [{"name": "eth0", "priority": 1}]}}), "network.priorities"),
         (json!({"unified": {"../x.y": "1"}}), "unified"),
         (json!({"unified": {"memory": "1"}}), "unified"),
+        (json!({"unified": {"..": "1"}}), "unified"),
+        (json!({"unified": {"cgroup.procs": "1"}}), "unified.cgroup.procs"),
+        (json!({"unified": {"cgroup.freeze": "1"}}), "unified.cgroup.freeze"),
     ] {
         assert_eq!(created(given.clone()).unwrap_err().field, format!("linux.resources.{field}"), "{given}");
     }
