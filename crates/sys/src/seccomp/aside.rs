@@ -23,10 +23,10 @@ pub struct Aside(Arc<Shared>);
 struct Shared {
     /// The listener's descriptor, or a negative errno, or [`PENDING`].
     listener: AtomicI32,
-    /// A futex: [`WAIT`] or [`ADOPT`].
+    /// A futex: [`WAIT`], [`ADOPT`], then [`DONE`].
     word: AtomicU32,
-    /// 0, or a negative errno, or [`PENDING`].
-    adopted: AtomicI32,
+    /// 0, or a negative errno.
+    result: AtomicI32,
 }
 
 const PENDING: i32 = i32::MIN;
@@ -34,6 +34,7 @@ const FUTEX_WAIT: i32 = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
 const FUTEX_WAKE: i32 = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
 const WAIT: u32 = 0;
 const ADOPT: u32 = 1;
+const DONE: u32 = 2;
 
 impl Program {
     /// Loads the filter on a thread of its own, which is not waited for, and gives its listener. `None` for a filter that stands
@@ -49,7 +50,7 @@ impl Program {
         let shared = Arc::new(Shared {
             listener: AtomicI32::new(PENDING),
             word: AtomicU32::new(WAIT),
-            adopted: AtomicI32::new(PENDING),
+            result: AtomicI32::new(0),
         });
         let (theirs, program) = (Arc::clone(&shared), self.clone());
         std::thread::Builder::new().spawn(move || theirs.hold(&program)).map_err(|_| Errno::EAGAIN)?;
@@ -69,25 +70,18 @@ impl Program {
 }
 
 impl Aside {
-    /// Puts all threads of the process under the filter, for good. From here on every call of the caller's is the filter's, so
-    /// none is made to wait for the result.
+    /// Puts all threads of the process under the filter, for good, the caller among them.
     ///
     /// # Errors
     /// seccomp(2)'s; ESRCH where another thread has filters of its own.
     pub fn adopt(self) -> nix::Result<()> {
-        self.0.word.store(ADOPT, Ordering::Release);
-        // SAFETY: the kernel uses the address as a name only; it belongs to `self` and outlives the call.
-        unsafe { libc::syscall(libc::SYS_futex, self.0.word.as_ptr(), FUTEX_WAKE, 1) };
-        loop {
-            match self.0.adopted.load(Ordering::Acquire) {
-                PENDING => std::hint::spin_loop(),
-                result => {
-                    // Its memory is not given back: that may take a call.
-                    std::mem::forget(self);
-                    return errno_of(result).map_or(Ok(()), Err);
-                }
-            }
-        }
+        self.0.step(ADOPT);
+        // Whether the filter holds for this call already or not: it lets it through.
+        self.0.wait_while(ADOPT);
+        let result = self.0.result.load(Ordering::Acquire);
+        // Its memory is not given back: that may take a call.
+        std::mem::forget(self);
+        errno_of(result).map_or(Ok(()), Err)
     }
 }
 
@@ -110,11 +104,19 @@ impl Shared {
             Ok(_) => negative(Errno::ESRCH),
             Err(errno) => negative(errno),
         };
-        self.adopted.store(result, Ordering::Release);
+        self.result.store(result, Ordering::Release);
+        self.step(DONE);
         // To end takes a call that the filter may not allow. execve(2) or the end of the process ends it.
         loop {
-            self.wait_while(ADOPT);
+            self.wait_while(DONE);
         }
+    }
+
+    /// Gives the word to whoever waits for it; one at most does.
+    fn step(&self, word: u32) {
+        self.word.store(word, Ordering::Release);
+        // SAFETY: the kernel uses the address as a name only; the word outlives the call.
+        unsafe { libc::syscall(libc::SYS_futex, self.word.as_ptr(), FUTEX_WAKE, 1) };
     }
 
     fn wait_while(&self, word: u32) {
@@ -128,11 +130,11 @@ impl Shared {
 
 /// Whether the filter lets the calls of [`Shared::hold`] through, unasked. Their addresses are taken to be nobody's condition.
 fn may_go_on(program: &Program, flags: u32) -> bool {
-    let wait = |word: u32| [0, FUTEX_WAIT as u64, word.into(), 0, 0, 0];
+    let futex =
+        |operation: i32, value: u32| program.permits(libc::SYS_futex, [0, operation as u64, value.into(), 0, 0, 0]);
     let load = [libc::SECCOMP_SET_MODE_FILTER.into(), flags.into(), 0, 0, 0, 0];
-    program.permits(libc::SYS_futex, wait(WAIT))
-        && program.permits(libc::SYS_futex, wait(ADOPT))
-        && program.permits(libc::SYS_seccomp, load)
+    let waits = [WAIT, ADOPT, DONE].into_iter().all(|word| futex(FUTEX_WAIT, word));
+    waits && futex(FUTEX_WAKE, 1) && program.permits(libc::SYS_seccomp, load)
 }
 
 fn negative(errno: Errno) -> i32 {
@@ -182,10 +184,11 @@ mod tests {
 
     #[test]
     fn a_filter_that_would_stop_the_thread_is_not_loaded() {
-        let waiting = Compare { argument: 1, operator: Operator::Equal, value: 128 };
+        let [waiting, waking] = [128, 129].map(|value| Compare { argument: 1, operator: Operator::Equal, value });
         for program in [
             profile(&["futex"], Action::Notify, vec![]),
             profile(&["futex"], Action::Errno(1), vec![waiting]),
+            profile(&["futex"], Action::Trap, vec![waking]),
             profile(&["seccomp"], Action::KillProcess, vec![]),
         ] {
             assert_eq!(listener_of(program), Ok(None));
