@@ -16,6 +16,7 @@ use podwright_core::signal;
 use podwright_image::{Bundle, LookupError};
 use podwright_shim::proto::{InstanceId, MessageRequest, Origin, PodMount, StartRequest};
 use podwright_sys::cgroup::Cgroup;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::{Context, records, volumes};
@@ -142,12 +143,22 @@ fn runtime(ctx: &Context, class: Option<&str>) -> Result<PathBuf, Refused> {
 /// directory itself comes or goes. What is written further below does not show: that would take reading all of it.
 fn fingerprint(bundle: &Bundle) -> String {
     let mut hash = Sha256::new();
-    hash.update(serde_json::to_vec(&bundle.config).unwrap_or_default());
+    hash.update(in_order(&bundle.config).to_string());
     if let Ok(stat) = fs::metadata(&bundle.rootfs) {
         let parts = [stat.dev(), stat.ino(), stat.mtime().cast_unsigned(), stat.mtime_nsec().cast_unsigned()];
         parts.iter().for_each(|part| hash.update(part.to_le_bytes()));
     }
     hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The configuration with its maps and sets in order: in memory that is another one each time it is read.
+fn in_order(config: &oci_spec::runtime::Spec) -> Value {
+    let mut config = serde_json::to_value(config).unwrap_or_default();
+    let capabilities = config.pointer_mut("/process/capabilities").and_then(Value::as_object_mut);
+    for set in capabilities.into_iter().flatten().filter_map(|(_, set)| set.as_array_mut()) {
+        set.sort_by_key(Value::to_string);
+    }
+    config
 }
 
 fn image(error: &LookupError, policy: PullPolicy) -> Refused {
@@ -317,6 +328,19 @@ mod tests {
         assert_ne!(first, second);
         let config: oci_spec::runtime::Spec = serde_json::from_str(r#"{"ociVersion": "1.2.0"}"#).unwrap();
         assert_ne!(second, fingerprint(&Bundle { config, rootfs }));
+    }
+
+    #[test]
+    fn a_bundle_that_is_read_again_has_the_same_fingerprint() {
+        let sets = r#"["CAP_KILL", "CAP_CHOWN", "CAP_FOWNER", "CAP_SETUID", "CAP_SETGID", "CAP_MKNOD"]"#;
+        let text = format!(
+            r#"{{"ociVersion": "1.2.0", "annotations": {{"a": "1", "b": "2", "c": "3", "d": "4", "e": "5", "f": "6"}},
+                 "process": {{"user": {{"uid": 0, "gid": 0}}, "cwd": "/", "capabilities": {{"bounding": {sets}, "effective": {sets}}}}},
+                 "linux": {{"sysctl": {{"a": "1", "b": "2", "c": "3", "d": "4", "e": "5", "f": "6"}}}}}}"#
+        );
+        let read = || Bundle { config: serde_json::from_str(&text).unwrap(), rootfs: "/nowhere".into() };
+        let first = fingerprint(&read());
+        assert!((0..20).all(|_| fingerprint(&read()) == first));
     }
 
     #[test]
