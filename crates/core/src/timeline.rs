@@ -200,11 +200,10 @@ impl RowMaker {
                     _ => self.span(end, begin, Doing::Waiting, "a new sandbox, from the first init again"),
                 },
             }
-            if run.started_at.is_none() && run.end.is_none() {
-                self.span(begin, self.to, Doing::Waiting, "is being started");
-            }
-            if let Some(started) = run.started_at {
-                self.run(run, role, started, run.end.as_ref().map_or(self.to, |end| end.at));
+            let end = run.end.as_ref().map_or(self.to, |end| end.at);
+            match run.started_at {
+                None => self.span(begin, end, Doing::Waiting, "is being started"),
+                Some(started) => self.run(run, role, started, end),
             }
             self.marks_of(run);
             before = Some(run);

@@ -42,8 +42,9 @@ struct Subject {
     over: bool,
 }
 
-/// An earlier pod of the same name.
+/// An earlier pod of the same name, or of the same job.
 struct Earlier {
+    name: String,
     manifest: Value,
     entries: Vec<Entry>,
 }
@@ -77,7 +78,7 @@ pub(super) async fn why(
             over: subject.over,
             entries: &subject.entries,
             manifest: &subject.kept.document().manifest,
-            earlier: earlier.as_ref().map(|e| Revision { manifest: &e.manifest, entries: &e.entries }),
+            earlier: earlier.as_ref().map(|e| Revision { name: &e.name, manifest: &e.manifest, entries: &e.entries }),
             file_problems: &problems,
             file: &file,
             job: subject.kept.owner.as_ref().map(|owner| Job { name: &owner.name, says: &says }),
@@ -198,23 +199,61 @@ fn read_entries(ctx: &Context, kept: &Kept) -> Result<Vec<Entry>, Refused> {
     Ok(read_records(ctx, kept)?.values().map(|record| ledger::entry(record, &ctx.clock)).collect())
 }
 
-/// The newest earlier pod of the name in which some container worked.
+/// The newest earlier pod in which some container worked: of the name, or of the same job one that succeeded.
 fn earlier(ctx: &Context, identity: &Identity, subject: &Subject) -> Option<Earlier> {
     let present = &subject.kept.document().pod.uid;
     let snapshot = ctx.store.pods();
-    let of_name = snapshot.items.iter().filter(|(index, _)| {
-        let field = |name| index.fields.get(name).map(String::as_str);
-        index.namespace == identity.namespace && field("metadata.name") == Some(identity.name.as_str())
-    });
-    let uids = of_name.filter_map(|(index, _)| index.fields.get("metadata.uid")).filter(|uid| *uid != present);
+    let in_namespace = snapshot.items.iter().filter(|(index, _)| index.namespace == identity.namespace);
+    let field = |index: &Index, name: &str| index.fields.get(name).cloned();
+    let uids: Vec<String> = match &subject.kept.owner {
+        None => {
+            let of_name =
+                in_namespace.filter(|(index, _)| field(index, "metadata.name").as_ref() == Some(&identity.name));
+            of_name.filter_map(|(index, _)| field(index, "metadata.uid")).filter(|uid| uid != present).collect()
+        }
+        Some(owner) => {
+            let is_run = runs_of(ctx, &identity.namespace, &owner.name);
+            let of_job = in_namespace.filter(|(index, _)| {
+                index.labels.get("batch.kubernetes.io/job-name").is_some_and(|job| is_run(job))
+                    && field(index, "status.phase").is_some_and(|phase| phase == "Succeeded")
+            });
+            let mut by_end: Vec<(String, String)> =
+                of_job.filter_map(|(index, pod)| Some((finished(pod), field(index, "metadata.uid")?))).collect();
+            by_end.sort_unstable_by(|a, b| b.cmp(a));
+            by_end.into_iter().take(MOST_EARLIER).map(|(_, uid)| uid).collect()
+        }
+    };
     // One that cannot be read has nothing to be compared with.
-    let mut all: Vec<Kept> = uids.filter_map(|uid| read_kept(ctx, uid).ok()).collect();
+    let mut all: Vec<Kept> = uids.iter().filter_map(|uid| read_kept(ctx, uid).ok()).collect();
     all.retain(|kept| kept.accepted_at <= subject.kept.accepted_at);
     all.sort_by_key(|kept| std::cmp::Reverse(kept.accepted_at));
     all.into_iter().take(MOST_EARLIER).find_map(|kept| {
         let entries = read_entries(ctx, &kept).ok()?;
-        entries.iter().any(why::worked).then(|| Earlier { manifest: kept.document().manifest.clone(), entries })
+        let document = kept.document();
+        let (name, manifest) = (document.pod.name.clone(), document.manifest.clone());
+        entries.iter().any(why::worked).then_some(Earlier { name, manifest, entries })
     })
+}
+
+/// Whether a job of some name does the work of this one: it is this one, or another run of the cron job that made it.
+fn runs_of(ctx: &Context, namespace: &str, job: &str) -> impl Fn(&str) -> bool {
+    let object = ctx.store.object(Collection::Jobs, namespace, job);
+    let object: Value = object.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    let cron =
+        object.pointer("/metadata/ownerReferences/0/name").and_then(Value::as_str).map(|cron| format!("{cron}-"));
+    let job = job.to_owned();
+    move |name| {
+        let minutes = cron.as_ref().and_then(|cron| name.strip_prefix(cron.as_str()));
+        name == job || minutes.is_some_and(|minutes| minutes.bytes().all(|b| b.is_ascii_digit()))
+    }
+}
+
+/// When the last container of a pod ended, as its status has it: such times sort as text.
+pub(super) fn finished(pod: &str) -> String {
+    let pod: Value = serde_json::from_str(pod).unwrap_or_default();
+    let containers = pod["status"]["containerStatuses"].as_array();
+    let ends = containers.into_iter().flatten().filter_map(|c| c["state"]["terminated"]["finishedAt"].as_str());
+    ends.max().unwrap_or_default().to_owned()
 }
 
 fn index_of(subject: &Subject, name: &str) -> Result<usize, Refused> {

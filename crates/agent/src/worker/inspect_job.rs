@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Context;
-use super::inspect::{self, blocking, file_problems, known};
+use super::inspect::{self, blocking, file_problems, finished, known};
 use super::kept::Kept;
 use super::pod::Input;
 use crate::job::{CronInput, CronLook, JobInput, JobLook, seen};
@@ -193,12 +193,4 @@ fn last_failed(ctx: &Context, state: &JobState, uid: &str) -> Option<Kept> {
         let ended = kept.ended.as_ref();
         (named, ended.is_some_and(|ended| !ended.stopped), ended.map(|ended| ended.at))
     })
-}
-
-/// When the last container of a pod ended, as its status has it: such times sort as text.
-fn finished(pod: &str) -> String {
-    let pod: Value = serde_json::from_str(pod).unwrap_or_default();
-    let containers = pod["status"]["containerStatuses"].as_array();
-    let ends = containers.into_iter().flatten().filter_map(|c| c["state"]["terminated"]["finishedAt"].as_str());
-    ends.max().unwrap_or_default().to_owned()
 }

@@ -71,6 +71,7 @@ pub fn explain(case: &Case<'_>) -> Explanation {
         details,
         last_end: job.and_then(|job| job.last_end.clone()),
         figures: job.map_or_else(Vec::new, |job| job.figures.clone()),
+        changes: job.map_or_else(Vec::new, |job| job.changes.clone()),
         advice: advise(case, situation, job),
         members: members(case, &clock),
         ..Explanation::new(Kind::CronJob, name, situation, summary)

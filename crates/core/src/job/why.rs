@@ -78,6 +78,8 @@ pub fn explain(case: &Case<'_>) -> Explanation {
         let end = failed.told.last_end.clone()?;
         Some(crate::pod::why::LastEnd { pod: Some(failed.name.clone()), ..end })
     });
+    let actor = case.live.iter().find(|pod| pod.situation.is_trouble()).filter(|_| situation.is_trouble());
+    let changes = actor.or(failed.map(|failed| &failed.told)).map_or_else(Vec::new, |pod| pod.changes.clone());
     let mut figures = how_far(case);
     figures.extend(last_end.iter().flat_map(|_| failed.map(|f| f.told.figures.clone())).flatten());
     Explanation {
@@ -87,6 +89,7 @@ pub fn explain(case: &Case<'_>) -> Explanation {
         details,
         last_end,
         figures,
+        changes,
         advice: advise(case, situation, failed),
         members: members(case),
         ..Explanation::new(Kind::Job, name_of(case), situation, summary)

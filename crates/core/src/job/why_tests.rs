@@ -37,6 +37,7 @@ impl Story {
         let text = format!("run 0: it left with {code}");
         told.last_end = Some(LastEnd { pod: None, attempt: 0, text, asked: None, output: vec!["oops".into()] });
         told.container = Some("main".into());
+        told.changes = vec!["the image: its bundle was replaced or edited (pod j-abcde, which ended 3 h ago)".into()];
         self.job.end_with(name, end.clone());
         self.failed = Some(Failed { name: name.to_owned(), index, end, told });
         self
@@ -103,6 +104,7 @@ fn a_failed_pod_is_told_with_its_last_words_and_the_back_off() {
             &format!("the last pod that failed: {pod}, 4 s ago; it counts"),
             "run 0: it left with 3",
             "| oops",
+            "changed: the image: its bundle was replaced or edited (pod j-abcde",
             "0 of 1 done; 1 failed of 2 that it bears (backoffLimit)",
             &format!("podwright logs {pod} -c main"),
             &format!("podwright why {pod}"),

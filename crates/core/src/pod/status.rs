@@ -268,9 +268,8 @@ fn waits_for(view: View<'_>, i: usize) -> Option<String> {
         return Some(failure.message.clone());
     }
     let Some(holder) = (0..view.init_count().min(i)).find(|h| !view.passed(*h)) else {
-        let earlier = view.mains().take_while(|(m, _, _)| *m < i);
-        let mut starting = earlier.filter(|(m, _, _)| post_start_runs(view, *m));
-        return starting.next().map(|(_, c, _)| format!("waiting for the postStart hook of container {:?}", c.name));
+        let name = &view.spec.containers[starting_before(view, i)?].name;
+        return Some(format!("waiting for the postStart hook of container {name:?}"));
     };
     let container = &view.spec.containers[holder];
     let name = &container.name;
@@ -289,6 +288,11 @@ fn waits_for(view: View<'_>, i: usize) -> Option<String> {
         }
         Role::Sidecar => format!("waiting for sidecar {name:?} to start"),
     })
+}
+
+/// The main whose postStart hook holds back the first start of a main.
+pub(super) fn starting_before(view: View<'_>, i: usize) -> Option<usize> {
+    view.mains().map(|(m, _, _)| m).take_while(|m| *m < i).find(|m| post_start_runs(view, *m))
 }
 
 fn post_start_runs(view: View<'_>, i: usize) -> bool {

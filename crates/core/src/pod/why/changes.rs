@@ -24,14 +24,21 @@ pub(super) fn since_it_worked(case: &Case<'_>, container: usize, runs: &[&Entry]
     let Some(present) = runs.last() else {
         // It was never started under this uid: the manifest is all that can be compared.
         let revision = case.earlier.as_ref().filter(|earlier| earlier.entries.iter().any(|e| e.container == spec.name));
-        return revision.map_or_else(Vec::new, |earlier| fields(earlier.manifest, case.manifest));
+        return revision.map_or_else(Vec::new, |earlier| fields(earlier.manifest, case.manifest, case.job.is_some()));
     };
     if let Some(good) = runs.iter().rev().skip(1).find(|run| worked(run)) {
-        return facts(case, good, present, Vec::new());
+        return facts(case, good, present, &format!("run {}", good.attempt), Vec::new());
     }
     let Some(earlier) = &case.earlier else { return Vec::new() };
     let good = earlier.entries.iter().rev().find(|entry| entry.container == spec.name && worked(entry));
-    good.map_or_else(Vec::new, |good| facts(case, good, present, fields(earlier.manifest, case.manifest)))
+    good.map_or_else(Vec::new, |good| {
+        let which = if earlier.name == case.spec.name {
+            format!("run {}", good.attempt)
+        } else {
+            format!("pod {}", earlier.name)
+        };
+        facts(case, good, present, &which, fields(earlier.manifest, case.manifest, case.job.is_some()))
+    })
 }
 
 /// Whether a run came to what it was meant for.
@@ -42,11 +49,9 @@ pub fn worked(entry: &Entry) -> bool {
     left_well || since.is_some_and(|at| end.at.since(at) >= LONG)
 }
 
-fn facts(case: &Case<'_>, good: &Entry, present: &Entry, fields: Vec<String>) -> Vec<String> {
-    let when = good
-        .end
-        .as_ref()
-        .map_or_else(String::new, |end| format!(" (run {}, which ended {})", good.attempt, ago(end.at, case.now)));
+fn facts(case: &Case<'_>, good: &Entry, present: &Entry, which: &str, fields: Vec<String>) -> Vec<String> {
+    let when =
+        good.end.as_ref().map_or_else(String::new, |end| format!(" ({which}, which ended {})", ago(end.at, case.now)));
     let mut changes = fields;
     if let (Some(before), Some(now)) = (&good.origin, &present.origin) {
         if !before.image.is_empty() && !now.image.is_empty() && before.image != now.image {
@@ -70,8 +75,8 @@ fn facts(case: &Case<'_>, good: &Entry, present: &Entry, fields: Vec<String>) ->
     changes
 }
 
-/// The fields of `spec` that differ, as paths with both values.
-fn fields(before: &Value, after: &Value) -> Vec<String> {
+/// The fields of `spec` that differ, as paths with both values; of pods of a job without what it gives each of them.
+fn fields(before: &Value, after: &Value, of_job: bool) -> Vec<String> {
     let mut found = Vec::new();
     differences(
         "spec",
@@ -79,6 +84,7 @@ fn fields(before: &Value, after: &Value) -> Vec<String> {
         after.get("spec").unwrap_or(&Value::Null),
         &mut found,
     );
+    found.retain(|line| !of_job || !line.starts_with("spec.hostname:") && !line.contains("[JOB_COMPLETION_INDEX]"));
     let more = found.len().saturating_sub(MOST_FIELDS);
     found.truncate(MOST_FIELDS);
     if more > 0 {
@@ -143,7 +149,7 @@ mod tests {
         let after = json!({"spec": {"restartPolicy": "Never", "containers": [
             {"name": "a", "image": "z"}, {"name": "b", "image": "x", "command": ["run", "--port", "2"]}, {"name": "c"}]}});
         assert_eq!(
-            fields(&before, &after),
+            fields(&before, &after, false),
             [
                 "spec.containers[a].image: \"y\" -> \"z\"",
                 "spec.containers[b].command[2]: \"1\" -> \"2\"",
@@ -151,13 +157,13 @@ mod tests {
                 "spec.restartPolicy: not set -> \"Never\""
             ]
         );
-        assert_eq!(fields(&before, &before), [""; 0]);
+        assert_eq!(fields(&before, &before, false), [""; 0]);
     }
 
     #[test]
     fn many_and_long_ones_are_cut() {
         let object = |word: &str| json!({"spec": (0..20).map(|n| (format!("k{n:02}"), json!(word.repeat(100)))).collect::<serde_json::Map<_, _>>()});
-        let found = fields(&object("a"), &object("b"));
+        let found = fields(&object("a"), &object("b"), false);
         assert_eq!((found.len(), found[MOST_FIELDS].as_str()), (MOST_FIELDS + 1, "… and 12 more fields"));
         assert!(found[0].chars().count() < 100, "{}", found[0]);
     }

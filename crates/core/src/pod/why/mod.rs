@@ -92,9 +92,11 @@ impl Case<'_> {
     }
 }
 
-/// An earlier pod of the same name.
+/// An earlier pod of the same name, or of the same job.
 #[derive(Debug, Clone)]
 pub struct Revision<'a> {
+    /// Its name.
+    pub name: &'a str,
     /// Its manifest.
     pub manifest: &'a Value,
     /// Its records.

@@ -5,6 +5,7 @@ use super::super::observe::{Instance, InstanceState, ProbeState, Sandbox};
 use super::super::rules;
 use super::super::spec::{Container, HttpGet, Probe, ProbeAction, RestartPolicy, Role};
 use super::super::start;
+use super::super::status::starting_before;
 use super::super::stop::FLOOR;
 use super::super::view::{View, succeeded};
 use super::hook::{self, Running};
@@ -86,7 +87,8 @@ pub(super) fn of(case: &Case<'_>, view: View<'_>, i: usize) -> State {
         if let Some(last) = known.instances.last().filter(|_| case.over) {
             return State::Done { well: succeeded(last) };
         }
-        return State::Held { holder: (0..view.init_count().min(i)).find(|earlier| !view.passed(*earlier)) };
+        let gate = (0..view.init_count().min(i)).find(|earlier| !view.passed(*earlier));
+        return State::Held { holder: gate.or_else(|| starting_before(view, i)) };
     };
     match record.state {
         InstanceState::Starting => State::Starting,
@@ -355,13 +357,14 @@ fn sandbox(case: &Case<'_>) -> Option<Told> {
     }
 }
 
-/// What an entry of `initContainers` has to do before the next may start.
+/// What a container has to do before the next may start.
 fn gate(case: &Case<'_>, i: usize) -> String {
     let container = &case.spec.containers[i];
     match container.role {
         Role::Init => "leave with 0".to_owned(),
         Role::Sidecar if container.readiness_probe.is_some() => "become ready once (its gate)".to_owned(),
-        Role::Sidecar | Role::Main => "start (its gate)".to_owned(),
+        Role::Sidecar => "start (its gate)".to_owned(),
+        Role::Main => "be through with its postStart hook".to_owned(),
     }
 }
 

@@ -25,7 +25,8 @@ struct Story {
     entries: Vec<Entry>,
     status: PodStatus,
     over: bool,
-    earlier: Option<(Value, Vec<Entry>)>,
+    /// Name, manifest and records.
+    earlier: Option<(&'static str, Value, Vec<Entry>)>,
     problems: Vec<String>,
     boot_id: String,
     job: Option<JobSays>,
@@ -135,7 +136,7 @@ impl Story {
             over: self.over,
             entries: &self.entries,
             manifest: &self.document.manifest,
-            earlier: self.earlier.as_ref().map(|(manifest, entries)| Revision { manifest, entries }),
+            earlier: self.earlier.as_ref().map(|(name, manifest, entries)| Revision { name, manifest, entries }),
             file_problems: &self.problems,
             file: "/m/web.yaml",
             boot_id: &self.boot_id,
@@ -585,16 +586,29 @@ fn what_changed_is_told() {
         ],
     );
     // An earlier pod of the name worked, with another manifest.
-    let mut story =
-        Story::new(ONE).up(1).runs(1, "app").ends(2, "app", exited(1)).runs(2, "app").ends(3, "app", exited(1));
+    let crash = |spec: &str| {
+        Story::new(spec).up(1).runs(1, "app").ends(2, "app", exited(1)).runs(2, "app").ends(3, "app", exited(1))
+    };
+    let mut story = crash(ONE);
     let mut good = entry("app", 4, -500);
     good.started_at = Some(at(-500));
     good.end = Some(End { at: at(-10), outcome: exited(143), victim: None, figures: Figures::default(), tail: vec![] });
-    story.earlier = Some((json!({"spec": {"containers": [{"name": "app", "image": "h"}]}}), vec![good]));
+    let h = json!({"spec": {"containers": [{"name": "app", "image": "h"}]}});
+    story.earlier = Some(("web", h, vec![good.clone()]));
     story.check(
         Situation::CrashLoop,
         &["changed: spec.containers[app].image: \"h\" -> \"i\" (run 4, which ended 13 s ago)"],
     );
+    // Of a job's pod it is another one, which had another index.
+    let env = json!([{"name": "JOB_COMPLETION_INDEX", "value": "7"}]);
+    let pod = json!({"spec": {"hostname": "j-7", "containers": [{"name": "app", "image": "h", "env": env}]}});
+    let mut story = crash(&ONE.replace("image: i", "image: i, env: [{name: JOB_COMPLETION_INDEX, value: '3'}]"));
+    (story.earlier, story.job) = (Some(("j-7-abcde", pod, vec![good])), Some(JobSays::Asks));
+    let told = story.check(
+        Situation::CrashLoop,
+        &["changed: spec.containers[app].image: \"h\" -> \"i\" (pod j-7-abcde, which ended 13 s ago)"],
+    );
+    assert_eq!(told.changes.len(), 1, "{told:?}");
 }
 
 #[test]
@@ -642,6 +656,10 @@ fn a_post_start_hook_that_runs_is_told() {
         ],
     );
     assert_eq!(told.containers[0].text, "started, its postStart hook runs for 7 s");
+    assert_eq!(told.containers[1].text, "waits for app");
+    let told = story.tell(Some("log"));
+    assert_eq!(told.situation, Situation::HookPending);
+    assert_eq!(told.summary, "default/web: main log waits for app to be through with its postStart hook");
     let sleeps = HOOKED.replace("exec: {command: [warm-up]}", "sleep: {seconds: 20}");
     let story = Story::new(&sleeps).up(1).runs(2, "app").decide(9);
     story.check(Situation::HookPending, &["postStart hook: sleep 20 s", "it ends at 00:00:22 UTC, in 13 s"]);
