@@ -46,7 +46,8 @@ pub fn events(root: &Path, id: &str, interval: Duration, mut emit: impl FnMut(&s
     let mut kills = None;
     let mut next = Instant::now() + interval;
     loop {
-        // Read through these descriptors: poll(2) tells of what has changed since.
+        // Read through these descriptors: poll(2) tells of what has changed since. What killed the last process is counted by then.
+        let ended = count(&mut population, "populated")?.unwrap_or(0) == 0;
         let now = match &mut memory {
             Some(file) => count(file, "oom_kill")?,
             None => None,
@@ -55,7 +56,7 @@ pub fn events(root: &Path, id: &str, interval: Duration, mut emit: impl FnMut(&s
             emit(&line("oom", id, None))?;
         }
         kills = now.or(kills);
-        if count(&mut population, "populated")?.unwrap_or(0) == 0 {
+        if ended {
             return Ok(());
         }
         if Instant::now() >= next {

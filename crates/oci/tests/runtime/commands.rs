@@ -1,14 +1,12 @@
 //! `pause`, `resume`, `ps`, `events`, `spec`, the options of `exec`, and commands that meet on one container.
 
 use std::fs;
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Stdio;
+use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::harness::{Container, eventually, is_ours};
+use crate::harness::{Container, Stranger, eventually, is_ours};
 
 #[test]
 fn a_container_whose_state_is_damaged_can_be_deleted() {
@@ -127,15 +125,14 @@ fn stats_have_runcs_shape() {
 fn events_end_with_the_container() {
     let container = Container::new(&["sleep", "1000"]);
     container.detach();
+    let file = container.bundle().join("events");
     let mut events = container.runtime();
-    events.args(["events", "--interval=50ms", &container.id]).stdout(Stdio::piped());
-    let events = events.spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(400));
+    events.args(["events", "--interval=50ms", &container.id]).stdout(fs::File::create(&file).unwrap());
+    let mut events = Stranger::start(&mut events);
+    eventually("it tells twice", || fs::read_to_string(&file).unwrap().lines().count() >= 2);
     container.ok(&["kill", &container.id, "KILL"]);
-    let output = events.wait_with_output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    let lines = String::from_utf8(output.stdout).unwrap();
-    assert!(lines.lines().count() >= 2, "{lines}");
+    assert!(events.wait().success());
+    let lines = fs::read_to_string(&file).unwrap();
     assert!(lines.lines().all(|line| line.starts_with(r#"{"type":"stats","#)), "{lines}");
 }
 
@@ -188,63 +185,64 @@ fn an_exec_can_run_in_a_cgroup_below() {
     assert!(error.contains("open cgroup") && error.contains("No such file or directory"), "{error}");
 }
 
-/// A `create` that hangs in a hook.
-fn slow_create(container: &Container) -> Child {
+/// A container with a hook that ends when there is a file `go` in the bundle, or no bundle any more.
+fn with_slow_hook() -> Container {
+    let container = Container::new(&["sleep", "1000"]);
+    let dir = container.bundle().display().to_string();
+    let script = format!("touch {dir}/hook; while [ -d {dir} ] && ! [ -e {dir}/go ]; do sleep 0.05; done");
+    let hook = json!({"path": "/bin/busybox", "args": ["sh", "-c", script], "timeout": 100});
+    container.with("/hooks", json!({"prestart": [hook]}))
+}
+
+/// A `create` that hangs in that hook.
+fn slow_create(container: &Container) -> Stranger {
     let bundle = container.bundle().display().to_string();
     let mut create = container.runtime();
     create.args(["create", "--bundle", &bundle, &container.id]).stdout(Stdio::null()).stderr(Stdio::null());
-    let create = create.spawn().unwrap();
+    let create = Stranger::start(&mut create);
     eventually("the hook runs", || container.bundle().join("hook").exists());
     create
 }
 
-fn with_slow_hook(seconds: &str) -> Container {
-    let container = Container::new(&["sleep", "1000"]);
-    let mark = container.bundle().join("hook").display().to_string();
-    let args = ["sh", "-c", &format!("echo $$ > {mark}.new; mv {mark}.new {mark}; exec sleep {seconds}")];
-    container.with("/hooks", json!({"prestart": [{"path": "/bin/busybox", "args": args}]}))
-}
-
 #[test]
 fn commands_wait_for_one_another_but_a_kill_does_not() {
-    let container = with_slow_hook("2");
+    let container = with_slow_hook();
     let mut create = slow_create(&container);
-    let begin = Instant::now();
     assert_eq!(container.status(), "creating");
     container.ok(&["kill", &container.id, "0"]);
     container.ok(&["ps", &container.id]);
-    assert!(begin.elapsed() < Duration::from_secs(1), "a command hung behind the slow create");
+    assert!(create.lives(), "a command waited for the slow create");
     // This one changes the container, so it comes after the create.
-    container.ok(&["pause", &container.id]);
-    assert!(begin.elapsed() > Duration::from_secs(1), "it did not wait");
-    assert!(create.wait().unwrap().success());
+    let mut pause = Stranger::start(container.runtime().args(["pause", &container.id]));
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(pause.lives(), "it did not wait");
+    fs::write(container.bundle().join("go"), "").unwrap();
+    assert!(create.wait().success() && pause.wait().success());
     container.ok(&["resume", &container.id]);
     assert_eq!(container.status(), "created");
 }
 
 #[test]
 fn a_kill_ends_a_slow_create() {
-    let container = with_slow_hook("3");
+    let container = with_slow_hook();
     let mut create = slow_create(&container);
     container.ok(&["kill", &container.id, "KILL"]);
-    assert!(!create.wait().unwrap().success());
+    // With the hook, which a kill of the container is not for.
+    fs::write(container.bundle().join("go"), "").unwrap();
+    assert!(!create.wait().success());
     container.assert_nothing_left();
 }
 
 #[test]
 fn what_hangs_half_made_can_be_deleted() {
-    let container = with_slow_hook("1000");
+    let container = with_slow_hook();
     let mut create = slow_create(&container);
     container.ok(&["delete", "--force", &container.id]);
     container.assert_nothing_left();
     // The old create is still there, and must leave the container alone that takes its place.
     let successor = Container::new(&["sleep", "1000"]);
-    assert!(create.try_wait().unwrap().is_none());
-    create.kill().unwrap();
-    create.wait().unwrap();
-    // Its hook has lost the one who would have ended it.
-    let hook = fs::read_to_string(container.bundle().join("hook")).unwrap();
-    kill(Pid::from_raw(hook.trim().parse().unwrap()), Signal::SIGKILL).unwrap();
+    assert!(create.lives());
+    drop(create);
     successor.detach();
     assert_eq!(successor.status(), "running");
 }

@@ -9,7 +9,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -226,9 +226,14 @@ impl Container {
     }
 
     pub(crate) fn assert_nothing_left(&self) {
-        assert!(!self.cgroup().exists(), "the cgroup is left");
-        let left = fs::read_dir(self.state_root()).map(Iterator::count).unwrap_or(0);
-        assert_eq!(left, 0, "a state is left");
+        assert_eq!(self.left(), Vec::<&str>::new(), "is left");
+    }
+
+    fn left(&self) -> Vec<&'static str> {
+        let states = fs::read_dir(self.state_root()).map(Iterator::count).unwrap_or(0);
+        // On a slow machine peers give up, by chance, on a cgroup whose processes they have just killed.
+        let all = [("the cgroup", is_ours() && self.cgroup().exists()), ("a state", states > 0)];
+        all.into_iter().filter_map(|(what, there)| there.then_some(what)).collect()
     }
 }
 
@@ -236,22 +241,27 @@ impl Drop for Container {
     fn drop(&mut self) {
         // In place of the configuration there may be a pipe by now.
         let output = self.bare_runtime().args(["delete", "--force", &self.id]).output().unwrap();
-        if std::thread::panicking() {
-            // Of a test that failed half-way there may be more than its container.
-            self.cgroup().remove().ok();
-        } else {
+        let left = self.left();
+        // A test that fails half-way leaves nothing, and none leaves what a peer does.
+        self.cgroup().remove().ok();
+        if !std::thread::panicking() {
             assert!(output.status.success(), "{output:?}");
-            self.assert_nothing_left();
+            assert_eq!(left, Vec::<&str>::new(), "is left");
         }
     }
 }
 
-/// A process of the host that sleeps. Killed in the end.
+/// A process of the host. Killed in the end.
 pub(crate) struct Stranger(Child);
 
 impl Stranger {
+    /// One that sleeps.
     pub(crate) fn new() -> Self {
-        Self(Command::new("sleep").arg("1000").spawn().unwrap())
+        Self::start(Command::new("sleep").arg("1000"))
+    }
+
+    pub(crate) fn start(command: &mut Command) -> Self {
+        Self(command.spawn().unwrap())
     }
 
     pub(crate) fn pid(&self) -> i32 {
@@ -262,9 +272,10 @@ impl Stranger {
         self.0.try_wait().unwrap().is_none()
     }
 
-    /// Waits until somebody has killed it.
-    pub(crate) fn wait(&mut self) {
-        self.0.wait().unwrap();
+    /// Waits until it has ended, by itself or by somebody else.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        eventually("its process ends", || !self.lives());
+        self.0.wait().unwrap()
     }
 }
 
@@ -333,9 +344,9 @@ fn output(command: &mut Command) -> Output {
     Output { status, stdout: all(stdout), stderr: all(stderr) }
 }
 
-/// Tries until it is true.
+/// Tries until it is true, for as long as a slow machine may need.
 pub(crate) fn eventually(what: &str, mut check: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !check() {
         assert!(Instant::now() < deadline, "not in time: {what}");
         std::thread::sleep(Duration::from_millis(5));

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Container, eventually, has_controller, host_has, is_ours};
+use crate::harness::{Container, Stranger, eventually, has_controller, host_has, is_ours};
 
 /// A running container with these resources.
 fn running(resources: Value) -> Container {
@@ -58,16 +58,21 @@ fn an_out_of_memory_kill_is_an_event() {
     if !has_controller("memory") {
         return;
     }
-    let script = "sleep 1; head -c 40m /dev/zero | tail -c 32m >/dev/null; sleep 1";
+    let script = "until [ -e /go ]; do sleep 0.05; done; head -c 40m /dev/zero | tail -c 32m >/dev/null";
     let mut container =
         Container::script(script).with("/linux/resources", json!({"memory": {"limit": 16 << 20, "swap": 16 << 20}}));
     container.set("/process/oomScoreAdj", json!(0));
     container.detach();
+    let file = container.bundle().join("events");
+    let told = |text: &str| std::fs::read_to_string(&file).unwrap().contains(text);
     let mut events = container.runtime();
-    let events = events.args(["events", "--interval", "1h", &container.id]).stdout(Stdio::piped()).spawn().unwrap();
-    let output = events.wait_with_output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(text.lines().next(), Some(format!(r#"{{"type":"oom","id":"{}"}}"#, container.id).as_str()), "{text}");
+    events.args(["events", "--interval=100ms", &container.id]).stdout(std::fs::File::create(&file).unwrap());
+    let mut events = Stranger::start(&mut events);
+    eventually("it looks", || told(r#"{"type":"stats""#) || !events.lives());
+    std::fs::write(container.rootfs().join("go"), "").unwrap();
+    let kill = format!("{{\"type\":\"oom\",\"id\":\"{}\"}}\n", container.id);
+    eventually("it tells of the kill", || told(&kill) || !events.lives());
+    assert!(told(&kill), "it ended without a word of the kill");
 }
 
 #[test]
