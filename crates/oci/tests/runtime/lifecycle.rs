@@ -249,10 +249,11 @@ fn hooks_run_in_order_with_the_state() {
 
 #[test]
 fn a_hook_that_fails_or_hangs_ends_the_container() {
-    let hook = |args: &[&str]| json!({"prestart": [{"path": "/bin/busybox", "args": args, "timeout": 1}]});
-    let failing = Container::new(&["true"]).with("/hooks", hook(&["false"]));
+    let hook =
+        |args: &[&str], seconds: u32| json!({"prestart": [{"path": "/bin/busybox", "args": args, "timeout": seconds}]});
+    let failing = Container::new(&["true"]).with("/hooks", hook(&["false"], 30));
     assert!(failing.refused().contains("prestart hook /bin/busybox: exit status: 1"));
-    let hanging = Container::new(&["true"]).with("/hooks", hook(&["sleep", "1000"]));
+    let hanging = Container::new(&["true"]).with("/hooks", hook(&["sleep", "1000"], 1));
     assert!(hanging.refused().contains("did not end within its timeout of 1 s"));
 }
 
