@@ -1,9 +1,12 @@
 //! Which jobs and cron jobs there are: at most one of a name, each with a worker until it is removed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use podwright_core::cron::status as cron_status;
+use podwright_core::job::status as job_status;
 use podwright_core::manifest::{CronJobDocument, JobDocument, Kind, Resource};
+use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -11,9 +14,10 @@ use super::cron;
 use super::disk::{self, CronKept, JobKept};
 use super::seen::Reports;
 use super::worker::{self, Worker};
-use super::{CronInput, JobInput, Order, Owner, Suppress};
+use super::{CronInput, JobInput, Order, Owner, Suppress, cron_publish, publish};
 use crate::source::Identity;
 use crate::source::decide::Claim;
+use crate::status::Collection;
 use crate::worker::Context;
 use crate::worker::slot::{Act, HasUid, Slot, Stage};
 
@@ -112,6 +116,10 @@ impl Jobs {
         let claim = kept.claim.clone().with(Resource::CronJob(Arc::clone(&object)));
         let claimed = (claim.suppressed || kept.removed_at.is_none()).then_some((identity.clone(), claim));
         let stage = if kept.removed_at.is_some() || kept.claim.suppressed { Stage::Stopping } else { Stage::Live };
+        if stage == Stage::Live {
+            let status = cron_status(&object.cron, &kept.state, &BTreeMap::new(), &[]);
+            self.show(Collection::CronJobs, cron_publish::cron_job(&kept, &status));
+        }
         self.crons.entry(identity.clone()).or_default().slot.current = Some((object.cron.uid.clone(), stage));
         self.begin_cron(identity, kept, false, Some(go.clone()));
         claimed
@@ -136,11 +144,20 @@ impl Jobs {
             self.tombstones.insert(identity, object.job.uid.clone());
             return claimed;
         }
+        let status = job_status(&object.job, &kept.state, &BTreeMap::new());
+        self.show(Collection::Jobs, publish::job(&kept, &status));
         let place = self.jobs.entry(identity.clone()).or_default();
         let stage = if removing { Stage::Stopping } else { Stage::Live };
         place.slot.current = Some((object.job.uid.clone(), stage));
         self.begin_job(identity, kept, false, Some(go.clone()));
         claimed
+    }
+
+    /// As it was left, until its worker has decided: whoever asks the new agent at once is not told that there is none.
+    fn show(&self, collection: Collection, object: Value) {
+        if let Err(error) = self.ctx.store.put_object(collection, object) {
+            tracing::error!(%error, "what an earlier agent left could not be shown");
+        }
     }
 
     fn has_cron(&self, uid: &str) -> bool {

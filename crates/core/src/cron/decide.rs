@@ -88,7 +88,7 @@ pub fn decide(spec: &CronSpec, before: &CronState, jobs: &Jobs, moment: &Moment)
     }
     turn.clean_up();
     let Turn { state, steps, notices, wake_at, .. } = turn;
-    let status = status::status(spec, &state, jobs, &steps);
+    let status = status(spec, &state, jobs, &steps);
     Plan { state, steps, status, wake_at, notices }
 }
 

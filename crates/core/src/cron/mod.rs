@@ -13,6 +13,7 @@ mod template;
 pub mod why;
 
 pub use decide::{Moment, Plan, Step, decide};
+pub use status::status;
 pub use template::{job_manifest, job_name};
 
 #[cfg(test)]

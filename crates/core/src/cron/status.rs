@@ -10,7 +10,7 @@ use super::spec::CronSpec;
 use super::state::{CronState, Jobs};
 
 /// The status; a job that is about to be removed is no longer active.
-pub(super) fn status(spec: &CronSpec, state: &CronState, jobs: &Jobs, steps: &[Step]) -> CronJobStatus {
+pub fn status(spec: &CronSpec, state: &CronState, jobs: &Jobs, steps: &[Step]) -> CronJobStatus {
     let goes = |name: &str| steps.iter().any(|step| matches!(step, Step::Delete { name: gone } if gone == name));
     let active: Vec<ObjectReference> = jobs
         .iter()

@@ -32,7 +32,7 @@ pub fn decide(spec: &JobSpec, before: &JobState, seen: &Seen, now: Time) -> Plan
         }
     }
     turn.create_missing();
-    let status = status::status(spec, &turn.state, seen);
+    let status = status(spec, &turn.state, seen);
     let Turn { state, steps, notices, wake_at, .. } = turn;
     Plan { state, steps, status, wake_at, notices, expired, gone }
 }

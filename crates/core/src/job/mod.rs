@@ -17,6 +17,7 @@ mod template;
 pub mod why;
 
 pub use decide::decide;
+pub use status::status;
 pub use template::pod_manifest;
 
 #[cfg(test)]

@@ -15,8 +15,8 @@ pub(super) fn succeeded(spec: &JobSpec, state: &JobState) -> u32 {
     }
 }
 
-/// The status. Counts that are 0 are left out, as the API does it; `ready` and `terminating` are always there.
-pub(super) fn status(spec: &JobSpec, state: &JobState, seen: &Seen) -> JobStatus {
+/// The status, as far as `seen` goes. Counts that are 0 are left out, as the API does it; `ready` and `terminating` are always there.
+pub fn status(spec: &JobSpec, state: &JobState, seen: &Seen) -> JobStatus {
     let (mut active, mut ready, mut terminating) = (0, 0, 0);
     for pod in state.pods.values() {
         match seen.get(&pod.name) {
