@@ -16,6 +16,7 @@ fn object(pod: &str) -> Resource {
         grace: std::time::Duration::from_secs(30),
         active_deadline: None,
         start_gate: None,
+        readiness_gates: vec![],
         hostname: name.into(),
         runtime_class: None,
         host_network: false,

@@ -87,6 +87,7 @@ pub(super) static SPEC: Object = Object {
         done("hostIPC", Type::Bool),
         done("hostUsers", Type::BoolOnly(true)),
         done("shareProcessNamespace", Type::BoolOnly(false)),
+        done("readinessGates", Type::List(&Type::Object(&READINESS_GATE))),
         done("setHostnameAsFQDN", Type::BoolOnly(false)),
         done("securityContext", Type::Object(&POD_SECURITY)),
         no_effect("enableServiceLinks", Type::Bool, "there are no services whose variables could be set"),
@@ -122,7 +123,6 @@ pub(super) static SPEC: Object = Object {
         later("hostnameOverride", "use hostname"),
         later("imagePullSecrets", NO_API_SERVER),
         later("overhead", REMOVE),
-        later("readinessGates", REMOVE),
         later("resourceClaims", NO_API_SERVER),
         later("resources", "give resources to the containers"),
         later("serviceAccount", NO_API_SERVER),
@@ -130,6 +130,8 @@ pub(super) static SPEC: Object = Object {
         later("subdomain", REMOVE),
     ],
 };
+
+static READINESS_GATE: Object = Object { fields: &[required("conditionType", Type::String)] };
 
 static OS: Object = Object { fields: &[required("name", Type::Word(&["linux"], &["windows"]))] };
 

@@ -9,6 +9,9 @@ use super::status::{Phase, api_time};
 use super::view::{View, succeeded};
 use crate::time::Time;
 
+/// Why a pod is not ready of which all containers are.
+pub(super) const GATES_CLOSED: &str = "ReadinessGatesNotReady";
+
 /// One condition.
 pub(super) struct Condition {
     pub(super) kind: &'static str,
@@ -33,7 +36,7 @@ impl Condition {
 
 /// All conditions, in the order in which they are shown.
 pub(super) fn conditions(view: View<'_>, goal: &Goal, phase: Phase) -> Vec<Condition> {
-    let (ready, reason, message) = match phase {
+    let (complete, reason, message) = match phase {
         Phase::Succeeded => (false, Some("PodCompleted"), None),
         Phase::Failed => (false, Some("PodFailed"), None),
         Phase::Pending | Phase::Running => {
@@ -46,10 +49,14 @@ pub(super) fn conditions(view: View<'_>, goal: &Goal, phase: Phase) -> Vec<Condi
     let mut all = vec![
         condition("PodReadyToStartContainers", matches!(view.observed.sandbox, Sandbox::Ready { .. }), None, None),
         initialized(view, phase),
-        condition("Ready", ready, reason, message.clone()),
-        condition("ContainersReady", ready, reason, message),
+        condition("ContainersReady", complete, reason, message.clone()),
         condition("PodScheduled", true, None, None),
     ];
+    let ready = match closed_gates(view, &all) {
+        Some(gates) if complete => condition("Ready", false, Some(GATES_CLOSED), Some(gates)),
+        _ => condition("Ready", complete, reason, message),
+    };
+    all.insert(2, ready);
     let rules = view.spec.containers.iter().flat_map(|c| &c.restart_rules);
     if rules.into_iter().any(|rule| rule.action == RestartAction::RestartAllContainers) {
         let restarting = matches!(goal, Goal::Stop(Stop { why: Why::RestartAll, .. }));
@@ -57,6 +64,17 @@ pub(super) fn conditions(view: View<'_>, goal: &Goal, phase: Phase) -> Vec<Condi
     }
     all.extend(disruption(view, phase));
     all
+}
+
+/// What is missing of `spec.readinessGates`. Besides the kubelet's own conditions a pod here has none, as nobody can set any.
+fn closed_gates(view: View<'_>, conditions: &[Condition]) -> Option<String> {
+    let closed = |gate: &String| match conditions.iter().find(|condition| condition.kind == gate) {
+        Some(Condition { value: true, .. }) => None,
+        Some(_) => Some(format!("the status of pod readiness gate {gate:?} is not \"True\", but False")),
+        None => Some(format!("corresponding condition of pod readiness gate {gate:?} does not exist")),
+    };
+    let closed: Vec<String> = view.spec.readiness_gates.iter().filter_map(closed).collect();
+    (!closed.is_empty()).then(|| closed.join(", "))
 }
 
 fn initialized(view: View<'_>, phase: Phase) -> Condition {

@@ -308,3 +308,18 @@ fn what_the_node_ends_is_disrupted() {
     removed.apply(Event::Delete { cause: Asker::User.into(), grace: None }, at(2));
     assert_eq!(disruption(&mut removed, 2), None, "whoever removes a pod does not disrupt it");
 }
+
+#[test]
+fn a_readiness_gate_that_nobody_opens_keeps_the_pod_from_being_ready() {
+    let ready = |gates: &str| {
+        let mut machine = machine(spec(gates), instance(0, 0, None), at(0));
+        let conditions = machine.plan(at(1)).status.conditions.unwrap();
+        let of = |kind: &str| conditions.iter().find(|c| c.type_ == kind).unwrap().clone();
+        assert_eq!(of("ContainersReady").status, "True");
+        (of("Ready").status, of("Ready").reason, of("Ready").message)
+    };
+    assert_eq!(ready("readinessGates: [{conditionType: PodScheduled}]"), ("True".to_owned(), None, None));
+    let message = "corresponding condition of pod readiness gate \"example.com/lb\" does not exist";
+    let closed = ("False".to_owned(), Some("ReadinessGatesNotReady".to_owned()), Some(message.to_owned()));
+    assert_eq!(ready("readinessGates: [{conditionType: Initialized}, {conditionType: example.com/lb}]"), closed);
+}

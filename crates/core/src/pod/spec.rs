@@ -28,6 +28,8 @@ pub struct PodSpec {
     pub active_deadline: Option<Duration>,
     /// The annotation `podwright.dev/sidecar-start-gate`; `None`: the node's setting.
     pub start_gate: Option<StartGate>,
+    /// `spec.readinessGates`: conditions without which the pod is not ready, whatever its containers are.
+    pub readiness_gates: Vec<String>,
     /// `spec.hostname`, default the pod's name.
     pub hostname: String,
     /// `spec.runtimeClassName`: a name of the node's `runtimes`; `None`: its default.

@@ -169,6 +169,7 @@ fn pod(random: &mut Random, n: u64) -> (PodSpec, Vec<Actor>) {
         grace: Duration::from_secs(random.below(12)),
         active_deadline: random.chance(10).then(|| Duration::from_secs(1 + random.below(60))),
         start_gate: random.pick(&[None, Some(StartGate::Started), Some(StartGate::Ready)]),
+        readiness_gates: Vec::new(),
         hostname: format!("pod-{n}"),
         runtime_class: None,
         host_network: false,

@@ -81,6 +81,7 @@ fn spec_of(metadata: &At<'_>, spec: &At<'_>, (namespace, name): (String, String)
         runtime_class: spec.str("runtimeClassName").map(str::to_owned),
         host_ipc: spec.bool("hostIPC").unwrap_or(false),
         security: pod_security(spec),
+        readiness_gates: readiness_gates(spec, problems),
         containers: containers(spec, host_network, grace, problems),
         volumes,
         hostname,
@@ -88,6 +89,10 @@ fn spec_of(metadata: &At<'_>, spec: &At<'_>, (namespace, name): (String, String)
         name,
         uid: String::new(),
     }
+}
+
+fn readiness_gates(spec: &At<'_>, problems: &mut Problems) -> Vec<String> {
+    spec.items("readinessGates").iter().map(|gate| named(gate, "conditionType", names::label_key, problems)).collect()
 }
 
 /// A required name; the form's check has reported an absent one.

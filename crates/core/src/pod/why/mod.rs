@@ -21,6 +21,7 @@ use k8s_openapi::api::core::v1::PodStatus;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::conditions::GATES_CLOSED;
 use super::decide::{Goal, Stop, goal};
 use super::observe::Observed;
 use super::spec::{PodSpec, Role};
@@ -318,6 +319,7 @@ pub fn explain(case: &Case<'_>, container: Option<usize>) -> Explanation {
         details.push(format!("{} has a problem, so an older content of it is in force:", case.file));
         details.extend(case.file_problems.iter().map(|problem| format!("  {problem}")));
     }
+    details.extend(closed_gates(case));
     details.splice(0..0, case.job.and_then(|job| belongs(&job)));
     let name = (case.spec.namespace.as_str(), case.spec.name.as_str());
     Explanation {
@@ -332,6 +334,14 @@ pub fn explain(case: &Case<'_>, container: Option<usize>) -> Explanation {
         containers: lines(case, &states),
         ..Explanation::new(Kind::Pod, name, told.situation, told.summary)
     }
+}
+
+/// Why it is not ready although its containers are.
+fn closed_gates(case: &Case<'_>) -> Option<String> {
+    let conditions = case.status.conditions.iter().flatten();
+    let ready = conditions.into_iter().find(|c| c.type_ == "Ready" && c.reason.as_deref() == Some(GATES_CLOSED))?;
+    let message = ready.message.as_deref().unwrap_or_default();
+    Some(format!("the pod is not ready ({message}): nothing here sets such conditions, remove spec.readinessGates"))
 }
 
 fn belongs(job: &Job<'_>) -> Option<String> {
