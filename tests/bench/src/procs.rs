@@ -123,12 +123,17 @@ fn field(text: &str, key: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
+    use std::process::{Command, Stdio};
 
     use super::*;
 
     #[test]
     fn memory_is_read_from_proc() {
-        let (pss, rss) = (pss_kib(std::process::id()).unwrap(), rss_kib(std::process::id()).unwrap());
+        // A process whose memory does not shrink between the two readings, as that of this one may.
+        let mut other = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let (pss, rss) = (pss_kib(other.id()).unwrap(), rss_kib(other.id()).unwrap());
+        drop(other.stdin.take());
+        other.wait().unwrap();
         assert!(pss > 0.0 && rss >= pss, "{pss} {rss}");
         assert_eq!(field("Pss:   120 kB\nPss_Dirty: 7 kB", "Pss:"), Some(120.0));
     }
