@@ -18,6 +18,9 @@ const DEFAULTS: [(&str, u32, u32); 6] = [
     ("/dev/tty", 5, 0),
 ];
 
+/// S_IFMT of inode(7).
+const TYPE_BITS: u32 = 0o170_000;
+
 /// The nodes to make; a configured one replaces the default one of its path.
 pub(super) fn plan(configured: &[LinuxDevice], defaults: bool) -> Result<Vec<DeviceNode>> {
     let listed = |path: &str| configured.iter().any(|device| device.path() == Path::new(path));
@@ -52,9 +55,10 @@ pub(super) fn plan(configured: &[LinuxDevice], defaults: bool) -> Result<Vec<Dev
                 "and minor are 0, or missing; they have to name a device",
             ));
         }
+        // podman hands over what stat(2) gives, with the bits of the file's type.
         let mode = device.file_mode().unwrap_or(0o666);
-        if mode > 0o7777 {
-            let problem = format!("{mode:#o} found, at most 0o7777 accepted");
+        if mode > (TYPE_BITS | 0o7777) {
+            let problem = format!("{mode:#o} found, at most 0o7777 accepted, and the bits of the file's type");
             return Err(PlanError::new(format!("{field}.fileMode"), problem));
         }
         let number = |name: &str, value: i64| match (kind, u32::try_from(value)) {
@@ -71,7 +75,7 @@ pub(super) fn plan(configured: &[LinuxDevice], defaults: bool) -> Result<Vec<Dev
             kind,
             major: number("major", device.major())?,
             minor: number("minor", device.minor())?,
-            mode,
+            mode: mode & 0o7777,
             uid: id("uid", device.uid())?,
             gid: id("gid", device.gid())?,
         });

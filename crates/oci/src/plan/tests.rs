@@ -153,8 +153,9 @@ fn the_hosts_dev_is_left_alone() {
 
 #[test]
 fn a_configured_device_replaces_the_default_one() {
+    // As podman gives it, with the type's bits.
     let devices = json!([
-        {"path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 384, "uid": 5},
+        {"path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 0o20_600, "uid": 5},
         {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}
     ]);
     let plan = changed(|c| c["linux"]["devices"] = devices).unwrap();
