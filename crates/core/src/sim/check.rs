@@ -208,11 +208,11 @@ impl Checks {
             let detail = format!("pod {p} kills {name} {:?} after its signal", now.since(signaled));
             return violated("two-second-floor", detail);
         }
-        // A restart of all leaves no grace, also to what was on its way out for a reason of its own.
-        if self.all_restarted.get(&p).is_some_and(|at| instance.requested_at <= *at) {
-            return Ok(());
-        }
+        let swept = self.all_restarted.get(&p).is_some_and(|at| instance.requested_at <= *at);
         let grace = match instance.cause.as_ref().map(|cause| cause.by) {
+            Some(Asker::RestartRule) => return Ok(()),
+            // A restart of all leaves no grace, also to what was on its way out for a reason of its own.
+            Some(kind) if kind.is_of_instance() && swept => return Ok(()),
             Some(kind) if kind.is_of_instance() => own_grace(pod, c, kind).min(pod.spec.grace),
             _ => pod.spec.grace,
         };
