@@ -129,6 +129,9 @@ fn rootless(args: &mut Parser) -> Result<()> {
 
 fn dispatch(name: &str, global: &Global, args: Parser) -> Result<i32> {
     let root = &global.root;
+    if matches!(args.clone().next(), Ok(Some(Long("help") | Short('h')))) {
+        return show::text(help::HELP).map(|()| 0);
+    }
     match name {
         "create" | "run" => return container::create_or_run(name == "run", global, args),
         "exec" => return container::exec(global, args),

@@ -138,13 +138,24 @@ fn understand<T: Document>(text: &[u8]) -> Result<(T, Vec<String>), ConfigError>
     }
     let parsed = from_slice(text).map(|parsed: T| (parsed, Vec::new()));
     let mut parsed = parsed.or_else(|err| mended(text).ok_or(err)).map_err(|err| explain::<T>(text, err))?;
-    match nul_byte(text) {
-        Some(field) => Err(ConfigError::Field { field, problem: "holds a NUL byte".into() }),
-        None => {
-            parsed.0.correct(text);
-            Ok(parsed)
-        }
+    if let Some(field) = nul_byte(text) {
+        return Err(ConfigError::Field { field, problem: "holds a NUL byte".into() });
     }
+    if is_for_freebsd(text) {
+        return Err(ConfigError::Field { field: "freebsd".into(), problem: FOREIGN.into() });
+    }
+    parsed.0.correct(text);
+    Ok(parsed)
+}
+
+/// What is wrong with a section of the configuration that is not about Linux.
+pub(crate) const FOREIGN: &str = "is for another platform; this runtime makes Linux containers";
+
+/// Whether there is a section that runtime-spec 1.3 has and oci-spec 0.10 does not know.
+fn is_for_freebsd(text: &[u8]) -> bool {
+    const KEY: &[u8] = b"\"freebsd\"";
+    text.windows(KEY.len()).any(|window| window == KEY)
+        && serde_json::from_slice::<Value>(text).is_ok_and(|value| !value["freebsd"].is_null())
 }
 
 /// As serde_json has it, but strictly.

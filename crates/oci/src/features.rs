@@ -3,7 +3,7 @@
 use podwright_sys::caps::CapSet;
 use serde_json::{Value, json};
 
-use crate::{OCI_VERSION, plan};
+use crate::{OCI_VERSION, plan, systemd};
 
 const SECCOMP_FLAGS: [&str; 4] = [
     "SECCOMP_FILTER_FLAG_LOG",
@@ -20,6 +20,7 @@ pub(crate) fn features() -> Value {
         "ociVersionMax": OCI_VERSION,
         "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
         "mountOptions": plan::mount_options(),
+        "potentiallyUnsafeConfigAnnotations": [systemd::ANNOTATIONS],
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "capabilities": capabilities,

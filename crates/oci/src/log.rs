@@ -137,8 +137,13 @@ impl Log {
 
 /// A line of stderr: one, and none of it commands to a terminal, whatever a name or the output of a hook has in it.
 fn for_people(level: Level, message: &str) -> String {
-    let mut line = format!("podwright-oci: {}: ", level.as_str());
-    for c in message.chars() {
+    format!("podwright-oci: {}: {}", level.as_str(), on_one_line(message))
+}
+
+/// With control characters escaped, and nothing else.
+pub(crate) fn on_one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
         if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
     }
     line

@@ -28,6 +28,7 @@ pub use ids::{IdMap, IdRange, Mappings, UserNamespace};
 use namespaces::{Mounts, Namespaces, names, sysctls, time_offsets};
 pub use net::{NetDevice, NetDevices};
 pub use place::{Place, Unit};
+pub(crate) use process::rlimit_name;
 pub use rdt::Rdt;
 pub use resources::{Absent, CgroupPlan, Current, Write, update};
 pub use seccomp::Listener;
@@ -66,7 +67,7 @@ pub struct Plan {
     pub cgroup: CgroupPlan,
     /// A mount that the runtime's own mount namespace gets, to be taken away with the container.
     pub host_mount: Option<PathBuf>,
-    /// Whom the cgroup is given to: the container's root, where it can write there and is not the host's.
+    /// Whom the cgroup is given to: the process's user, where it can write there and is not the host's root.
     pub cgroup_owner: Option<u32>,
     /// Devices to move into the container's network namespace.
     pub net_devices: Option<NetDevices>,
@@ -158,7 +159,7 @@ pub fn container(spec: &Spec, context: &Context<'_>) -> Result<Plan> {
             open: writes_cgroup(&steps),
             ..resources::plan(linux.resources().as_ref(), place::of(spec, linux, context)?)?
         },
-        cgroup_owner: cgroup_owner(user.as_ref(), &namespaces, &steps),
+        cgroup_owner: cgroup_owner(process.user().uid(), user.as_ref(), &namespaces, &steps),
         host_mount,
         net_devices: net::plan(linux, &namespaces)?,
         rdt: rdt::plan(linux, context.id)?,
@@ -208,10 +209,15 @@ pub fn exec(spec: &Spec, process: &Process) -> Result<ExecPlan> {
     Ok(ExecPlan { steps, seccomp, listener: listener.flatten(), first_affinity: affinity.first })
 }
 
-/// runtime-spec, config-linux.md, "Cgroup ownership": a new cgroup namespace, and its root mounted for writing.
-fn cgroup_owner(user: Option<&UserNamespace>, namespaces: &Namespaces, steps: &[Step]) -> Option<u32> {
-    let owner = user.filter(|user| user.new)?.mappings.as_ref()?.uids.outside(0)?;
-    (namespaces.unshare_cgroup && writes_cgroup(steps)).then_some(owner)
+/// Who executes the program gets the cgroup where there is a new cgroup namespace with its root mounted for writing (runtime-spec,
+/// config-linux.md, "Cgroup ownership").
+fn cgroup_owner(uid: u32, user: Option<&UserNamespace>, namespaces: &Namespaces, steps: &[Step]) -> Option<u32> {
+    let owner = match user {
+        None => Some(uid).filter(|uid| *uid != 0),
+        Some(user) if user.new => user.mappings.as_ref()?.uids.outside(uid),
+        Some(_) => None,
+    };
+    owner.filter(|_| namespaces.unshare_cgroup && writes_cgroup(steps))
 }
 
 /// Whether the container's cgroup is mounted for writing.
@@ -417,10 +423,14 @@ pub fn seccomp_architectures() -> Vec<String> {
 
 /// Refuses what would otherwise be ignored.
 fn refuse(spec: &Spec) -> Result<()> {
-    for (field, present) in [("vm", spec.vm().is_some()), ("windows", spec.windows().is_some())] {
-        if present {
-            return Err(PlanError::new(field, "is for another platform; this runtime makes Linux containers"));
-        }
+    let foreign = [
+        ("solaris", spec.solaris().is_some()),
+        ("vm", spec.vm().is_some()),
+        ("windows", spec.windows().is_some()),
+        ("zos", spec.zos().is_some()),
+    ];
+    if let Some((field, _)) = foreign.into_iter().find(|(_, present)| *present) {
+        return Err(PlanError::new(field, crate::config::FOREIGN));
     }
     let accepted = |c: char| c.is_ascii_alphanumeric() || ".-+".contains(c);
     let minor = spec.version().strip_prefix("1.").filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));

@@ -20,7 +20,7 @@ use bus::Bus;
 use wire::Value;
 
 pub use bus::BusError;
-pub(crate) use properties::check_annotations;
+pub(crate) use properties::{PREFIX as ANNOTATIONS, check_annotations};
 pub(crate) use wire::Property;
 
 /// A process that keeps a scope alive until the container's first one is in it: systemd makes no empty scopes.

@@ -206,7 +206,7 @@ const MAX_PROGRAMS: usize = 64;
 /// Puts a cgroup (a descriptor of its directory) under these rules. Those of the cgroups above hold as well. They go with the cgroup.
 ///
 /// # Errors
-/// EPERM without CAP_BPF and CAP_NET_ADMIN; EINVAL on a kernel without cgroup device programs.
+/// EPERM without CAP_BPF and CAP_NET_ADMIN; EINVAL on a kernel without cgroup device programs; E2BIG for some thousands of rules.
 pub fn restrict(cgroup: impl AsFd, rules: &[Rule]) -> nix::Result<()> {
     attach(cgroup.as_fd(), &load(rules)?, None)
 }
@@ -242,8 +242,13 @@ fn load(rules: &[Rule]) -> nix::Result<OwnedFd> {
     };
     // SAFETY: `attributes` begins a bpf_attr of the size given; its pointers are to `count` instructions and a terminated
     // static string, which outlive the call and are only read.
-    let fd =
-        Errno::result(unsafe { libc::syscall(libc::SYS_bpf, PROG_LOAD, &raw const attributes, size_of::<Load>()) })?;
+    let loaded =
+        Errno::result(unsafe { libc::syscall(libc::SYS_bpf, PROG_LOAD, &raw const attributes, size_of::<Load>()) });
+    let fd = match loaded {
+        // The verifier's answer to more branches than it remembers (BPF_COMPLEXITY_LIMIT_JMP_SEQ, 8192): no address is wrong here.
+        Err(Errno::EFAULT) => return Err(Errno::E2BIG),
+        other => other?,
+    };
     // SAFETY: a descriptor the kernel has just made for this call.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
 }

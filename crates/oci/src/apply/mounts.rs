@@ -210,7 +210,12 @@ fn change_mount(tree: &OwnedFd, top: Change, all: Change) -> nix::Result<()> {
 
 /// A directory or a file to attach a tree on, made like the tree's root where it is missing.
 fn place_for(root: &Root, tree: &OwnedFd, target: &Path) -> nix::Result<OwnedFd> {
-    if is_dir(&fstat(tree)?) { root.make_dir(target, DIR_MODE) } else { root.make_file(target) }
+    if is_dir(&fstat(tree)?) {
+        return root.make_dir(target, DIR_MODE);
+    }
+    let place = root.make_file(target)?;
+    // move_mount(2) would only say that the argument is invalid.
+    if is_dir(&fstat(&place)?) { Err(Errno::EISDIR) } else { Ok(place) }
 }
 
 /// Files of procfs that do not matter to a container's confinement: LXCFS and checkpointing mount over them.

@@ -17,7 +17,7 @@ use podwright_sys::{caps, ids, process as sys_process, sched, stdio};
 
 use super::{Result, StepError, kernel, show, user};
 use crate::lifecycle::Passed;
-use crate::plan::{Program, Step};
+use crate::plan::{self, Program, Step};
 
 /// Where programs are looked up when the environment has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -29,9 +29,9 @@ pub(super) fn apply(step: &Step, passed: &Passed) -> Result<()> {
     match step {
         Step::OwnStdio(uid) => own_stdio(*uid),
         Step::Rlimit { resource, soft, hard } => sys_process::set_rlimit(*resource, *soft, *hard)
-            .map_err(kernel(format!("process.rlimits: number {resource}"))),
+            .map_err(kernel(format!("process.rlimits: {}", plan::rlimit_name(*resource)))),
         Step::RaiseLimit { resource, hard } => sys_process::raise_hard_limit(0, *resource, *hard)
-            .map_err(kernel(format!("process.rlimits: number {resource}"))),
+            .map_err(kernel(format!("process.rlimits: {}", plan::rlimit_name(*resource)))),
         Step::Scheduler(attributes) => sched::set_attributes(*attributes).map_err(kernel("process.scheduler")),
         Step::IoPriority { class, level } => {
             sched::set_io_priority(*class, *level).map_err(kernel("process.ioPriority"))

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use nix::errno::Errno;
 use oci_spec::runtime::LinuxResources;
 use podwright_sys::cgroup::{Cgroup, CgroupError, Limit};
 use podwright_sys::device;
@@ -33,7 +34,7 @@ pub fn update(root: &Path, id: &str, resources: &LinuxResources, source: &Path) 
     write(&cgroup, &plan)?;
     if resources.devices().as_ref().is_some_and(|rules| !rules.is_empty()) {
         let replaced = device::replace(cgroup.open()?, &plan.devices);
-        replaced.map_err(kernel("linux.resources.devices: replace the device program"))?;
+        replaced.map_err(device_error("replace", plan.devices.len()))?;
     }
     Ok(())
 }
@@ -48,7 +49,17 @@ pub(super) fn set(cgroup: &Cgroup, group: &OwnedFd, plan: &CgroupPlan) -> Result
     if plan.devices.is_empty() {
         return Ok(());
     }
-    device::restrict(group, &plan.devices).map_err(kernel("linux.resources.devices: load a device program"))
+    device::restrict(group, &plan.devices).map_err(device_error("load", plan.devices.len()))
+}
+
+fn device_error(verb: &str, rules: usize) -> impl FnOnce(Errno) -> Error {
+    let what = format!("linux.resources.devices: {verb} a device program");
+    move |errno| match errno {
+        Errno::E2BIG => kernel(format!(
+            "{what} of {rules} rules, default devices included, which are more than the kernel follows"
+        ))(errno),
+        errno => kernel(what)(errno),
+    }
 }
 
 /// What is not there cannot be missed: its controller is not enabled.

@@ -20,7 +20,7 @@ use podwright_sys::userns;
 
 use super::launch::clone_into;
 use crate::error::{Error, Result, chain, file, kernel};
-use crate::plan::{BindMount, Plan, Step, UserNamespace};
+use crate::plan::{self, BindMount, Plan, Step, UserNamespace};
 use crate::sync;
 
 /// The files of a cgroup that whoever it is delegated to may write.
@@ -134,7 +134,7 @@ pub(super) fn prepare(user: &UserNamespace, steps: &[Step], pid: Pid) -> Result<
     for step in steps {
         if let Step::Rlimit { resource, hard, .. } = step {
             process::raise_hard_limit(pid.as_raw(), *resource, *hard)
-                .map_err(kernel(format!("process.rlimits: number {resource}")))?;
+                .map_err(kernel(format!("process.rlimits: {}", plan::rlimit_name(*resource))))?;
         }
     }
     match user.oom_score_adj {
@@ -143,7 +143,7 @@ pub(super) fn prepare(user: &UserNamespace, steps: &[Step], pid: Pid) -> Result<
     }
 }
 
-/// Gives a cgroup to the container's root (runtime-spec, config-linux.md, "Cgroup ownership"): its directory, and the files
+/// Gives a cgroup to a user of the container (runtime-spec, config-linux.md, "Cgroup ownership"): its directory, and the files
 /// that the kernel lists for that.
 ///
 /// # Errors
@@ -154,7 +154,8 @@ pub(super) fn delegate(cgroup: &Cgroup, uid: u32) -> Result<()> {
         other => other.map_err(file("give away", path)),
     };
     own(cgroup.path())?;
-    let list = fs::read_to_string(DELEGATED_FILES).map_err(file("read", DELEGATED_FILES))?;
+    let list = fs::read_to_string(DELEGATED_FILES)
+        .unwrap_or_else(|_| "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n".into());
     list.lines().try_for_each(|name| own(&cgroup.path().join(name)))
 }
 

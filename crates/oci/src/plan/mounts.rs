@@ -11,11 +11,12 @@ use super::namespaces::Mounts;
 use super::{BindMount, FsMount, Mappings, MountMapping, Namespaces, PlanError, Result, Step, UserNamespace};
 
 const NOSYMFOLLOW: MsFlags = MsFlags::from_bits_retain(1 << 8);
+const I_VERSION: MsFlags = MsFlags::from_bits_retain(1 << 23);
 const LAZYTIME: MsFlags = MsFlags::from_bits_retain(1 << 25);
 
 /// Options that turn a flag on or off (runtime-spec, config.md, "Linux mount options"); with an `r` before, and if they are
 /// attributes of a mount, they hold for all mounts below as well.
-const FLAGS: [(&str, MsFlags, bool); 26] = [
+const FLAGS: [(&str, MsFlags, bool); 28] = [
     ("ro", MsFlags::MS_RDONLY, true),
     ("rw", MsFlags::MS_RDONLY, false),
     ("nosuid", MsFlags::MS_NOSUID, true),
@@ -39,6 +40,8 @@ const FLAGS: [(&str, MsFlags, bool); 26] = [
     ("dirsync", MsFlags::MS_DIRSYNC, true),
     ("mand", MsFlags::MS_MANDLOCK, true),
     ("nomand", MsFlags::MS_MANDLOCK, false),
+    ("iversion", I_VERSION, true),
+    ("noiversion", I_VERSION, false),
     ("lazytime", LAZYTIME, true),
     ("nolazytime", LAZYTIME, false),
     ("silent", MsFlags::MS_SILENT, true),

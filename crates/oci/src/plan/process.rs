@@ -210,6 +210,29 @@ impl Sets {
     }
 }
 
+/// A limit's name by its number, for errors.
+pub(crate) fn rlimit_name(number: u32) -> &'static str {
+    const NAMES: [&str; 16] = [
+        "RLIMIT_CPU",
+        "RLIMIT_FSIZE",
+        "RLIMIT_DATA",
+        "RLIMIT_STACK",
+        "RLIMIT_CORE",
+        "RLIMIT_RSS",
+        "RLIMIT_NPROC",
+        "RLIMIT_NOFILE",
+        "RLIMIT_MEMLOCK",
+        "RLIMIT_AS",
+        "RLIMIT_LOCKS",
+        "RLIMIT_SIGPENDING",
+        "RLIMIT_MSGQUEUE",
+        "RLIMIT_NICE",
+        "RLIMIT_RTPRIO",
+        "RLIMIT_RTTIME",
+    ];
+    NAMES.get(number as usize).copied().unwrap_or("unknown")
+}
+
 fn rlimit_number(kind: PosixRlimitType) -> u32 {
     // asm-generic/resource.h
     match kind {

@@ -8,7 +8,7 @@ use super::wire::{Property, Value};
 use crate::plan::{PlanError, Write};
 
 /// Annotations with this before a property's name set it, as runc and crun have it.
-const PREFIX: &str = "org.systemd.property.";
+pub(crate) const PREFIX: &str = "org.systemd.property.";
 
 const MICROS_PER_SECOND: u64 = 1_000_000;
 

@@ -103,6 +103,33 @@ fn ps_shows_all_processes() {
 }
 
 #[test]
+fn ps_shows_quotes_as_they_are_and_no_controls() {
+    let container = Container::script("sleep 1000; echo \"it's\" '\t'");
+    container.detach();
+    let table = container.ok(&["ps", &container.id]);
+    assert!(table.contains("echo \"it's\" '\\t'"), "{table}");
+}
+
+#[test]
+fn every_command_tells_how_it_is_called() {
+    let container = Container::new(&["true"]);
+    for command in ["create", "run", "exec", "state", "kill", "update", "spec", "features"] {
+        for option in ["--help", "-h"] {
+            let text = container.ok(&[command, option]);
+            assert!(text.contains(command), "{command} {option}: {text}");
+        }
+    }
+}
+
+#[test]
+fn features_tell_what_an_annotation_may_do() {
+    let features: Value = serde_json::from_str(&Container::new(&["true"]).ok(&["features"])).unwrap();
+    assert_eq!(features["potentiallyUnsafeConfigAnnotations"], json!(["org.systemd.property."]));
+    let options = features["mountOptions"].as_array().unwrap();
+    assert!(options.contains(&json!("iversion")) && options.contains(&json!("noiversion")), "{options:?}");
+}
+
+#[test]
 fn stats_have_runcs_shape() {
     let container = Container::script("sleep 1000 & sleep 1000");
     container.detach();

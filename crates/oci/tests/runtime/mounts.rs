@@ -139,6 +139,17 @@ fn what_is_mounted_can_be_changed() {
 }
 
 #[test]
+fn flags_of_file_systems_are_no_words_for_them() {
+    let container = Container::script("grep -c -E ' /(bound|new) ' /proc/mounts")
+        .mount(json!({"destination": "/bound", "source": "volume", "options": ["bind", "noiversion"]}))
+        .mount(
+            json!({"destination": "/new", "type": "tmpfs", "options": ["iversion", "nolazytime", "loud", "silent"]}),
+        );
+    fs::create_dir(container.bundle().join("volume")).unwrap();
+    assert_eq!(container.stdout(), "2\n");
+}
+
+#[test]
 fn files_and_links_are_mounted_over() {
     let container = Container::script("cat /file /link /etc/real; ls /dirlink")
         .mount(json!({"destination": "/file", "source": "new", "options": ["bind"]}))

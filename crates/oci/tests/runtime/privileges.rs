@@ -148,13 +148,23 @@ fn limits_and_scores_are_set() {
 }
 
 #[test]
+fn who_names_no_user_is_root() {
+    let mut container = Container::new(&["sleep", "1000"]);
+    container.config["process"].as_object_mut().unwrap().remove("user");
+    container.detach();
+    let file = container.bundle().join("process.json");
+    fs::write(&file, r#"{"args": ["id", "-u"], "cwd": "/", "env": ["PATH=/bin"]}"#).unwrap();
+    assert_eq!(container.ok(&["exec", "--process", file.to_str().unwrap(), &container.id]), "0\n");
+}
+
+#[test]
 fn a_limit_that_cannot_be_had_is_an_error_of_create() {
     // Above /proc/sys/fs/nr_open.
     let limits = json!([{"type": "RLIMIT_NOFILE", "soft": 100, "hard": u64::MAX}]);
     let container = Container::new(&["true"]).with("/process/rlimits", limits);
     let bundle = container.bundle().display().to_string();
     let error = container.fails(&["create", "--bundle", &bundle, &container.id]);
-    assert!(error.contains("process.rlimits: number 7: Operation not permitted"), "{error}");
+    assert!(error.contains("process.rlimits: RLIMIT_NOFILE: Operation not permitted"), "{error}");
     container.assert_nothing_left();
 }
 

@@ -219,3 +219,13 @@ fn updates_that_cannot_be_done_are_refused() {
     eventually("stopped", || container.status() == "stopped");
     assert!(container.fails(&["update", "--pids-limit=7", &container.id]).contains("container not running"));
 }
+
+#[test]
+fn too_many_device_rules_are_told_as_such() {
+    let mut rules = vec![json!({"allow": false, "access": "rwm"})];
+    rules.extend(
+        (0..10_000).map(|n| json!({"allow": true, "type": "c", "major": n / 100, "minor": n % 100, "access": "r"})),
+    );
+    let error = Container::new(&["true"]).with("/linux/resources", json!({"devices": rules})).refused();
+    assert!(error.contains("more than the kernel follows"), "{error}");
+}

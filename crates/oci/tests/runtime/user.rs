@@ -147,6 +147,22 @@ fn foreign_namespaces_are_joined_by_a_new_user_namespace() {
 }
 
 #[test]
+fn a_writable_cgroup_belongs_to_who_executes_the_program() {
+    let mount = json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["rw"]});
+    let with_user =
+        |container: Container| container.with("/process/user", json!({"uid": 7, "gid": 7})).mount(mount.clone());
+    for (container, expected) in [
+        (with_user(Container::new(&["sleep", "1000"])), 7),
+        (with_user(mapped(Container::new(&["sleep", "1000"]))), FIRST + 7),
+    ] {
+        container.detach();
+        assert_eq!(fs::metadata(container.cgroup().path()).unwrap().uid(), expected);
+        assert_eq!(container.exec("mkdir /sys/fs/cgroup/sub && echo made").stdout, b"made\n");
+        fs::remove_dir(container.cgroup().path().join("sub")).unwrap();
+    }
+}
+
+#[test]
 fn a_writable_cgroup_belongs_to_the_containers_root() {
     let container = mapped(Container::new(&["sleep", "1000"]))
         .mount(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "options": ["rw"]}));

@@ -37,7 +37,7 @@ fn a_user_namespace_owns_all_others() {
         ("0 100000 65536\n".into(), "0 200000 65536\n".into())
     );
     assert_eq!((user.new, user.oom_score_adj, user.uid, user.gid), (true, Some(5), 0, 0));
-    assert_eq!(plan.cgroup_owner, Some(100_000));
+    assert_eq!(plan.cgroup_owner, Some(101_000), "process.user.uid, seen from outside");
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn root_need_not_be_mapped() {
     });
     let plan = plan.unwrap();
     assert!(plan.steps.contains(&Step::BecomeRoot { uid: 1000, gid: 1001 }));
-    assert_eq!(plan.cgroup_owner, None);
+    assert_eq!(plan.cgroup_owner, Some(7));
 }
 
 /// Who would be in the mappings is `process.user`, and a container that is only created needs none.
