@@ -34,6 +34,7 @@ struct Global {
 /// Runs the program; gives its exit status: 0, 1 for an error (255 for `exec`), or the container's own for `run` and `exec`.
 #[must_use]
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
+    podwright_sys::process::keep_children();
     match command(Parser::from_iter(args)) {
         Ok(code) => u8::try_from(code).unwrap_or(u8::MAX),
         Err((err, status)) => {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
@@ -13,7 +14,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use oci_spec::runtime::{Hook, Hooks};
-use podwright_sys::process::{Descendants, pidfd_open, wait_end};
+use podwright_sys::process::{Descendants, pidfd_open, wait_any_end};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
@@ -59,10 +60,12 @@ impl HookState<'_> {
 }
 
 /// Where a hook runs, which decides what can be done about one that hangs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// In the runtime's namespaces: all that the hook has started is looked for and killed.
-    Runtime,
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Place<'a> {
+    /// In the runtime's namespaces: all that the hook has started is looked for and killed. So it is when the process of this pidfd
+    /// ends meanwhile, the container's first, which has yet to become the program: who kills a container that is being made does not
+    /// want to wait for its hooks.
+    Runtime(Option<BorrowedFd<'a>>),
     /// In the container's: the container is destroyed in consequence, and its cgroup takes them along.
     Container,
 }
@@ -101,7 +104,7 @@ pub(crate) fn check(hooks: &Hooks) -> std::result::Result<(), PlanError> {
 ///
 /// # Errors
 /// [`Error::Hook`].
-pub(crate) fn run_all(kind: &'static str, hooks: &[Hook], state: &str, place: Place, env: &[String]) -> Result<()> {
+pub(crate) fn run_all(kind: &'static str, hooks: &[Hook], state: &str, place: Place<'_>, env: &[String]) -> Result<()> {
     hooks.iter().try_for_each(|hook| {
         run(hook, state, place, env).map_err(|problem| Error::Hook { kind, path: hook.path().clone(), problem })
     })
@@ -110,12 +113,14 @@ pub(crate) fn run_all(kind: &'static str, hooks: &[Hook], state: &str, place: Pl
 /// Runs the poststop hooks, whose failure changes nothing: each is told of, and the next one runs.
 pub(crate) fn run_poststop(hooks: &[Hook], state: &str) {
     for hook in hooks {
-        run_all("poststop", std::slice::from_ref(hook), state, Place::Runtime, &[]).unwrap_or_else(|err| warn(&err));
+        run_all("poststop", std::slice::from_ref(hook), state, Place::Runtime(None), &[])
+            .unwrap_or_else(|err| warn(&err));
     }
 }
 
-fn run(hook: &Hook, state: &str, place: Place, env: &[String]) -> std::result::Result<(), String> {
+fn run(hook: &Hook, state: &str, place: Place<'_>, env: &[String]) -> std::result::Result<(), String> {
     let text = |err: std::io::Error| err.to_string();
+    let in_words = |errno: Errno| text(errno.into());
     // Files in memory instead of pipes: nothing waits for a hook that does not read, or for what it leaves running.
     let stdin = memory_file(state.as_bytes()).map_err(text)?;
     let mut said = memory_file(b"").map_err(text)?;
@@ -127,28 +132,30 @@ fn run(hook: &Hook, state: &str, place: Place, env: &[String]) -> std::result::R
     let env = hook.env().as_deref().unwrap_or(env);
     command.envs(env.iter().filter_map(|entry| entry.split_once('=')));
     let timeout = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
-    let Some(timeout) = timeout else {
+    let first = if let Place::Runtime(first) = place { first } else { None };
+    if timeout.is_none() && first.is_none() {
         let status = command.status().map_err(text)?;
         return ended(status, &mut said);
-    };
+    }
     command.process_group(0);
-    let others = if place == Place::Runtime {
-        Descendants::adopt().map_err(|errno| errno.to_string())?
-    } else {
-        Descendants::none()
-    };
+    let others =
+        if let Place::Runtime(_) = place { Descendants::adopt().map_err(in_words)? } else { Descendants::none() };
     let mut child = command.spawn().map_err(text)?;
     let pid = Pid::from_raw(child.id().cast_signed());
-    let in_time = pidfd_open(pid).and_then(|pidfd| wait_end(&pidfd, timeout)).map_err(|errno| errno.to_string())?;
-    if in_time {
+    let waited = pidfd_open(pid).and_then(|pidfd| wait_any_end([Some(pidfd.as_fd()), first], timeout));
+    if let Ok(Some(0)) = waited {
         let status = child.wait().map_err(text)?;
         return ended(status, &mut said);
     }
     // The group may have more members than descendants can be found.
-    killpg(pid, Signal::SIGKILL).or_else(gone_is_fine).map_err(|errno| errno.to_string())?;
+    killpg(pid, Signal::SIGKILL).or_else(gone_is_fine).map_err(in_words)?;
     child.wait().map_err(text)?;
-    others.kill_new().map_err(|errno| errno.to_string())?;
-    Err(format!("did not end within its timeout of {} s{}", timeout.as_secs(), last_words(&mut said)))
+    others.kill_new().map_err(in_words)?;
+    let why = match waited.map_err(in_words)? {
+        Some(_) => "was ended, since the container's first process has ended".to_owned(),
+        None => format!("did not end within its timeout of {} s", timeout.unwrap_or_default().as_secs()),
+    };
+    Err(why + &last_words(&mut said))
 }
 
 fn gone_is_fine(errno: Errno) -> nix::Result<()> {

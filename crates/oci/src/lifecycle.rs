@@ -102,17 +102,18 @@ fn attend_to_end(pidfd: &impl AsFd, console: Option<&UnixStream>) -> Result<i32>
 fn wait_and_forward(pidfd: &impl AsFd) -> Result<i32> {
     let all = SigSet::all();
     loop {
-        match all.wait().map_err(kernel("wait for signals"))? {
-            Signal::SIGCHLD => {
+        let number = process::wait_signal(&all).map_err(kernel("wait for signals"))?;
+        match Signal::try_from(number) {
+            Ok(Signal::SIGCHLD) => {
                 if let Some(status) = exit_status(pidfd)? {
                     return Ok(status);
                 }
             }
             // Its own pipes break for it, too.
-            Signal::SIGPIPE => {}
-            signal => match process::pidfd_send_signal(pidfd, signal as i32) {
+            Ok(Signal::SIGPIPE) => {}
+            _ => match process::pidfd_send_signal(pidfd, number) {
                 Ok(()) | Err(nix::Error::ESRCH) => {}
-                Err(errno) => return Err(kernel(format!("send {signal}"))(errno)),
+                Err(errno) => return Err(kernel(format!("send signal {number}"))(errno)),
             },
         }
     }

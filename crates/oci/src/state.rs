@@ -165,7 +165,10 @@ impl StateDir {
             other => other.map_err(file("make", &self.path))?,
         }
         // Somebody may be deleting it already: the symlink cannot be made then.
-        let lock = self.lock(LOCK_TIMEOUT)?;
+        let lock = self.lock(LOCK_TIMEOUT).inspect_err(|_| {
+            // Not one in which somebody has made something.
+            fs::remove_dir(&self.path).ok();
+        })?;
         let link = self.path.join("cgroup");
         if let Err(err) = symlink(cgroup, &link) {
             fs::remove_dir(&self.path).ok();
@@ -311,12 +314,19 @@ impl StateDir {
         })
     }
 
+    /// Whether what is held is still the container of this id: `delete --force` may have taken it from its holder, and another one may
+    /// have been made since.
+    #[must_use]
+    pub fn is_held_by(&self, lock: &Lock) -> bool {
+        self.is(&lock.0)
+    }
+
     /// Removes it. One that is gone is fine, and one that somebody else has made in its place stays.
     ///
     /// # Errors
     /// unlink(2)'s and rmdir(2)'s.
     pub fn remove(&self, lock: &Lock) -> Result<()> {
-        if !self.is(&lock.0) {
+        if !self.is_held_by(lock) {
             return Ok(());
         }
         match fs::remove_dir_all(&self.path) {

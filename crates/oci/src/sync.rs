@@ -42,6 +42,8 @@ pub(crate) enum Said {
     HookFailed(String),
     /// It has become the program.
     Executing,
+    /// It has ended with our last word unread.
+    Ended,
 }
 
 /// Waits for the next word of the first process.
@@ -52,8 +54,7 @@ pub(crate) fn listen(stream: &mut UnixStream) -> io::Result<Said> {
             Ok(0) => return Ok(Said::Executing),
             Ok(_) => break,
             Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
-            // It ended with our last word unread.
-            Err(err) if err.kind() == io::ErrorKind::ConnectionReset => return Ok(Said::Executing),
+            Err(err) if err.kind() == io::ErrorKind::ConnectionReset => return Ok(Said::Ended),
             Err(err) => return Err(err),
         }
     }
@@ -111,11 +112,12 @@ pub(crate) fn receive_listener(stream: &UnixStream) -> io::Result<OwnedFd> {
     fds.into_iter().next().ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
 
-/// Lets the first process go on. One that has ended meanwhile has left an error behind, which [`listen`] finds.
-pub(crate) fn send_go(stream: &mut UnixStream) -> io::Result<()> {
+/// Lets the first process go on. One that has ended meanwhile may have left an error behind, which [`listen`] finds. If it has
+/// not, the end of the stream does not stand for the program: `false`.
+pub(crate) fn send_go(stream: &mut UnixStream) -> io::Result<bool> {
     match stream.write_all(&[GO]) {
-        Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
+        Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        other => other.map(|()| true),
     }
 }
 
@@ -176,7 +178,7 @@ mod tests {
         assert_eq!(listen(&mut runtime).unwrap(), Said::Ready);
         let failed = Said::Failed("exec: \"x\": No such file or directory".into());
         assert_eq!(listen(&mut runtime).unwrap(), failed);
-        send_go(&mut runtime).expect("a process that has ended is no error");
+        assert!(!send_go(&mut runtime).expect("a process that has ended is no error"));
     }
 
     #[test]
@@ -210,10 +212,10 @@ mod tests {
     }
 
     #[test]
-    fn an_unread_word_is_no_error() {
+    fn an_unread_word_is_the_end_of_its_reader() {
         let (mut runtime, init) = UnixStream::pair().unwrap();
         send_go(&mut runtime).unwrap();
         drop(init);
-        assert_eq!(listen(&mut runtime).unwrap(), Said::Executing);
+        assert_eq!(listen(&mut runtime).unwrap(), Said::Ended);
     }
 }

@@ -19,6 +19,9 @@ pub use stat::{Keyed, Pressure};
 /// How long [`Cgroup::remove`] waits for killed processes to be gone. A process in an uninterruptible wait can outlast it.
 pub const REMOVE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long killed processes are waited for before those that have come since are killed as well.
+const KILL_AGAIN: Duration = Duration::from_secs(1);
+
 /// Pause between two tries of rmdir(2) on a cgroup that has just become empty, and their number.
 const RMDIR_PAUSE: Duration = Duration::from_millis(2);
 const RMDIR_TRIES: u32 = 100;
@@ -529,11 +532,20 @@ impl Cgroup {
             Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(_) => {}
         }
-        self.kill()?;
-        if !self.wait_empty(REMOVE_TIMEOUT)? {
-            return Err(CgroupError::StillPopulated { path: self.path.clone() });
+        // Again and again: somebody who had the directory open may have put a process there after the last one.
+        let deadline = Instant::now() + REMOVE_TIMEOUT;
+        loop {
+            self.kill()?;
+            if self.wait_empty(KILL_AGAIN)? {
+                match remove_tree(&self.path) {
+                    Err(CgroupError::Io { source, .. })
+                        if source.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline => {}
+                    other => return other,
+                }
+            } else if Instant::now() >= deadline {
+                return Err(CgroupError::StillPopulated { path: self.path.clone() });
+            }
         }
-        remove_tree(&self.path)
     }
 
     fn malformed_events(&self, text: String) -> CgroupError {

@@ -246,6 +246,26 @@ pub fn reset_signals() -> nix::Result<()> {
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
 }
 
+/// Gives SIGCHLD its default handling. A caller that ignores it hands that down through execve(2), and then the kernel waits for
+/// children by itself: nobody hears of their end, and their pids are free at once.
+pub fn keep_children() {
+    // SAFETY: SIG_DFL runs no code of ours. The signal exists, so this cannot fail.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+}
+
+/// Takes one of the blocked signals `set`, waiting for it: its number, which may be a real-time signal's.
+///
+/// # Errors
+/// EINVAL for a set that cannot be waited for.
+pub fn wait_signal(set: &SigSet) -> nix::Result<i32> {
+    let mut signal = 0;
+    // SAFETY: the kernel reads the set and writes one integer; both outlive the call.
+    match unsafe { libc::sigwait(set.as_ref(), &raw mut signal) } {
+        0 => Ok(signal),
+        errno => Err(Errno::from_raw(errno)),
+    }
+}
+
 /// Closes all descriptors but 0 to 2, those to `keep`, and of the `inherited` ones after 2 those that this program was given; then
 /// does one `last` thing and exits with the status that this gives.
 ///
@@ -312,15 +332,33 @@ pub fn set_domainname(name: &str) -> nix::Result<()> {
 /// # Errors
 /// poll(2)'s.
 pub fn wait_end(pidfd: impl AsFd, timeout: Duration) -> nix::Result<bool> {
-    let deadline = Instant::now() + timeout;
+    wait_any_end([Some(pidfd.as_fd())], Some(timeout)).map(|ended| ended.is_some())
+}
+
+/// Waits until one of the processes has ended, without end if there is no timeout. Gives the place of the first that has; it
+/// still has to be waited for by its parent. `None`: it was not in time.
+///
+/// # Errors
+/// poll(2)'s.
+pub fn wait_any_end<const N: usize>(
+    pidfds: [Option<BorrowedFd<'_>>; N],
+    timeout: Option<Duration>,
+) -> nix::Result<Option<usize>> {
+    let deadline = timeout.map(|timeout| Instant::now() + timeout);
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let millis = i32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
-        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut fds, PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)) {
-            Ok(0) if left.is_zero() => return Ok(false),
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let millis = left.map(|left| i32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(i32::MAX));
+        let limit =
+            millis.map_or(PollTimeout::NONE, |millis| PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX));
+        let mut fds: Vec<PollFd<'_>> =
+            pidfds.into_iter().flatten().map(|pidfd| PollFd::new(pidfd, PollFlags::POLLIN)).collect();
+        match poll(&mut fds, limit) {
+            Ok(0) if left.is_some_and(|left| left.is_zero()) => return Ok(None),
             Ok(0) | Err(Errno::EINTR) => {}
-            Ok(_) => return Ok(true),
+            Ok(_) => {
+                let mut ended = fds.iter().map(|fd| fd.any().unwrap_or(true));
+                return Ok(pidfds.iter().position(|pidfd| pidfd.is_some() && ended.next().unwrap_or(true)));
+            }
             Err(errno) => return Err(errno),
         }
     }

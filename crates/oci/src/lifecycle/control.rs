@@ -41,7 +41,7 @@ pub fn start(root: &Path, id: &str) -> Result<()> {
     let mut stream = UnixStream::connect(short).map_err(file("connect to", &socket))?;
     // From here on it counts as started, and nobody else can start it.
     fs::remove_file(&socket).map_err(file("remove", &socket))?;
-    sync::send_go(&mut stream).map_err(file("write to", &socket))?;
+    let mut lives = sync::send_go(&mut stream).map_err(file("write to", &socket))?;
     loop {
         match sync::listen(&mut stream).map_err(file("read from", &socket))? {
             Said::Failed(text) => return Err(Error::Container(text)),
@@ -51,9 +51,10 @@ pub fn start(root: &Path, id: &str) -> Result<()> {
             }
             Said::Listener(listener) => {
                 let json = hook_state(&state).json(Status::Created.as_str(), state.pid);
-                listener::hand_over(&mut stream, &listener, state.pid, &json)?;
+                lives = listener::hand_over(&mut stream, &listener, state.pid, &json)?;
             }
-            Said::Hooks | Said::Ready | Said::Executing => break,
+            Said::Executing if lives => break,
+            _ => return Err(Error::Container("it ended before it could execute its program".into())),
         }
     }
     // Hooks may call this runtime.
@@ -211,7 +212,7 @@ pub(super) fn run_poststart(dir: &StateDir, state: &State) -> Result<()> {
         return Ok(());
     }
     let json = hook_state(state).json(Status::Running.as_str(), state.pid);
-    hooks::run_all("poststart", &state.poststart, &json, Place::Runtime, &[])
+    hooks::run_all("poststart", &state.poststart, &json, Place::Runtime(None), &[])
         .inspect_err(|_| destroy_same(dir, state).unwrap_or_else(|err| warn(&err)))
 }
 

@@ -159,15 +159,16 @@ fn attend(options: &ExecOptions, state: &State, pid: i32, stream: &mut UnixStrea
     if let Some(path) = &options.pid_file {
         replace(path, pid.to_string().as_bytes())?;
     }
-    sync::send_go(stream).map_err(file("write to", "the new process"))?;
+    let mut lives = sync::send_go(stream).map_err(file("write to", "the new process"))?;
     loop {
         match sync::listen(stream).map_err(file("read from", "the new process"))? {
             Said::Failed(text) | Said::HookFailed(text) => return Err(Error::Container(text)),
             Said::Listener(listener) => {
                 let json = hook_state(state).json(Status::Running.as_str(), state.pid);
-                listener::hand_over(stream, &listener, pid, &json)?;
+                lives = listener::hand_over(stream, &listener, pid, &json)?;
             }
-            Said::Hooks | Said::Ready | Said::Executing => return Ok(()),
+            Said::Executing if lives => return Ok(()),
+            _ => return Err(Error::Container("the process ended before it could execute its program".into())),
         }
     }
 }

@@ -137,7 +137,8 @@ fn launch(options: &CreateOptions, gate: Gate, foreground: bool) -> Result<Launc
     let launched = launch.make(&cgroup, console, &mut lock);
     drop(scope);
     launched.inspect_err(|_| {
-        let Some(lock) = &lock else { return };
+        // Another one may be in the place of one that was taken from us, with the same cgroup.
+        let Some(lock) = lock.as_ref().filter(|lock| dir.is_held_by(lock)) else { return };
         if let Some(path) = &plan.host_mount {
             unmount(path).unwrap_or_else(|err| warn(&err));
         }
@@ -244,7 +245,7 @@ impl Launch<'_> {
         drop((theirs, listener, console.theirs, sources));
         let sent = terminal::send_pidfd(self.options.pidfd_socket.as_deref(), &pidfd);
         let written = sent.and_then(|()| super::entry::write(self.dir, &self.options.id, self.spec, self.filter));
-        let state = written.and_then(|()| self.attend(pid, cgroup, &mut ours)).inspect_err(|_| {
+        let state = written.and_then(|()| self.attend(pid, &pidfd, cgroup, &mut ours)).inspect_err(|_| {
             // It may wait for a word that will not come; the cgroup has it if the signal does not.
             process::pidfd_send_signal(&pidfd, nix::libc::SIGKILL).ok();
             process::wait(&pidfd).ok();
@@ -257,7 +258,7 @@ impl Launch<'_> {
     }
 
     /// The runtime's side while the first process sets itself up.
-    fn attend(&self, pid: Pid, cgroup: &Cgroup, stream: &mut UnixStream) -> Result<State> {
+    fn attend(&self, pid: Pid, pidfd: &OwnedFd, cgroup: &Cgroup, stream: &mut UnixStream) -> Result<State> {
         let mut state = self.state_of(pid, cgroup)?;
         if let Some(rdt) = &self.plan.rdt {
             state.resctrl = rdt::enter(rdt, &rdt::mount_point()?, pid)?;
@@ -273,30 +274,31 @@ impl Launch<'_> {
         if let Some(devices) = &self.plan.net_devices {
             move_devices(devices, pid)?;
         }
+        let mut lives = true;
         let mut hooks_wait = self.plan.steps.contains(&Step::RuntimeHooks);
         if !hooks_wait && self.gate == Gate::Go {
-            sync::send_go(stream).map_err(file("write to", "the container's process"))?;
+            lives = sync::send_go(stream).map_err(file("write to", "the container's process"))?;
         }
         loop {
             match sync::listen(stream).map_err(file("read from", "the container's process"))? {
                 Said::Hooks => {
-                    self.run_runtime_hooks(pid)?;
+                    self.run_runtime_hooks(pid, pidfd)?;
                     hooks_wait = false;
                     for _ in 0..if self.gate == Gate::Go { 2 } else { 1 } {
-                        sync::send_go(stream).map_err(file("write to", "the container's process"))?;
+                        lives = sync::send_go(stream).map_err(file("write to", "the container's process"))?;
                     }
                 }
                 Said::Listener(listener) => {
                     let json = self.hook_state().json("creating", pid.as_raw());
-                    listener::hand_over(stream, &listener, pid.as_raw(), &json)?;
+                    lives = listener::hand_over(stream, &listener, pid.as_raw(), &json)?;
                 }
                 Said::Failed(text) | Said::HookFailed(text) => return Err(Error::Container(text)),
                 Said::Ready => {
                     self.dir.set_created()?;
                     return Ok(state);
                 }
-                Said::Executing if self.gate == Gate::Go && !hooks_wait => return Ok(state),
-                Said::Executing => {
+                Said::Executing if self.gate == Gate::Go && !hooks_wait && lives => return Ok(state),
+                Said::Executing | Said::Ended => {
                     return Err(Error::Container("the container's first process ended before it was ready".into()));
                 }
             }
@@ -326,11 +328,11 @@ impl Launch<'_> {
         })
     }
 
-    fn run_runtime_hooks(&self, pid: Pid) -> Result<()> {
+    fn run_runtime_hooks(&self, pid: Pid, pidfd: &OwnedFd) -> Result<()> {
         let Some(hooks) = self.spec.hooks() else { return Ok(()) };
         let state = self.hook_state().json("creating", pid.as_raw());
         let run = |kind, list: &Option<Vec<Hook>>| {
-            hooks::run_all(kind, list.as_deref().unwrap_or_default(), &state, Place::Runtime, &[])
+            hooks::run_all(kind, list.as_deref().unwrap_or_default(), &state, Place::Runtime(Some(pidfd.as_fd())), &[])
         };
         run("prestart", hooks.prestart())?;
         run("createRuntime", hooks.create_runtime())

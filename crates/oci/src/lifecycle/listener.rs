@@ -39,11 +39,11 @@ pub(super) fn check(listener: Option<&Listener>) -> std::result::Result<(), Plan
     Err(PlanError::new("linux.seccomp.listenerPath", format!("{}: {problem}", path.display())))
 }
 
-/// Serves [`sync::Said::Listener`]: sends the listener on with the container's state, and lets the process go on.
+/// Serves [`sync::Said::Listener`]: sends the listener on with the container's state, and lets the process go on; as [`sync::send_go`].
 ///
 /// # Errors
 /// connect(2)'s and sendmsg(2)'s.
-pub(super) fn hand_over(stream: &mut UnixStream, listener: &Listener, pid: i32, state: &str) -> Result<()> {
+pub(super) fn hand_over(stream: &mut UnixStream, listener: &Listener, pid: i32, state: &str) -> Result<bool> {
     let fd = sync::receive_listener(stream).map_err(file("read from", "the container's process"))?;
     let agent = connect_to(&listener.path)?;
     let invalid = |err: serde_json::Error| Error::Container(format!("the container's state: {err}"));

@@ -2,6 +2,7 @@
 
 mod cgroups;
 mod commands;
+mod faults;
 mod files;
 mod harness;
 mod hooks;
