@@ -3,7 +3,7 @@
 //! | name | what |
 //! |---|---|
 //! | `cgroup` | symlink to the cgroup's directory, made before anything else: with it a container that was never finished can be deleted |
-//! | `state.json` | [`State`], replaced atomically |
+//! | `state.json` | [`State`], replaced atomically; `run` holds a flock(2) on it until the program runs |
 //! | `entry.json` | how to make further processes (`lifecycle/entry.rs`) |
 //! | `creating.sock` | there while `create` works; it becomes the next one |
 //! | `start.sock` | there while the container is created and not started |
@@ -171,6 +171,10 @@ impl StateDir {
         })?;
         let link = self.path.join("cgroup");
         if let Err(err) = symlink(cgroup, &link) {
+            // It was deleted meanwhile, and made by somebody else.
+            if err.kind() == io::ErrorKind::AlreadyExists {
+                return Err(Error::Exists(self.id.clone()));
+            }
             fs::remove_dir(&self.path).ok();
             return Err(file("make", link)(err));
         }
@@ -187,7 +191,7 @@ impl StateDir {
             let dir = self.open()?;
             match dir.try_lock() {
                 // What was waited for may have been to delete it.
-                Ok(()) if self.is(&dir) => return Ok(Lock(dir)),
+                Ok(()) if self.is(&dir)? => return Ok(Lock(dir)),
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
                     return Err(Error::Busy { id: self.id.clone(), seconds: timeout.as_secs() });
@@ -217,18 +221,38 @@ impl StateDir {
     }
 
     /// Whether its name still stands for the directory that was opened.
-    fn is(&self, opened: &File) -> bool {
-        let identity = |found: io::Result<fs::Metadata>| found.map(|found| (found.dev(), found.ino())).ok();
-        identity(fs::metadata(&self.path)) == identity(opened.metadata())
+    fn is(&self, opened: &File) -> Result<bool> {
+        let named = match fs::metadata(&self.path) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(false),
+            other => other.map_err(file("look at", &self.path))?,
+        };
+        let opened = opened.metadata().map_err(file("look at", &self.path))?;
+        Ok((named.dev(), named.ino()) == (opened.dev(), opened.ino()))
     }
 
-    /// Writes `state.json`.
+    /// Writes `state.json`. With `run` there is no socket to tell how far it has come: the container is being made as long as what this
+    /// gives is kept, a flock(2) on the file, which a process that dies lets go of.
     ///
     /// # Errors
-    /// open(2)'s, write(2)'s and rename(2)'s.
-    pub fn save(&self, state: &State) -> Result<()> {
+    /// open(2)'s, flock(2)'s, write(2)'s and rename(2)'s.
+    pub fn save(&self, state: &State) -> Result<File> {
         let text = serde_json::to_vec(state).map_err(io::Error::from).map_err(file("write", self.state_file()))?;
-        replace(&self.state_file(), &text)
+        replace_with(&self.state_file(), &text, |file| file.try_lock().map_err(io::Error::from))
+    }
+
+    /// Whether somebody keeps what [`StateDir::save`] has given.
+    fn is_unfinished(&self) -> Result<bool> {
+        let tried = match File::open(self.state_file()) {
+            Ok(file) => file.try_lock_shared(),
+            // It is being deleted.
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(err) => return Err(file("open", self.state_file())(err)),
+        };
+        match tried {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(err)) => Err(file("lock", self.state_file())(err)),
+        }
     }
 
     /// Reads `state.json`; `None` while there is none.
@@ -302,22 +326,22 @@ impl StateDir {
             Some(stat) if stat.start == state.pid_start && !stat.zombie => {}
             _ => return Ok(Status::Stopped),
         }
+        let created = self.start_socket().exists();
+        if !created && (self.creating_socket().exists() || self.is_unfinished()?) {
+            return Ok(Status::Creating);
+        }
         if Cgroup::at(&state.cgroup).is_frozen()? {
             return Ok(Status::Paused);
         }
-        Ok(if self.start_socket().exists() {
-            Status::Created
-        } else if self.creating_socket().exists() {
-            Status::Creating
-        } else {
-            Status::Running
-        })
+        Ok(if created { Status::Created } else { Status::Running })
     }
 
     /// Whether what is held is still the container of this id: `delete --force` may have taken it from its holder, and another one may
     /// have been made since.
-    #[must_use]
-    pub fn is_held_by(&self, lock: &Lock) -> bool {
+    ///
+    /// # Errors
+    /// stat(2)'s.
+    pub fn is_held_by(&self, lock: &Lock) -> Result<bool> {
         self.is(&lock.0)
     }
 
@@ -326,7 +350,7 @@ impl StateDir {
     /// # Errors
     /// unlink(2)'s and rmdir(2)'s.
     pub fn remove(&self, lock: &Lock) -> Result<()> {
-        if !self.is_held_by(lock) {
+        if !self.is_held_by(lock)? {
             return Ok(());
         }
         match fs::remove_dir_all(&self.path) {
@@ -342,11 +366,21 @@ impl StateDir {
 
 /// Writes a file so that nobody sees it half-written. It need not outlive the host's power: neither do containers.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<()> {
+    replace_with(path, content, |_| Ok(())).map(drop)
+}
+
+/// As [`replace`], with something done to the file before it is there; gives the file.
+fn replace_with(path: &Path, content: &[u8], before: impl FnOnce(&File) -> io::Result<()>) -> Result<File> {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{}.tmp", std::process::id()));
     let temporary = PathBuf::from(name);
-    let written = File::create(&temporary).and_then(|mut file| file.write_all(content));
-    written.and_then(|()| fs::rename(&temporary, path)).map_err(|err| {
+    let written = File::create(&temporary).and_then(|mut file| {
+        before(&file)?;
+        file.write_all(content)?;
+        fs::rename(&temporary, path)?;
+        Ok(file)
+    });
+    written.map_err(|err| {
         fs::remove_file(&temporary).ok();
         file("write", path)(err)
     })
@@ -397,9 +431,11 @@ mod tests {
 
         let pid = std::process::id().cast_signed();
         let start = process::stat(Pid::from_raw(pid)).unwrap().unwrap().start;
-        dir.save(&state(pid, start)).unwrap();
+        let unfinished = dir.save(&state(pid, start)).unwrap();
         let loaded = dir.load().unwrap().unwrap();
         assert_eq!(loaded, state(pid, start));
+        assert_eq!(dir.status(Some(&loaded)).unwrap(), Status::Creating);
+        drop(unfinished);
         assert_eq!(dir.status(Some(&loaded)).unwrap(), Status::Running);
         fs::write(dir.start_socket(), "").unwrap();
         assert_eq!(dir.status(Some(&loaded)).unwrap(), Status::Created);

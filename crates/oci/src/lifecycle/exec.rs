@@ -119,7 +119,10 @@ pub fn exec(options: &ExecOptions) -> Result<i32> {
     }
     let cgroup = cgroup_of(options, &state)?;
     let group = cgroup.open()?;
-    setns(&target, CloneFlags::CLONE_NEWPID).map_err(kernel("enter the container's PID namespace"))?;
+    setns(&target, CloneFlags::CLONE_NEWPID).map_err(|errno| match errno {
+        Errno::ESRCH => wrong_status(&options.id, Status::Stopped, "exec"),
+        errno => kernel("enter the container's PID namespace")(errno),
+    })?;
     let (mut ours, theirs) = UnixStream::pair().map_err(file("make", "socketpair"))?;
     let (cloned, inside) = match options.cgroup {
         Some(_) => clone_into(CloneFlags::empty(), &group)?,

@@ -138,7 +138,7 @@ fn launch(options: &CreateOptions, gate: Gate, foreground: bool) -> Result<Launc
     drop(scope);
     launched.inspect_err(|_| {
         // Another one may be in the place of one that was taken from us, with the same cgroup.
-        let Some(lock) = lock.as_ref().filter(|lock| dir.is_held_by(lock)) else { return };
+        let Some(lock) = lock.as_ref().filter(|lock| dir.is_held_by(lock).unwrap_or(false)) else { return };
         if let Some(path) = &plan.host_mount {
             unmount(path).unwrap_or_else(|err| warn(&err));
         }
@@ -263,7 +263,8 @@ impl Launch<'_> {
         if let Some(rdt) = &self.plan.rdt {
             state.resctrl = rdt::enter(rdt, &rdt::mount_point()?, pid)?;
         }
-        self.dir.save(&state).inspect_err(|_| drop(rdt::remove(&state.resctrl)))?;
+        // Until this returns, it is no container that runs.
+        let _unfinished = self.dir.save(&state).inspect_err(|_| drop(rdt::remove(&state.resctrl)))?;
         if let Some(path) = &self.options.pid_file {
             replace(path, pid.to_string().as_bytes())?;
         }

@@ -92,6 +92,26 @@ fn a_first_process_that_was_killed_on_the_way_has_not_started() {
 }
 
 #[test]
+fn nothing_joins_a_container_that_run_is_still_making() {
+    let mut container = Container::new(&["sleep", "1000"]);
+    let go = container.bundle().join("go").display().to_string();
+    // What has to wait is the runtime, while the first process is in the host's files still.
+    container.set("/hooks", json!({"createRuntime": hook(&format!("until [ -e {go} ]; do sleep 0.05; done"))}));
+    let bundle = container.bundle().display().to_string();
+    let mut run = start(&container, &["run", "--detach", "--bundle", &bundle, &container.id]);
+    let found = || String::from_utf8(container.call(&["state", &container.id]).stdout).unwrap();
+    eventually("it is known", || found().contains("\"pid\": ") && !found().contains("\"pid\": 0"));
+    assert_eq!(container.status(), "creating");
+    let error = container.fails_with(255, &["exec", &container.id, "true"]);
+    assert!(error.contains("is creating"), "{error}");
+    container.ok(&["kill", &container.id, "0"]);
+    fs::write(go, "").unwrap();
+    assert!(run.wait().success(), "{}", said(&container));
+    assert_eq!(container.status(), "running");
+    assert!(container.exec("true").status.success());
+}
+
+#[test]
 fn a_create_that_lost_its_container_leaves_the_next_one_alone() {
     let mut container = Container::new(&["sleep", "1000"]);
     let bundle = container.bundle().display().to_string();
