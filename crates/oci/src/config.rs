@@ -98,12 +98,11 @@ fn forget_missing_limit(resources: &mut LinuxResources, given: impl FnOnce() -> 
     }
 }
 
-/// Reads a file and [`parse`]s it. Also gives the capabilities that it names and nobody knows, which are left out (runtime-spec,
-/// config.md, "Linux Process": they are worth a warning, not an error).
+/// The text of a file.
 ///
 /// # Errors
-/// [`ConfigError`].
-pub fn read<T: Document>(path: &Path) -> Result<(T, Vec<String>), ConfigError> {
+/// `Read` and `NotAFile` of [`ConfigError`].
+pub(crate) fn text(path: &Path) -> Result<Vec<u8>, ConfigError> {
     // Opening a pipe must not wait for its other end.
     let file = fs::OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
     if let Some(kind) = irregular(&file)? {
@@ -111,7 +110,7 @@ pub fn read<T: Document>(path: &Path) -> Result<(T, Vec<String>), ConfigError> {
     }
     let mut text = Vec::new();
     file.take(MAX_SIZE + 1).read_to_end(&mut text)?;
-    understand(&text)
+    Ok(text)
 }
 
 fn irregular(file: &File) -> io::Result<Option<&'static str>> {
@@ -132,7 +131,12 @@ pub fn parse<T: Document>(text: &[u8]) -> Result<T, ConfigError> {
     understand(text).map(|(parsed, _)| parsed)
 }
 
-fn understand<T: Document>(text: &[u8]) -> Result<(T, Vec<String>), ConfigError> {
+/// As [`parse`]. Also gives the capabilities that the text names and nobody knows, which are left out (runtime-spec, config.md,
+/// "Linux Process": they are worth a warning, not an error).
+///
+/// # Errors
+/// As [`parse`].
+pub(crate) fn understand<T: Document>(text: &[u8]) -> Result<(T, Vec<String>), ConfigError> {
     if text.len() as u64 > MAX_SIZE {
         return Err(ConfigError::TooLong);
     }
@@ -343,14 +347,14 @@ mod tests {
     #[test]
     fn only_files_are_read() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(matches!(read::<Process>(dir.path()), Err(ConfigError::NotAFile("a directory"))));
+        assert!(matches!(text(dir.path()), Err(ConfigError::NotAFile("a directory"))));
         let pipe = dir.path().join("pipe");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(matches!(read::<Process>(&pipe), Err(ConfigError::NotAFile("a pipe"))));
-        assert!(matches!(read::<Process>(Path::new("/dev/zero")), Err(ConfigError::NotAFile("a device"))));
+        assert!(matches!(text(&pipe), Err(ConfigError::NotAFile("a pipe"))));
+        assert!(matches!(text(Path::new("/dev/zero")), Err(ConfigError::NotAFile("a device"))));
         let long = dir.path().join("long");
         File::create(&long).unwrap().set_len(MAX_SIZE + 1).unwrap();
-        assert!(matches!(read::<Process>(&long), Err(ConfigError::TooLong)));
-        assert!(matches!(read::<Process>(&dir.path().join("none")), Err(ConfigError::Read(_))));
+        assert!(matches!(parse::<Process>(&text(&long).unwrap()), Err(ConfigError::TooLong)));
+        assert!(matches!(text(&dir.path().join("none")), Err(ConfigError::Read(_))));
     }
 }

@@ -62,10 +62,14 @@ impl HookState<'_> {
 /// Where a hook runs, which decides what can be done about one that hangs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Place<'a> {
-    /// In the runtime's namespaces: all that the hook has started is looked for and killed. So it is when the process of this pidfd
-    /// ends meanwhile, the container's first, which has yet to become the program: who kills a container that is being made does not
-    /// want to wait for its hooks.
-    Runtime(Option<BorrowedFd<'a>>),
+    /// In the runtime's namespaces: all that the hook has started is looked for and killed.
+    Runtime {
+        /// Where it begins, as with runc and crun; if that is gone by then, in the runtime's working directory.
+        bundle: &'a Path,
+        /// A pidfd of the container's first process, which has yet to become the program: when it ends meanwhile, the hook is killed. Who
+        /// kills a container that is being made does not want to wait for its hooks.
+        first: Option<BorrowedFd<'a>>,
+    },
     /// In the container's: the container is destroyed in consequence, and its cgroup takes them along.
     Container,
 }
@@ -111,9 +115,9 @@ pub(crate) fn run_all(kind: &'static str, hooks: &[Hook], state: &str, place: Pl
 }
 
 /// Runs the poststop hooks, whose failure changes nothing: each is told of, and the next one runs.
-pub(crate) fn run_poststop(hooks: &[Hook], state: &str) {
+pub(crate) fn run_poststop(hooks: &[Hook], state: &str, bundle: &Path) {
     for hook in hooks {
-        run_all("poststop", std::slice::from_ref(hook), state, Place::Runtime(None), &[])
+        run_all("poststop", std::slice::from_ref(hook), state, Place::Runtime { bundle, first: None }, &[])
             .unwrap_or_else(|err| warn(&err));
     }
 }
@@ -129,17 +133,22 @@ fn run(hook: &Hook, state: &str, place: Place<'_>, env: &[String]) -> std::resul
     if let Some((name, args)) = hook.args().as_deref().and_then(<[String]>::split_first) {
         command.arg0(name).args(args);
     }
+    if let Place::Runtime { bundle, .. } = place
+        && bundle.is_dir()
+    {
+        command.current_dir(bundle);
+    }
     let env = hook.env().as_deref().unwrap_or(env);
     command.envs(env.iter().filter_map(|entry| entry.split_once('=')));
     let timeout = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
-    let first = if let Place::Runtime(first) = place { first } else { None };
+    let first = if let Place::Runtime { first, .. } = place { first } else { None };
     if timeout.is_none() && first.is_none() {
         let status = command.status().map_err(text)?;
         return ended(status, &mut said);
     }
     command.process_group(0);
     let others =
-        if let Place::Runtime(_) = place { Descendants::adopt().map_err(in_words)? } else { Descendants::none() };
+        if let Place::Runtime { .. } = place { Descendants::adopt().map_err(in_words)? } else { Descendants::none() };
     let mut child = command.spawn().map_err(text)?;
     let pid = Pid::from_raw(child.id().cast_signed());
     let waited = pidfd_open(pid).and_then(|pidfd| wait_any_end([Some(pidfd.as_fd()), first], timeout));

@@ -22,7 +22,6 @@ use std::path::Path;
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use oci_spec::runtime::Spec;
 use podwright_sys::process;
 
 use crate::config::{self, Document};
@@ -53,26 +52,26 @@ fn wrong_status(id: &str, found: Status, command: &'static str) -> Error {
     Error::WrongStatus { id: id.into(), found, command }
 }
 
-/// Reads the configuration of a bundle.
-///
-/// # Errors
-/// [`Error::Config`].
-pub(crate) fn load_config(bundle: &Path) -> Result<Spec> {
-    read_json(&bundle.join("config.json"))
-}
-
 /// Reads a configuration, or a part of one.
 ///
 /// # Errors
 /// [`Error::Config`].
 pub(crate) fn read_json<T: Document>(path: &Path) -> Result<T> {
-    let read = config::read(path).map_err(|source| Error::Config { path: path.to_owned(), source });
-    read.map(|(parsed, unknown)| {
-        if !unknown.is_empty() {
-            warn(&Error::NotGranted(unknown.join(" ")));
-        }
-        parsed
-    })
+    read_with_text(path).map(|(parsed, _)| parsed)
+}
+
+/// The same, and the text that says so.
+///
+/// # Errors
+/// [`Error::Config`].
+pub(crate) fn read_with_text<T: Document>(path: &Path) -> Result<(T, Vec<u8>)> {
+    let invalid = |source| Error::Config { path: path.to_owned(), source };
+    let text = config::text(path).map_err(invalid)?;
+    let (parsed, unknown) = config::understand(&text).map_err(invalid)?;
+    if !unknown.is_empty() {
+        warn(&Error::NotGranted(unknown.join(" ")));
+    }
+    Ok((parsed, text))
 }
 
 /// Keeps signals for [`wait_and_forward`]. To be called before the process that they are for is made.

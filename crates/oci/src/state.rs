@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `cgroup` | symlink to the cgroup's directory, made before anything else: with it a container that was never finished can be deleted |
 //! | `state.json` | [`State`], replaced atomically; `run` holds a flock(2) on it until the program runs |
+//! | `config.json` | the configuration that the container was made from: what becomes of the bundle's has no effect on it |
 //! | `entry.json` | how to make further processes (`lifecycle/entry.rs`) |
 //! | `creating.sock` | there while `create` works; it becomes the next one |
 //! | `start.sock` | there while the container is created and not started |
@@ -277,6 +278,20 @@ impl StateDir {
                 _ => Err(file("read", self.state_file())(err.into())),
             },
         }
+    }
+
+    /// The configuration that the container was made from.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.path.join("config.json")
+    }
+
+    /// Keeps the configuration. It need not appear in one step: nobody looks at it before there is a state.
+    ///
+    /// # Errors
+    /// open(2)'s and write(2)'s.
+    pub fn keep_config(&self, text: &[u8]) -> Result<()> {
+        fs::write(self.config(), text).map_err(file("write", self.config()))
     }
 
     /// Corrects where the cgroup is.

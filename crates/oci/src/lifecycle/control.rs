@@ -198,7 +198,7 @@ pub(super) fn destroy(dir: &StateDir, lock: &Lock, state: Option<&State>) -> Res
     if let Some(state) = state {
         let json = hook_state(state).json(Status::Stopped.as_str(), 0);
         // The container is gone either way; the specification wants a failure told and the rest to go on.
-        hooks::run_poststop(&state.poststop, &json);
+        hooks::run_poststop(&state.poststop, &json, &state.bundle);
     }
     Ok(())
 }
@@ -212,7 +212,8 @@ pub(super) fn run_poststart(dir: &StateDir, state: &State) -> Result<()> {
         return Ok(());
     }
     let json = hook_state(state).json(Status::Running.as_str(), state.pid);
-    hooks::run_all("poststart", &state.poststart, &json, Place::Runtime(None), &[])
+    let place = Place::Runtime { bundle: &state.bundle, first: None };
+    hooks::run_all("poststart", &state.poststart, &json, place, &[])
         .inspect_err(|_| destroy_same(dir, state).unwrap_or_else(|err| warn(&err)))
 }
 

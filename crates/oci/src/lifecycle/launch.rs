@@ -19,7 +19,7 @@ use podwright_sys::process::{self, Cloned};
 use podwright_sys::seccomp::Program as Filter;
 
 use super::terminal::Console;
-use super::{Passed, attend_to_end, hold_signals, listener, load_config, rdt, resources, terminal, user};
+use super::{Passed, attend_to_end, hold_signals, listener, rdt, read_with_text, resources, terminal, user};
 use crate::apply::{self, Init};
 use crate::clock;
 use crate::error::{Error, Result, file, kernel};
@@ -97,7 +97,7 @@ fn launch(options: &CreateOptions, gate: Gate, foreground: bool) -> Result<Launc
     let passed = Passed::of_this_process(options.preserve_fds)?;
     let dir = StateDir::new(&options.root, &options.id)?;
     let bundle = std::path::absolute(&options.bundle).map_err(file("resolve", &options.bundle))?;
-    let spec = load_config(&bundle)?;
+    let (spec, text) = read_with_text(&bundle.join("config.json"))?;
     let context = Context {
         id: &options.id,
         bundle: &bundle,
@@ -127,6 +127,7 @@ fn launch(options: &CreateOptions, gate: Gate, foreground: bool) -> Result<Launc
         options,
         gate,
         spec: &spec,
+        text: &text,
         plan: &plan,
         filter: filter.as_ref(),
         bundle: &bundle,
@@ -190,6 +191,8 @@ struct Launch<'a> {
     options: &'a CreateOptions,
     gate: Gate,
     spec: &'a Spec,
+    /// What `spec` was read from.
+    text: &'a [u8],
     plan: &'a Plan,
     filter: Option<&'a Filter>,
     bundle: &'a Path,
@@ -244,7 +247,8 @@ impl Launch<'_> {
         };
         drop((theirs, listener, console.theirs, sources));
         let sent = terminal::send_pidfd(self.options.pidfd_socket.as_deref(), &pidfd);
-        let written = sent.and_then(|()| super::entry::write(self.dir, &self.options.id, self.spec, self.filter));
+        let kept = sent.and_then(|()| self.dir.keep_config(self.text));
+        let written = kept.and_then(|()| super::entry::write(self.dir, &self.options.id, self.spec, self.filter));
         let state = written.and_then(|()| self.attend(pid, &pidfd, cgroup, &mut ours)).inspect_err(|_| {
             // It may wait for a word that will not come; the cgroup has it if the signal does not.
             process::pidfd_send_signal(&pidfd, nix::libc::SIGKILL).ok();
@@ -333,7 +337,8 @@ impl Launch<'_> {
         let Some(hooks) = self.spec.hooks() else { return Ok(()) };
         let state = self.hook_state().json("creating", pid.as_raw());
         let run = |kind, list: &Option<Vec<Hook>>| {
-            hooks::run_all(kind, list.as_deref().unwrap_or_default(), &state, Place::Runtime(Some(pidfd.as_fd())), &[])
+            let place = Place::Runtime { bundle: self.bundle, first: Some(pidfd.as_fd()) };
+            hooks::run_all(kind, list.as_deref().unwrap_or_default(), &state, place, &[])
         };
         run("prestart", hooks.prestart())?;
         run("createRuntime", hooks.create_runtime())

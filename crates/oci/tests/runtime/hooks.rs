@@ -188,3 +188,13 @@ fn a_hook_has_the_state_and_its_own_environment() {
     let env = fs::read_to_string(container.bundle().join("env")).unwrap();
     assert!(env.contains("ONE=1\n") && !env.contains("HOME=") && !env.contains("CARGO"), "{env}");
 }
+
+#[test]
+fn hooks_of_the_host_begin_in_the_bundle() {
+    let container = Container::new(&["true"]);
+    let note = |kind: &str| json!([hook(&format!("echo {kind} >> noted"), None)]);
+    let hooks = ["prestart", "createRuntime", "poststart"].map(|kind| (kind.to_owned(), note(kind)));
+    let container = container.with("/hooks", Value::Object(hooks.into_iter().collect()));
+    assert!(container.run().status.success());
+    assert_eq!(fs::read_to_string(container.bundle().join("noted")).unwrap(), "prestart\ncreateRuntime\npoststart\n");
+}

@@ -265,3 +265,22 @@ fn what_is_missing_is_named() {
     let error = container.fails(&["run", "--bundle", "/nonexistent", &container.id]);
     assert!(error.contains("/nonexistent/config.json: cannot be read: No such file or directory"), "{error}");
 }
+
+#[test]
+fn what_becomes_of_the_bundle_has_no_effect() {
+    let mut container = Container::new(&["sleep", "1000"]);
+    container.create();
+    container.set(
+        "/process/capabilities",
+        json!({"bounding": ["CAP_KILL"], "effective": ["CAP_KILL"], "permitted": ["CAP_KILL"]}),
+    );
+    container.set("/process/env", json!(["PATH=/bin", "NEW=1"]));
+    container.ok(&["start", &container.id]);
+    let exec = |container: &Container| {
+        let text = container.exec("echo NEW=$NEW; grep CapEff /proc/self/status").stdout;
+        assert_eq!(String::from_utf8(text).unwrap(), "NEW=\nCapEff:\t0000000000000000\n");
+    };
+    exec(&container);
+    container.config = Value::Null;
+    exec(&container);
+}

@@ -15,14 +15,17 @@ use crate::harness::{Container, eventually};
 
 /// Receives one listener, keeps it for a while and closes it: what waits for an answer then fails with ENOSYS.
 struct Agent {
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     path: PathBuf,
     thread: JoinHandle<(Value, String)>,
 }
 
 impl Agent {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::within(tempfile::tempdir().unwrap())
+    }
+
+    fn within(dir: tempfile::TempDir) -> Self {
         let path = dir.path().join("agent.sock");
         let socket = UnixListener::bind(&path).unwrap();
         let thread = std::thread::spawn(move || {
@@ -40,13 +43,20 @@ impl Agent {
             drop(fds);
             (serde_json::from_slice(&text).unwrap(), name.display().to_string())
         });
-        Self { _dir: dir, path, thread }
+        Self { dir, path, thread }
     }
 
     fn received(self) -> Value {
         let (message, name) = self.thread.join().unwrap();
         assert_eq!(name, "anon_inode:seccomp notify");
         message
+    }
+
+    /// Once it has received one, another one in its place.
+    fn followed(self) -> Self {
+        self.thread.join().unwrap();
+        fs::remove_file(&self.path).unwrap();
+        Self::within(self.dir)
     }
 }
 
@@ -107,7 +117,7 @@ fn create_hands_the_listener_over_and_the_container_can_wait() {
             "chdir",
             "fchdir"
         ]);
-        let mut container = Container::script("if mkdir /d; then touch /made; else touch /refused; fi; sleep 1000")
+        let container = Container::script("if mkdir /d; then touch /made; else touch /refused; fi; sleep 1000")
             .with("/process/noNewPrivileges", json!(no_new_privileges))
             .with("/process/rlimits", json!([{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]))
             .with("/linux/seccomp", seccomp);
@@ -123,7 +133,11 @@ fn create_hands_the_listener_over_and_the_container_can_wait() {
         assert_eq!(container.state()["pid"], pid);
 
         let agent = Agent::new();
-        container.set("/linux/seccomp", profile(&agent.path));
+        let container = Container::new(&["sleep", "1000"])
+            .with("/process/noNewPrivileges", json!(no_new_privileges))
+            .with("/linux/seccomp", profile(&agent.path));
+        container.detach();
+        let agent = agent.followed();
         let output = container.exec("mkdir /d");
         assert!(String::from_utf8_lossy(&output.stderr).contains("Function not implemented"), "{output:?}");
         let message = agent.received();
