@@ -221,9 +221,7 @@ fn config_of(dir: &StateDir, state: &State) -> Result<Spec> {
 
 fn process_of(command: &Command, spec: &Spec, state: &State) -> Result<Process> {
     let changes = match command {
-        Command::File(path) => {
-            return read_json(path);
-        }
+        Command::File(path) => return Ok(confined(read_json(path)?, spec.process().as_ref())),
         Command::Changed(changes) => changes,
     };
     let process = spec.process().clone().ok_or_else(|| Error::Plan {
@@ -231,6 +229,22 @@ fn process_of(command: &Command, spec: &Spec, state: &State) -> Result<Process> 
         source: PlanError::new("process", "is missing, and --process is not given"),
     })?;
     changed(process, changes)
+}
+
+/// A process with the container's rights and labels where it names none, as runc and crun have it: it comes from the runtime, which is
+/// not confined.
+fn confined(mut process: Process, container: Option<&Process>) -> Process {
+    let Some(container) = container else { return process };
+    if process.capabilities().is_none() {
+        process.set_capabilities(container.capabilities().clone());
+    }
+    if process.apparmor_profile().is_none() {
+        process.set_apparmor_profile(container.apparmor_profile().clone());
+    }
+    if process.selinux_label().is_none() {
+        process.set_selinux_label(container.selinux_label().clone());
+    }
+    process
 }
 
 fn changed(mut process: Process, changes: &Changes) -> Result<Process> {
@@ -306,6 +320,21 @@ fn plan_error(options: &ExecOptions, state: &State, source: PlanError) -> Error 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_without_labels_is_confined_as_the_container_is() {
+        let process = |value: serde_json::Value| serde_json::from_value::<Process>(value).unwrap();
+        let user = serde_json::json!({"uid": 0, "gid": 0});
+        let container = process(serde_json::json!({
+            "user": user, "cwd": "/", "apparmorProfile": "p", "selinuxLabel": "l", "capabilities": {"bounding": ["CAP_KILL"]}
+        }));
+        let found = confined(process(serde_json::json!({"user": user, "cwd": "/"})), Some(&container));
+        assert_eq!((found.apparmor_profile(), found.selinux_label()), (&Some("p".into()), &Some("l".into())));
+        assert_eq!(found.capabilities(), container.capabilities());
+        let own = process(serde_json::json!({"user": user, "cwd": "/", "apparmorProfile": "", "capabilities": {}}));
+        let found = confined(own.clone(), Some(&container));
+        assert_eq!((found.apparmor_profile(), found.capabilities()), (own.apparmor_profile(), own.capabilities()));
+    }
 
     #[test]
     fn later_variables_replace_earlier_ones() {

@@ -200,6 +200,25 @@ fn an_exec_has_its_own_rights() {
 }
 
 #[test]
+fn an_exec_that_names_no_capabilities_has_the_containers() {
+    let caps = json!(["CAP_KILL"]);
+    let container = Container::new(&["sleep", "1000"])
+        .with("/process/capabilities", json!({"bounding": caps, "effective": caps, "permitted": caps}));
+    container.detach();
+    let file = container.bundle().join("process.json");
+    let process = |change: Value| {
+        let mut process = json!({
+            "user": {"uid": 0, "gid": 0}, "cwd": "/", "env": ["PATH=/bin"], "args": ["grep", "CapEff", "/proc/self/status"]
+        });
+        process.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        fs::write(&file, process.to_string()).unwrap();
+        container.ok(&["exec", "--process", file.to_str().unwrap(), &container.id])
+    };
+    assert_eq!(process(json!({})), "CapEff:\t0000000000000020\n");
+    assert_eq!(process(json!({"capabilities": {}})), "CapEff:\t0000000000000000\n");
+}
+
+#[test]
 fn an_exec_can_run_in_a_cgroup_below() {
     let container = Container::new(&["sleep", "1000"]);
     container.detach();

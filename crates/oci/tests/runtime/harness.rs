@@ -15,6 +15,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use podwright_sys::cgroup::{Cgroup, v2_mount};
+use podwright_sys::lease;
 use serde_json::{Value, json};
 
 const BUSYBOX: &str = "/bin/busybox";
@@ -83,6 +84,9 @@ impl Container {
         let bin = dir.path().join("rootfs/bin");
         fs::create_dir_all(&bin).unwrap();
         fs::copy(BUSYBOX, bin.join("busybox")).expect("these tests need a static busybox at /bin/busybox");
+        // What another test's thread has just forked may have it open for writing still: nobody could execute it.
+        let copied = fs::File::open(bin.join("busybox")).unwrap();
+        eventually("nobody writes to the copy", || !lease::open_for_writing(&copied).is_ok_and(|open| open));
         for applet in APPLETS {
             symlink("busybox", bin.join(applet)).unwrap();
         }
