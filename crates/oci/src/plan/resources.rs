@@ -149,6 +149,7 @@ fn plan_memory(memory: &LinuxMemory, current: Option<Current>, plan: &mut Cgroup
     for (field, wanted) in [
         ("swappiness", memory.swappiness().is_some()),
         ("disableOOMKiller", memory.disable_oom_killer() == Some(true)),
+        ("kernel", memory.kernel().is_some_and(|limit| limit > 0)),
         ("kernelTCP", memory.kernel_tcp().is_some_and(|limit| limit > 0)),
     ] {
         if wanted {
