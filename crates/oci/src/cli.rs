@@ -66,7 +66,8 @@ fn global(args: &mut Parser, log: &mut Log) -> Result<Option<(Global, String)>> 
     while let Some(arg) = args.next().map_err(usage)? {
         match arg {
             Long("root") => {
-                global.root = std::path::absolute(path(args)?).map_err(|err| Error::Usage(err.to_string()))?
+                global.root = std::path::absolute(path(args)?)
+                    .map_err(|err| Error::Usage(format!("--root: the working directory: {err}")))?
             }
             Long("log") => log.file = Some(path(args)?).filter(|path| path != Path::new("")),
             Long("log-format") => {

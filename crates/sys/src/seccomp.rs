@@ -5,7 +5,7 @@ mod compile;
 mod interpret;
 
 use std::os::fd::{FromRawFd as _, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -200,7 +200,8 @@ impl Program {
 
     /// Puts the calling thread under the filter, for good, and hands its listener to `take`, which runs in a thread that is not
     /// under it: any system call of the caller's may be what the listener is to decide about, even one to send it away.
-    /// For the same reason the caller waits for `take` without a system call. Gives what `take` gives.
+    /// For the same reason the caller waits for `take` without a system call, unless the filter lets the one that sleeps through. Gives what
+    /// `take` gives.
     ///
     /// # Errors
     /// As [`Program::load`]; EBUSY where an earlier filter has a listener; EAGAIN when there can be no thread.
@@ -209,19 +210,21 @@ impl Program {
         T: Send + 'static,
         F: FnOnce(OwnedFd) -> T + Send + 'static,
     {
-        let shared = Arc::new(Handover {
-            number: AtomicI32::new(WAITING),
-            done: AtomicBool::new(false),
-            result: Mutex::new(None),
-        });
+        let shared =
+            Arc::new(Handover { number: AtomicI32::new(WAITING), done: AtomicU32::new(0), result: Mutex::new(None) });
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new().spawn(move || theirs.serve(take)).map_err(|_| Errno::EAGAIN)?;
         // It is not waited for, and its memory is not given back: either would take system calls.
         std::mem::forget(thread);
+        let may_sleep = self.permits(libc::SYS_futex, [0, aside::FUTEX_WAIT as u64, 0, 0, 0, 0]);
         let set = self.set();
         shared.number.store(*set.as_ref().unwrap_or(&FAILED), Ordering::Release);
-        while !shared.done.load(Ordering::Acquire) {
-            std::hint::spin_loop();
+        while shared.done.load(Ordering::Acquire) == 0 {
+            if may_sleep {
+                aside::sleep_while(&shared.done, 0);
+            } else {
+                std::hint::spin_loop();
+            }
         }
         set?;
         // Nobody else locks it any more.
@@ -254,7 +257,8 @@ fn set_filter(instructions: &[libc::sock_filter], flags: u32) -> nix::Result<i32
 struct Handover<T> {
     /// The listener's descriptor, [`WAITING`] or [`FAILED`].
     number: AtomicI32,
-    done: AtomicBool,
+    /// A futex: 0, then 1.
+    done: AtomicU32,
     result: Mutex<Option<T>>,
 }
 
@@ -279,7 +283,7 @@ impl<T> Handover<T> {
                 *result = Some(taken);
             }
         }
-        self.done.store(true, Ordering::Release);
+        aside::set_and_wake(&self.done, 1);
     }
 }
 
@@ -345,6 +349,28 @@ mod tests {
         let (name, getppid) = outcome.lock().unwrap().take().unwrap();
         assert_eq!(name.unwrap().as_os_str(), "anon_inode:seccomp notify");
         assert_eq!(getppid, Err(Errno::ENOSYS));
+    }
+
+    #[test]
+    fn who_hands_a_listener_over_sleeps_meanwhile() {
+        // With this call refused, the filter can only be loaded by the thread that it is for.
+        let rule = |name: &str, action| Rule { names: vec![name.into()], action, compare: vec![] };
+        let rules = vec![rule("getppid", Action::Notify), rule("seccomp", Action::Errno(1))];
+        let profile = Profile { default: Action::Allow, architectures: vec![], flags: 0, rules };
+        let program = profile.compile().unwrap();
+        let thread = std::thread::spawn(move || {
+            nix::sys::prctl::set_no_new_privs().unwrap();
+            let used = || {
+                let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_THREAD).unwrap();
+                let parts = [usage.user_time(), usage.system_time()];
+                parts.map(|part| part.tv_sec() * 1000 + part.tv_usec() / 1000).iter().sum::<i64>()
+            };
+            let before = used();
+            program.load_with_listener(|_| std::thread::sleep(Duration::from_millis(400))).unwrap();
+            used() - before
+        });
+        let milliseconds = thread.join().unwrap();
+        assert!(milliseconds < 100, "{milliseconds} ms of processor time for a wait of 400 ms");
     }
 
     #[test]

@@ -97,6 +97,14 @@ fn kill_all(cgroup: &Cgroup, signal: i32) -> Result<()> {
     if !cgroup.exists() {
         return Ok(());
     }
+    match signal_all(cgroup, signal) {
+        // It has gone meanwhile.
+        Err(_) if !cgroup.exists() => Ok(()),
+        other => other,
+    }
+}
+
+fn signal_all(cgroup: &Cgroup, signal: i32) -> Result<()> {
     // Frozen, so that no process forks past the signal; a paused container stays so.
     let paused = cgroup.is_frozen()?;
     cgroup.freeze(true)?;

@@ -30,7 +30,7 @@ struct Shared {
 }
 
 const PENDING: i32 = i32::MIN;
-const FUTEX_WAIT: i32 = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+pub(super) const FUTEX_WAIT: i32 = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
 const FUTEX_WAKE: i32 = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
 const WAIT: u32 = 0;
 const ADOPT: u32 = 1;
@@ -114,18 +114,28 @@ impl Shared {
 
     /// Gives the word to whoever waits for it; one at most does.
     fn step(&self, word: u32) {
-        self.word.store(word, Ordering::Release);
-        // SAFETY: the kernel uses the address as a name only; the word outlives the call.
-        unsafe { libc::syscall(libc::SYS_futex, self.word.as_ptr(), FUTEX_WAKE, 1) };
+        set_and_wake(&self.word, word);
     }
 
     fn wait_while(&self, word: u32) {
         while self.word.load(Ordering::Acquire) == word {
-            let forever = std::ptr::null::<libc::timespec>();
-            // SAFETY: the kernel reads the word, which outlives the call; there is no timeout to read.
-            unsafe { libc::syscall(libc::SYS_futex, self.word.as_ptr(), FUTEX_WAIT, word, forever, 0, 0) };
+            sleep_while(&self.word, word);
         }
     }
+}
+
+/// Sets a futex and wakes who sleeps on it; one at most does.
+pub(super) fn set_and_wake(word: &AtomicU32, value: u32) {
+    word.store(value, Ordering::Release);
+    // SAFETY: the kernel uses the address as a name only; the word outlives the call.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), FUTEX_WAKE, 1) };
+}
+
+/// Sleeps until a futex is told to have another value; now and then for no reason.
+pub(super) fn sleep_while(word: &AtomicU32, value: u32) {
+    let forever = std::ptr::null::<libc::timespec>();
+    // SAFETY: the kernel reads the word, which outlives the call; there is no timeout to read.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), FUTEX_WAIT, value, forever, 0, 0) };
 }
 
 /// Whether the filter lets the calls of [`Shared::hold`] through, unasked. Their addresses are taken to be nobody's condition.
