@@ -3,6 +3,7 @@
 //! | name | what |
 //! |---|---|
 //! | `cgroup` | symlink to the cgroup's directory, made before anything else: with it a container that was never finished can be deleted |
+//! | `mount` | symlink to the root file system that a container without a mount namespace has mounted in the runtime's |
 //! | `state.json` | [`State`], replaced atomically; `run` holds a flock(2) on it until the program runs |
 //! | `config.json` | the configuration that the container was made from: what becomes of the bundle's has no effect on it |
 //! | `entry.json` | how to make further processes (`lifecycle/entry.rs`) |
@@ -66,9 +67,6 @@ pub struct State {
     /// The unit of systemd that the cgroup belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
-    /// The root file system, mounted in the runtime's own mount namespace: to be unmounted with the container.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub host_mount: Option<PathBuf>,
     /// Groups of the resctrl file system to remove with the container, in this order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resctrl: Vec<PathBuf>,
@@ -241,6 +239,18 @@ impl StateDir {
         replace_with(&self.state_file(), &text, |file| file.try_lock().map_err(io::Error::from))
     }
 
+    /// Waits for a `run` that is making the container, at most `timeout`.
+    ///
+    /// # Errors
+    /// open(2)'s and flock(2)'s on `state.json`.
+    pub fn wait_until_made(&self, timeout: Duration) -> Result<()> {
+        let deadline = Instant::now() + timeout;
+        while self.is_unfinished()? && Instant::now() < deadline {
+            std::thread::sleep(LOCK_PAUSE);
+        }
+        Ok(())
+    }
+
     /// Whether somebody keeps what [`StateDir::save`] has given.
     fn is_unfinished(&self) -> Result<bool> {
         let tried = match File::open(self.state_file()) {
@@ -307,6 +317,21 @@ impl StateDir {
     #[must_use]
     pub fn cgroup(&self) -> Option<PathBuf> {
         fs::read_link(self.path.join("cgroup")).ok()
+    }
+
+    /// Keeps what will be mounted in the runtime's own mount namespace: the root file system, to be unmounted with the container.
+    ///
+    /// # Errors
+    /// symlink(2)'s.
+    pub fn set_host_mount(&self, root: &Path) -> Result<()> {
+        let link = self.path.join("mount");
+        symlink(root, &link).map_err(file("make", &link))
+    }
+
+    /// What [`StateDir::set_host_mount`] has kept.
+    #[must_use]
+    pub fn host_mount(&self) -> Option<PathBuf> {
+        fs::read_link(self.path.join("mount")).ok()
     }
 
     /// The socket on which a created container waits.
@@ -417,7 +442,6 @@ mod tests {
             annotations: HashMap::from([("k".into(), "v".into())]),
             cgroup: "/sys/fs/cgroup/c".into(),
             unit: None,
-            host_mount: None,
             resctrl: vec![],
             poststart: vec![],
             poststop: vec![],

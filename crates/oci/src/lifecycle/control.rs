@@ -200,8 +200,8 @@ pub(super) fn destroy(dir: &StateDir, lock: &Lock, state: Option<&State>) -> Res
     }
     if let Some(state) = state {
         rdt::remove(&state.resctrl)?;
-        state.host_mount.as_deref().map_or(Ok(()), unmount)?;
     }
+    dir.host_mount().as_deref().map_or(Ok(()), unmount)?;
     dir.remove(lock)?;
     if let Some(state) = state {
         let json = hook_state(state).json(Status::Stopped.as_str(), 0);

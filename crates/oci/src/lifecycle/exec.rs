@@ -24,7 +24,7 @@ use crate::error::{Error, Result, file, kernel};
 use crate::hooks::HookState;
 use crate::log;
 use crate::plan::{self, PlanError, Step};
-use crate::state::{State, StateDir, Status, replace};
+use crate::state::{LOCK_TIMEOUT, State, StateDir, Status, replace};
 use crate::sync::{self, Said};
 
 /// What is to run.
@@ -93,8 +93,14 @@ pub struct ExecOptions {
 pub fn exec(options: &ExecOptions) -> Result<i32> {
     let passed = Passed::of_this_process(options.preserve_fds)?;
     let dir = StateDir::new(&options.root, &options.id)?;
-    let state = dir.load()?;
-    let status = dir.status(state.as_ref())?;
+    let mut state = dir.load()?;
+    let mut status = dir.status(state.as_ref())?;
+    if status == Status::Creating {
+        // Its program may be at work already, and the runtime just not have noticed.
+        dir.wait_until_made(LOCK_TIMEOUT)?;
+        state = dir.load()?;
+        status = dir.status(state.as_ref())?;
+    }
     let allowed = match status {
         Status::Running | Status::Created => true,
         Status::Paused => options.ignore_paused,

@@ -140,9 +140,6 @@ fn launch(options: &CreateOptions, gate: Gate, foreground: bool) -> Result<Launc
     launched.inspect_err(|_| {
         // Another one may be in the place of one that was taken from us, with the same cgroup.
         let Some(lock) = lock.as_ref().filter(|lock| dir.is_held_by(lock).unwrap_or(false)) else { return };
-        if let Some(path) = &plan.host_mount {
-            unmount(path).unwrap_or_else(|err| warn(&err));
-        }
         // With a state, hooks may have run, and those for the end have their turn. The directory goes only when nothing is
         // left that `delete --force` would need it for.
         let state = dir.load().ok().flatten();
@@ -209,6 +206,9 @@ impl Launch<'_> {
             user::delegate(cgroup, uid)?;
         }
         let sources = user::open_sources(&self.plan.steps)?;
+        if let Some(root) = &self.plan.host_mount {
+            self.dir.set_host_mount(root)?;
+        }
         let listener = match self.gate {
             Gate::Go => None,
             Gate::Start => Some(bind(self.dir)?),
@@ -326,7 +326,6 @@ impl Launch<'_> {
             annotations: self.spec.annotations().clone().unwrap_or_default(),
             cgroup: cgroup.path().to_owned(),
             resctrl: Vec::new(),
-            host_mount: self.plan.host_mount.clone(),
             unit: self.plan.cgroup.place.unit.as_ref().map(|unit| unit.name.clone()),
             poststart: list(hooks.map(|hooks| hooks.poststart())),
             poststop: list(hooks.map(|hooks| hooks.poststop())),

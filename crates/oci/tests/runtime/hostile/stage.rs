@@ -107,11 +107,8 @@ impl Stage {
             let mut run = self.call(&["run"], &self.scene.options, &[]);
             let mut child = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
             let runs = || {
-                // It counts as running a little before it has become its program.
-                let text = fs::read_to_string(self.container.state_root().join(&self.container.id).join("state.json"));
-                let state: Option<Value> = text.ok().and_then(|text| serde_json::from_str(&text).ok());
-                let name = state.and_then(|state| fs::read_to_string(format!("/proc/{}/comm", state["pid"])).ok());
-                name.is_some_and(|name| name == "sleep\n")
+                let state = self.container.call(&["state", &self.container.id]);
+                String::from_utf8_lossy(&state.stdout).contains("running")
             };
             eventually("it runs", || child.try_wait().unwrap().is_some() || runs());
             if child.try_wait().unwrap().is_some() {
