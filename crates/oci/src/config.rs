@@ -13,8 +13,8 @@ use nix::fcntl::OFlag;
 use oci_spec::runtime::{Capability, LinuxResources, Process, Spec};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use serde_json::error::Category;
+use serde_json::{Map, Value};
 
 use strict::Strict;
 
@@ -46,10 +46,25 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    /// Without line and column, which are those of another text than the file's.
+    fn without_place(mut self) -> ConfigError {
+        if let ConfigError::Field { problem, .. } = &mut self
+            && let Some(end) = problem.rfind(" at line ")
+        {
+            problem.truncate(end);
+        }
+        self
+    }
+}
+
 /// What can be read: oci-spec's types, and what is wrong with them.
 pub trait Document: DeserializeOwned {
     /// Takes back what the type says and the text does not.
     fn correct(&mut self, text: &[u8]);
+
+    /// The process in a text of this type.
+    fn process(top: &mut Map<String, Value>) -> Option<&mut Map<String, Value>>;
 }
 
 impl Document for Spec {
@@ -66,16 +81,28 @@ impl Document for Spec {
             forget_missing_limit(resources, || serde_json::from_slice::<Top>(text).ok()?.linux?.resources);
         }
     }
+
+    fn process(top: &mut Map<String, Value>) -> Option<&mut Map<String, Value>> {
+        top.get_mut("process")?.as_object_mut()
+    }
 }
 
 impl Document for LinuxResources {
     fn correct(&mut self, text: &[u8]) {
         forget_missing_limit(self, || serde_json::from_slice(text).ok());
     }
+
+    fn process(_top: &mut Map<String, Value>) -> Option<&mut Map<String, Value>> {
+        None
+    }
 }
 
 impl Document for Process {
     fn correct(&mut self, _text: &[u8]) {}
+
+    fn process(top: &mut Map<String, Value>) -> Option<&mut Map<String, Value>> {
+        Some(top)
+    }
 }
 
 /// `linux.resources`, as far as it tells whether there is a limit of tasks.
@@ -140,8 +167,10 @@ pub(crate) fn understand<T: Document>(text: &[u8]) -> Result<(T, Vec<String>), C
     if text.len() as u64 > MAX_SIZE {
         return Err(ConfigError::TooLong);
     }
-    let parsed = from_slice(text).map(|parsed: T| (parsed, Vec::new()));
-    let mut parsed = parsed.or_else(|err| mended(text).ok_or(err)).map_err(|err| explain::<T>(text, err))?;
+    let mut parsed = match from_slice::<T>(text) {
+        Ok(parsed) => (parsed, Vec::new()),
+        Err(err) => mended(text).unwrap_or_else(|| Err(explain::<T>(text, err)))?,
+    };
     if let Some(field) = nul_byte(text) {
         return Err(ConfigError::Field { field, problem: "holds a NUL byte".into() });
     }
@@ -170,17 +199,26 @@ pub(crate) fn from_slice<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result
     Ok(parsed)
 }
 
-/// Understands what the types of oci-spec do not take and the specification allows.
-fn mended<T: DeserializeOwned>(text: &[u8]) -> Option<(T, Vec<String>)> {
+/// Understands what the types of oci-spec do not take and the specification allows: other spellings, unknown capabilities, and a process
+/// without a `user`, which is root's with runc and crun. `None`: there is none of that.
+fn mended<T: Document>(text: &[u8]) -> Option<Result<(T, Vec<String>), ConfigError>> {
     let mut value: Value = serde_json::from_slice(text).ok()?;
-    let top = value.as_object_mut()?;
-    let process = if top.contains_key("process") { top.get_mut("process")?.as_object_mut()? } else { top };
+    let process = T::process(value.as_object_mut()?)?;
     let respelled = respell_flags(process.get_mut("scheduler"));
     let unknown = without_unknown(process.get_mut("capabilities"));
-    if !respelled && unknown.is_empty() {
+    let nobodys = !process.contains_key("user");
+    if !respelled && unknown.is_empty() && !nobodys {
         return None;
     }
-    Some((T::deserialize(Strict(value)).ok()?, unknown))
+    if nobodys {
+        process.insert("user".into(), Map::new().into());
+    }
+    // A value has each key once, whatever the text has.
+    let parsed = from_slice::<Value>(text).map_err(|err| explain::<Value>(text, err)).and_then(|_| {
+        let mended = value.to_string();
+        from_slice(mended.as_bytes()).map_err(|err| explain::<T>(mended.as_bytes(), err).without_place())
+    });
+    Some(parsed.map(|parsed| (parsed, unknown)))
 }
 
 /// Two flags of `scheduler` that oci-spec 0.10 spells otherwise than the specification. Whether there was one.
@@ -320,6 +358,29 @@ mod tests {
             understand::<Spec>(number.as_bytes()).is_err(),
             "what is no name at all is no capability that may come"
         );
+    }
+
+    #[test]
+    fn a_process_without_a_user_is_roots_and_the_rest_is_looked_at_all_the_same() {
+        let alone = parse::<Process>(br#"{"cwd": "/"}"#).unwrap();
+        let spec = parse::<Spec>(br#"{"ociVersion": "1.2.0", "process": {"cwd": "/"}}"#).unwrap();
+        assert_eq!((alone.user().uid(), spec.process().as_ref().unwrap().user().gid()), (0, 0));
+        for (text, expected) in [
+            (r#"{"ociVersion": "1.2.0", "process": {"args": ["a"]}}"#, "process.cwd: is missing"),
+            (
+                r#"{"ociVersion": "1.2.0", "process": {"cwd": "/"}, "hostname": 7}"#,
+                "hostname: invalid type: integer `7`",
+            ),
+            (r#"{"ociVersion": "1.2.0", "process": {"cwd": "/", "cwd": "/x"}}"#, "process: \"cwd\" is there twice"),
+            (
+                r#"{"ociVersion": "1.2.0", "process": {"cwd": "/"}, "annotations": {"a": "", "a": ""}}"#,
+                "annotations: \"a\" is there twice",
+            ),
+        ] {
+            assert!(problem(text).starts_with(expected), "{text}: {}", problem(text));
+        }
+        let lines = "{\"ociVersion\": \"1.2.0\",\n\"process\": {\"cwd\": \"/\"},\n\"hostname\": 7}";
+        assert!(!problem(lines).contains("line 1"), "{}", problem(lines));
     }
 
     #[test]

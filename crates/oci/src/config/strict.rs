@@ -1,13 +1,10 @@
 //! JSON as the specification means it. serde also takes a list of all fields for an object, `["rootfs", true]` for a `root`, and
 //! an object for the name of a variant, `{"mount": null}` for a `type`; and which field is which is then oci-spec's secret. Of two
-//! entries of a map that have one name it takes the last. And oci-spec wants a `user` of every process, which the specification does
-//! not: runc and crun take root then.
+//! entries of a map that have one name it takes the last.
 
 use std::collections::HashSet;
 use std::fmt;
-use std::iter;
 
-use serde::de::value::MapDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, Error, IntoDeserializer as _, MapAccess, SeqAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
@@ -23,18 +20,15 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Strict<D> {
 
     fn deserialize_struct<V: Visitor<'de>>(
         self,
-        name: &'static str,
+        _name: &'static str,
         _fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        match name {
-            "Process" => self.0.deserialize_map(Process(visitor)),
-            _ => self.0.deserialize_map(Strict(visitor)),
-        }
+        self.0.deserialize_map(Fields(visitor))
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-        self.0.deserialize_map(Map(visitor))
+        self.0.deserialize_map(Strict(visitor))
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
@@ -125,7 +119,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Strict<V> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
-        self.0.visit_map(Strict(map))
+        self.0.visit_map(Once { map, seen: HashSet::new() })
     }
 }
 
@@ -157,10 +151,10 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Strict<A> {
     }
 }
 
-/// The visitor of a map whose keys are data; those of a type's fields are looked after by serde.
-struct Map<V>(V);
+/// The visitor of a type's fields: which of them are there twice, serde looks after.
+struct Fields<V>(V);
 
-impl<'de, V: Visitor<'de>> Visitor<'de> for Map<V> {
+impl<'de, V: Visitor<'de>> Visitor<'de> for Fields<V> {
     type Value = V::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -168,7 +162,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Map<V> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
-        self.0.visit_map(Once { map, seen: HashSet::new() })
+        self.0.visit_map(Strict(map))
     }
 }
 
@@ -195,68 +189,6 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Once<A> {
 
     fn size_hint(&self) -> Option<usize> {
         self.map.size_hint()
-    }
-}
-
-/// The visitor of a process.
-struct Process<V>(V);
-
-impl<'de, V: Visitor<'de>> Visitor<'de> for Process<V> {
-    type Value = V::Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.expecting(f)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
-        self.0.visit_map(WithUser { map, user: User::Missing })
-    }
-}
-
-enum User {
-    Missing,
-    Given,
-    /// Its key has been given, its value not yet.
-    Made,
-}
-
-/// The fields of a process, with a `user` in the end where there is none.
-struct WithUser<A> {
-    map: A,
-    user: User,
-}
-
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for WithUser<A> {
-    type Error = A::Error;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
-        let key = match (self.map.next_key::<String>()?, &self.user) {
-            (Some(key), _) if key == "user" => {
-                self.user = User::Given;
-                key
-            }
-            (Some(key), _) => key,
-            (None, User::Missing) => {
-                self.user = User::Made;
-                "user".to_owned()
-            }
-            (None, _) => return Ok(None),
-        };
-        seed.deserialize(key.into_deserializer()).map(Some)
-    }
-
-    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, A::Error> {
-        match self.user {
-            User::Made => {
-                self.user = User::Given;
-                seed.deserialize(MapDeserializer::new(iter::empty::<(&str, ())>()))
-            }
-            User::Missing | User::Given => self.map.next_value_seed(Strict(seed)),
-        }
-    }
-
-    fn size_hint(&self) -> Option<usize> {
-        None
     }
 }
 
