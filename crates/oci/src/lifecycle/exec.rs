@@ -108,7 +108,8 @@ pub fn exec(options: &ExecOptions) -> Result<i32> {
     };
     let state = state.filter(|_| allowed).ok_or_else(|| wrong_status(&options.id, status, "exec"))?;
     let target = first_process(&state)?.ok_or_else(|| wrong_status(&options.id, Status::Stopped, "exec"))?;
-    let spec = config_of(&dir, &state)?;
+    // What the container was made from, whatever has become of its bundle (runtime-spec, runtime.md, "Create").
+    let spec: Spec = read_json(&dir.config())?;
     let process = process_of(&options.command, &spec, &state)?;
     let mut plan = plan::exec(&spec, &process).map_err(|source| plan_error(options, &state, source))?;
     listener::check(plan.listener.as_ref()).map_err(|source| plan_error(options, &state, source))?;
@@ -216,13 +217,6 @@ fn clone_beside(group: &OwnedFd, state: &State) -> Result<(Cloned, bool)> {
     let own = text.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
     let inner = Cgroup::at(v2_mount()?.join(own)).open()?;
     clone_into(CloneFlags::empty(), &inner)
-}
-
-/// What the container was made from, whatever has become of its bundle (runtime-spec, runtime.md, "Create").
-fn config_of(dir: &StateDir, state: &State) -> Result<Spec> {
-    let kept = dir.config();
-    // An older version kept none.
-    if kept.exists() { read_json(&kept) } else { read_json(&state.bundle.join("config.json")) }
 }
 
 fn process_of(command: &Command, spec: &Spec, state: &State) -> Result<Process> {

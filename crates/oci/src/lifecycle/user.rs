@@ -154,6 +154,7 @@ pub(super) fn delegate(cgroup: &Cgroup, uid: u32) -> Result<()> {
         other => other.map_err(file("give away", path)),
     };
     own(cgroup.path())?;
+    // The specification's own list, where the kernel has none.
     let list = fs::read_to_string(DELEGATED_FILES)
         .unwrap_or_else(|_| "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n".into());
     list.lines().try_for_each(|name| own(&cgroup.path().join(name)))

@@ -145,6 +145,27 @@ fn what_was_mounted_on_the_host_goes_with_a_container_that_was_never_known() {
     container.assert_nothing_left();
 }
 
+#[test]
+fn an_exec_waits_for_a_run_that_is_still_making_the_container() {
+    let mut container = Container::new(&["sleep", "1000"]);
+    fs::write(container.rootfs().join("inside"), "container").unwrap();
+    let script = "touch waits; until [ -e go ]; do sleep 0.05; done";
+    container.set("/hooks", json!({"createRuntime": hook(script)}));
+    let bundle = container.bundle().display().to_string();
+    let mut run = start(&container, &["run", "--detach", "--bundle", &bundle, &container.id]);
+    eventually("the hook runs", || container.bundle().join("waits").exists());
+    assert_eq!(container.status(), "creating");
+    let output = fs::File::create(container.bundle().join("output")).unwrap();
+    let mut exec = Stranger::start(container.runtime().args(["exec", &container.id, "cat", "/inside"]).stdout(output));
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(fs::read_to_string(container.bundle().join("output")).unwrap(), "", "it has joined nothing yet");
+    assert!(exec.lives());
+    fs::write(container.bundle().join("go"), "").unwrap();
+    assert!(run.wait().success(), "{}", said(&container));
+    assert!(exec.wait().success());
+    assert_eq!(fs::read_to_string(container.bundle().join("output")).unwrap(), "container");
+}
+
 /// The runtime with at most so many descriptors.
 fn with_descriptors(container: &Container, number: u32, args: &[&str]) -> Output {
     let runtime = container.runtime();
