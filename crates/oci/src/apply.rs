@@ -20,10 +20,11 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::sched::CloneFlags;
 use nix::sys::stat::{Mode, umask};
 use oci_spec::runtime::Hooks;
 use podwright_sys::path::Root;
-use podwright_sys::process as sys_process;
+use podwright_sys::process::{self as sys_process, Cloned};
 use podwright_sys::procfs::Proc;
 use podwright_sys::seccomp::{Aside, Program as Filter};
 
@@ -71,6 +72,8 @@ pub(crate) enum StepError {
     Listener(#[source] std::io::Error),
     #[error("the runtime has ended")]
     RuntimeGone,
+    #[error("the container has ended")]
+    ContainerEnded,
     #[error("waiting to be started")]
     Start(#[source] std::io::Error),
     #[error(transparent)]
@@ -175,8 +178,27 @@ fn follow(init: Init<'_>, steps: &[Step]) -> i32 {
         Progress { init, root: None, sealed: Vec::new(), null: None, terminal: None, aside: None, proc: None };
     // Modes of nodes and mount points are what the configuration says; `Step::Umask` sets the program's.
     umask(Mode::empty());
-    let result = prepare(&mut progress).and_then(|()| steps.iter().try_for_each(|step| apply(&mut progress, step)));
-    let error = result.err().unwrap_or(StepError::NoProgram);
+    let (hidden, seen) = steps.split_at(steps.iter().position(|step| *step == Step::Succeed).unwrap_or(steps.len()));
+    let done = prepare(&mut progress).and_then(|()| apply_all(&mut progress, hidden));
+    let (Ok(()), Some((_, seen))) = (&done, seen.split_first()) else { return tell(progress, done) };
+    // What has entered the container is done with, and gone before the next process begins: a way to the container's first
+    // process is more than the container has itself.
+    (progress.init.target, progress.init.target_root) = (None, None);
+    let mut keep = progress.init.descriptors();
+    keep.extend(progress.terminal.as_ref().map(AsRawFd::as_raw_fd));
+    sys_process::finish_with_only(&keep, progress.init.passed.count, || {
+        let done = succeed(&mut progress.init.report).and_then(|()| apply_all(&mut progress, seen));
+        tell(progress, done)
+    })
+}
+
+fn apply_all(progress: &mut Progress<'_>, steps: &[Step]) -> Result<()> {
+    steps.iter().try_for_each(|step| apply(progress, step))
+}
+
+/// Tells why there is no program; the exit status.
+fn tell(mut progress: Progress<'_>, done: Result<()>) -> i32 {
+    let error = done.err().unwrap_or(StepError::NoProgram);
     sync::send_error(&mut progress.init.report, &chain(&error), matches!(error, StepError::Hook(_)));
     FAILED
 }
@@ -235,6 +257,8 @@ fn apply(progress: &mut Progress<'_>, step: &Step) -> Result<()> {
         Step::CloseDescriptors => {
             sys_process::close_on_exec_from(3 + progress.init.passed.count).map_err(kernel("close_range"))
         }
+        Step::Succeed => Err(StepError::Misplaced),
+        Step::OwnStdio(uid) => process::own_stdio(*uid, progress.terminal.as_ref()),
         Step::FindModule { .. } | Step::Label { .. } => label::apply(progress, step),
         Step::FindProgram { .. }
         | Step::Scheduler(_)
@@ -242,7 +266,7 @@ fn apply(progress: &mut Progress<'_>, step: &Step) -> Result<()> {
         | Step::Affinity(_)
         | Step::MemoryPolicy { .. }
         | Step::Personality(_)
-        | Step::OwnStdio(_)
+        | Step::KeepCapabilities(_)
         | Step::Rlimit { .. }
         | Step::RaiseLimit { .. }
         | Step::ResetSignals
@@ -254,6 +278,19 @@ fn apply(progress: &mut Progress<'_>, step: &Step) -> Result<()> {
         | Step::NoNewPrivileges
         | Step::Umask(_)
         | Step::Exec(_) => process::apply(step, progress.init.passed),
+    }
+}
+
+/// Goes on as another process, which the runtime is told of; comes back only there.
+fn succeed(report: &mut UnixStream) -> Result<()> {
+    match sys_process::clone_sibling(CloneFlags::empty()) {
+        Ok(Cloned::Child) => Ok(()),
+        Ok(Cloned::Parent { pid, .. }) => {
+            sys_process::exit_now(if sync::send_pid(report, pid.as_raw()).is_ok() { 0 } else { FAILED })
+        }
+        // The PID namespace has lost its first process.
+        Err(Errno::ENOMEM) => Err(StepError::ContainerEnded),
+        Err(errno) => Err(kernel("clone3")(errno)),
     }
 }
 

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
 use oci_spec::runtime::{Linux, Process, Spec};
+use podwright_sys::caps;
 use podwright_sys::seccomp as filter;
 use podwright_sys::timens::CLONE_NEWTIME;
 
@@ -145,7 +146,7 @@ pub fn container(spec: &Spec, context: &Context<'_>) -> Result<Plan> {
     if spec.process().is_some() {
         steps.extend(process::attach(process));
         steps.extend(hooks_and_gate(spec, process, context.gate, listener.is_some())?);
-        steps.extend(process::steps(process, Some(linux))?);
+        steps.extend(process::steps(process, Some(linux), false)?);
     } else {
         steps.extend([Step::Await(context.gate), Step::NoProcess]);
     }
@@ -186,6 +187,9 @@ pub fn exec(spec: &Spec, process: &Process) -> Result<ExecPlan> {
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWNET
         | CloneFlags::CLONE_NEWCGROUP;
+    let sets = process::Sets::of(process)?;
+    let traceable = may_trace(spec, &sets)?;
+    enter.set(CloneFlags::CLONE_NEWPID, traceable);
     // Entering one's own user namespace is an error, and time namespaces are newer than the rest.
     enter.extend([CloneFlags::CLONE_NEWUSER, CLONE_NEWTIME].into_iter().filter(|kind| owns(*kind)));
     let affinity = schedule::affinity(process)?;
@@ -204,9 +208,44 @@ pub fn exec(spec: &Spec, process: &Process) -> Result<ExecPlan> {
     steps.extend(process::attach(process));
     steps.push(Step::Await(Gate::Go));
     steps.extend(affinity.last.map(Step::Affinity));
-    steps.extend(process::steps(process, linux)?);
+    steps.extend(process::steps(process, linux, traceable)?);
+    if traceable {
+        steps = out_of_sight(steps, &sets);
+    }
     let (seccomp, listener) = seccomp.map(seccomp::plan).transpose()?.unzip();
     Ok(ExecPlan { steps, seccomp, listener: listener.flatten(), first_affinity: affinity.first })
+}
+
+/// Whether a process of the container can look into any other that it sees, whatever that has done against it.
+fn may_trace(spec: &Spec, process: &process::Sets) -> Result<bool> {
+    let container = spec.process().as_ref().map(process::Sets::of).transpose()?.unwrap_or_default();
+    Ok(container.bounding.union(process.bounding).contains(caps::SYS_PTRACE))
+}
+
+/// Puts all that needs privileges or the host before the process that the container gets to see, which begins with nothing that the
+/// container does not have: another process does that in its namespaces, but not in its PID namespace (CVE-2016-9962).
+fn out_of_sight(steps: Vec<Step>, sets: &process::Sets) -> Vec<Step> {
+    let (seen, mut hidden): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(|step| {
+        matches!(
+            step,
+            Step::NewSession
+                | Step::AttachTerminal
+                | Step::Await(_)
+                // A process under SCHED_DEADLINE cannot be cloned.
+                | Step::Scheduler(_)
+                | Step::LoadFilter
+                | Step::Capabilities { .. }
+                | Step::NoNewPrivileges
+                | Step::Exec(_)
+        )
+    });
+    let mut kept = sets.permitted.union(sets.effective).union(sets.inheritable);
+    if seen.iter().any(|step| matches!(step, Step::Scheduler(_))) {
+        kept = kept.union(caps::SYS_NICE);
+    }
+    hidden.extend([Step::KeepCapabilities(kept), Step::Succeed]);
+    hidden.extend(seen);
+    hidden
 }
 
 /// Who executes the program gets the cgroup where there is a new cgroup namespace with its root mounted for writing (runtime-spec,

@@ -53,10 +53,13 @@ impl Keys {
 
 impl Way {
     /// The way into a container with first process `pid`, of which the runtime's state is in `state`. `None`: the runtime has
-    /// not written one that this version understands.
+    /// not written one that this version understands, or the container may trace what comes in, which is then the runtime's to make.
     pub(crate) fn find(state: &Path, pid: i32, container: &Cgroup) -> Option<Way> {
         let text = fs::read(state.join("entry.json")).ok()?;
         let mut entry: Entry = serde_json::from_slice(&text).ok().filter(|entry: &Entry| entry.version == VERSION)?;
+        if entry.lets_trace() {
+            return None;
+        }
         if !entry.env.iter().any(|variable| variable.starts_with("HOME=")) {
             entry.env.extend(home_of(pid));
         }

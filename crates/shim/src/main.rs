@@ -32,6 +32,10 @@ mod stdio;
 const FAILURE_WAIT: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
+    // Commands enter containers as copies of this process: nobody there may look into them (see `sys::enter`).
+    if let Err(errno) = nix::sys::prctl::set_dumpable(false) {
+        return outcome(Err(format!("cannot be hidden from containers: {errno}").into()));
+    }
     child::keep_heap_small();
     let args: Vec<_> = std::env::args_os().skip(1).collect();
     match args.as_slice() {

@@ -4,6 +4,7 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use podwright_shim::proto::{ExecResult, Outcome, PodMount, Request, StartRequest, StartStage};
@@ -33,6 +34,9 @@ impl Rootfs {
         let busybox = ["/bin/busybox", "/usr/bin/busybox"].iter().find(|path| fs::exists(path).unwrap());
         let target = dir.path().join("rootfs/bin/busybox");
         fs::copy(busybox.expect("Debian's busybox-static is needed"), &target).unwrap();
+        let act = Path::new(env!("CARGO_BIN_EXE_podwright-shim")).with_file_name("act");
+        fs::copy(&act, target.with_file_name("act"))
+            .expect("the actor is built with the workspace: cargo build -p act");
         for applet in ["sh", "sleep", "hostname", "echo", "cat", "readlink", "true"] {
             std::os::unix::fs::symlink("busybox", target.with_file_name(applet)).unwrap();
         }
@@ -162,5 +166,43 @@ fn the_agents_death_changes_nothing_for_real_containers() {
     let codes = [None, Some(Outcome::Exited { code: 42 }), Some(Outcome::Exited { code: 137 })];
     assert_eq!([outcome(0), outcome(1), outcome(2)], codes);
     assert!(Path::new(&format!("/proc/{}", state[0].pid.unwrap())).exists());
+    sandbox.shut_down();
+}
+
+/// CVE-2016-9962, by a container that may look into every process that it sees; `tests/cases/hostile.yaml` has the others. The control
+/// comes in as a runtime would that does not look to its descriptors.
+#[test]
+fn what_enters_a_container_is_no_way_out() {
+    let (sandbox, rootfs) = (Sandbox::new(), Rootfs::new());
+    let (mut agent, _) = sandbox.connect();
+    let app = id("app", 0);
+    fs::create_dir(rootfs.0.path().join("rootfs/slow")).unwrap();
+    let script = "act spy slow=/slow && exec act spy for=inf";
+    let spy = |attempt| {
+        let mut request = rootfs.request(&sandbox, "app", attempt, &["sh", "-c", script]);
+        let sets = json!(["CAP_KILL", "CAP_SYS_PTRACE"]);
+        request.config["process"]["capabilities"] = json!({"bounding": sets, "permitted": sets, "effective": sets});
+        request
+    };
+    agent.start(spy(0));
+    support::until("it looks", || sandbox.log("app", 0).iter().any(|line| line.contains("started")));
+    for seq in 0..5 {
+        let found = agent.exec(seq, &app, &["/slow/true"], 20_000);
+        assert_eq!(found, (ExecResult::Exited { code: 0 }, String::new()));
+    }
+    let end = |agent: &mut support::Agent, attempt: u32| {
+        agent.send(&Request::Signal { id: id("app", attempt), signal: 15, cause: None });
+        agent.end(&id("app", attempt))
+    };
+    assert_eq!(end(&mut agent, 0), Outcome::Exited { code: 0 }, "{:?}", sandbox.log("app", 0));
+
+    let pid = agent.start(spy(1)).pid.unwrap();
+    support::until("it looks", || sandbox.log("app", 1).iter().any(|line| line.contains("started")));
+    let entered = Command::new("bash")
+        .args(["-c", &format!("exec 7</sys; exec nsenter --target {pid} --mount --pid /slow/true")])
+        .status()
+        .unwrap();
+    assert!(entered.success());
+    assert_eq!(end(&mut agent, 1), Outcome::Exited { code: 1 }, "{:?}", sandbox.log("app", 1));
     sandbox.shut_down();
 }

@@ -52,6 +52,11 @@ const NAMES: [&str; 41] = [
 #[serde(transparent)]
 pub struct CapSet(u64);
 
+/// CAP_SYS_PTRACE alone: looking into any process that can be seen.
+pub const SYS_PTRACE: CapSet = CapSet(1 << 19);
+/// CAP_SYS_NICE alone.
+pub const SYS_NICE: CapSet = CapSet(1 << 23);
+
 impl CapSet {
     /// The set of these names, with or without `CAP_`.
     ///
@@ -69,6 +74,12 @@ impl CapSet {
     /// All names with their `CAP_`, by number.
     pub fn known() -> impl Iterator<Item = String> {
         NAMES.iter().map(|name| format!("CAP_{name}"))
+    }
+
+    /// Whether all of `other` are in.
+    #[must_use]
+    pub fn contains(self, other: Self) -> bool {
+        other.without(self) == Self::default()
     }
 
     /// Whether the capability with this number is in.

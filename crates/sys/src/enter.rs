@@ -4,7 +4,7 @@
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -91,6 +91,15 @@ pub enum Step {
     NoNewPrivileges,
 }
 
+impl Entry {
+    /// Whether the container's processes may trace others, whatever these have done to prevent it (CAP_SYS_PTRACE): then what
+    /// enters must have nothing that the container may not have, from its first moment on. [`spawn`] does not see to that.
+    #[must_use]
+    pub fn lets_trace(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::LimitBounding(keep) if keep.contains(caps::SYS_PTRACE)))
+    }
+}
+
 /// A container to enter.
 #[derive(Debug, Clone, Copy)]
 pub struct Door<'a> {
@@ -132,6 +141,10 @@ fn kernel(what: &'static str) -> impl FnOnce(Errno) -> EnterError {
 
 /// Starts `args` in the container, with standard input from `null` and both outputs to `output`.
 ///
+/// The caller must not be dumpable, which the new process inherits: until it executes the program, it holds a copy of the caller's
+/// memory, and at first its descriptors, in the sight of the container. That keeps everybody out who has no CAP_SYS_PTRACE; see
+/// [`Entry::lets_trace`] for who has.
+///
 /// # Errors
 /// [`EnterError`]. That the program cannot be executed is told later, by [`Entered::failure`].
 pub fn spawn(
@@ -142,15 +155,22 @@ pub fn spawn(
     output: BorrowedFd<'_>,
 ) -> Result<Entered, EnterError> {
     let filter = Filter::from_words(&entry.filter, entry.filter_flags);
-    let (report, end) = pipe2(OFlag::O_CLOEXEC).map_err(kernel("make a pipe"))?;
+    // Reading never waits: whoever else came by the other end could hold it open for ever.
+    let (report, end) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(kernel("make a pipe"))?;
     setns(door.target, CloneFlags::CLONE_NEWPID).map_err(kernel("enter the container's PID namespace"))?;
     let cloned = process::clone(CloneFlags::empty(), Some(door.cgroup));
     if let Ok(Cloned::Child) = cloned {
-        drop(report);
-        let error = become_program(entry, filter.as_ref(), door.target, args, null, output);
-        // Nobody may be left to read it.
-        File::from(end).write_all(error.as_bytes()).unwrap_or(());
-        process::exit_now(FAILED);
+        let keep = [end.as_raw_fd(), door.target.as_raw_fd()];
+        let stdio = isolate(null, output);
+        process::finish_with_only(&keep, 0, || {
+            let error = match stdio {
+                Ok(()) => become_program(entry, filter.as_ref(), door.target, args),
+                Err(error) => error,
+            };
+            // Nobody may be left to read it.
+            File::from(end).write_all(error.as_bytes()).unwrap_or(());
+            process::exit_now(FAILED)
+        });
     }
     setns(door.own_pid_namespace, CloneFlags::CLONE_NEWPID).map_err(EnterError::Stranded)?;
     match cloned.map_err(kernel("clone a process into the container's cgroup"))? {
@@ -163,25 +183,26 @@ impl Entered {
     /// Once it has ended: why it could not become its program; `None`: it did.
     pub fn failure(&mut self) -> Option<String> {
         let mut text = Vec::new();
-        // All other ends are closed by then: by execve(2), or with the process.
-        (&mut self.report).take(MAX_REPORT).read_to_end(&mut text).ok()?;
+        match (&mut self.report).take(MAX_REPORT).read_to_end(&mut text) {
+            // All that it wrote is there, since it has ended.
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return None,
+        }
         (!text.is_empty()).then(|| String::from_utf8_lossy(&text).into_owned())
     }
 }
 
-/// Returns only on failure: why.
-fn become_program(
-    entry: &Entry,
-    filter: Option<&Filter>,
-    target: BorrowedFd<'_>,
-    args: &[String],
-    null: BorrowedFd<'_>,
-    output: BorrowedFd<'_>,
-) -> String {
+/// The first thing that the new process does: it is in the container's PID namespace already, where it must neither be looked
+/// into nor share descriptors with its maker (CVE-2016-9962).
+fn isolate(null: BorrowedFd<'_>, output: BorrowedFd<'_>) -> Result<(), String> {
+    prctl::set_dumpable(false).map_err(|errno| format!("cannot be hidden: {}", io::Error::from(errno)))?;
     let stdio = dup2_stdin(null).and_then(|()| dup2_stdout(output)).and_then(|()| dup2_stderr(output));
-    if let Err(errno) = stdio {
-        return format!("cannot set standard descriptors: {}", io::Error::from(errno));
-    }
+    stdio.map_err(|errno| format!("cannot set standard descriptors: {}", io::Error::from(errno)))
+}
+
+/// Returns only on failure: why.
+fn become_program(entry: &Entry, filter: Option<&Filter>, target: BorrowedFd<'_>, args: &[String]) -> String {
     for step in &entry.steps {
         if let Err(error) = apply(step, filter, target) {
             return format!("cannot enter the container: {step:?}: {error}");
@@ -217,6 +238,7 @@ fn apply(step: &Step, filter: Option<&Filter>, target: BorrowedFd<'_>) -> io::Re
                 [effective, permitted, inheritable, ambient].map(|set| set.intersection(own));
             caps::set(effective, permitted, inheritable)?;
             caps::set_ambient(ambient)?;
+            prctl::set_dumpable(false)?;
         }
         Step::NoNewPrivileges => prctl::set_no_new_privs()?,
     }
@@ -251,6 +273,8 @@ fn switch_user(uid: u32, gid: u32, groups: &[u32]) -> nix::Result<()> {
     }
     prctl::set_keepcaps(true)?;
     setresuid(uid, uid, uid)?;
+    // A change of ids sets it anew, to what fs.suid_dumpable says.
+    prctl::set_dumpable(false)?;
     prctl::set_keepcaps(false)?;
     caps::raise_permitted()
 }

@@ -8,6 +8,8 @@ pub(crate) const RUN_KEYS: &[&str] = &["run", "exit", "term", "code", "sig", "me
 pub(crate) const HOOK_KEYS: &[&str] = &["run", "exit"];
 /// Keys of `act probe`.
 pub(crate) const PROBE_KEYS: &[&str] = &["up", "until", "run"];
+/// Keys of `act spy`.
+pub(crate) const SPY_KEYS: &[&str] = &["slow", "for"];
 
 /// Parsed arguments of one call.
 #[derive(Debug)]

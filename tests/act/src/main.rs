@@ -9,15 +9,17 @@ mod instance;
 mod line;
 mod run;
 mod serve;
+mod spy;
 
 use std::process::ExitCode;
 
-use args::{Args, HOOK_KEYS, PROBE_KEYS, RUN_KEYS};
+use args::{Args, HOOK_KEYS, PROBE_KEYS, RUN_KEYS, SPY_KEYS};
 
 const USAGE: &str = "\
 act KEY=VALUE...                                  run, exit, term, code, sig, mem, serve, listen
 act hook pre|post KEY=VALUE...                    run, exit
-act probe startup|readiness|liveness KEY=VALUE... up, until, run";
+act probe startup|readiness|liveness KEY=VALUE... up, until, run
+act spy KEY=VALUE                                 slow, for";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -39,6 +41,7 @@ fn dispatch(words: &[&str]) -> Result<u8, String> {
         ["probe", kind @ ("startup" | "readiness" | "liveness"), rest @ ..] => {
             call::probe(kind, &Args::parse(rest, PROBE_KEYS)?)
         }
+        ["spy", rest @ ..] => spy::spy(&Args::parse(rest, SPY_KEYS)?),
         ["hook" | "probe", rest @ ..] => Err(format!("{:?} is no kind of {}", rest.first().unwrap_or(&""), words[0])),
         rest => run::run(&Args::parse(rest, RUN_KEYS)?),
     }

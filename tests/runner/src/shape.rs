@@ -160,6 +160,7 @@ pub const POD: Shape = Map(&[
             ("initContainers", &List(&CONTAINER)),
             ("containers", &List(&CONTAINER)),
             ("hostNetwork", &Bool),
+            ("hostPID", &Bool),
             ("os", &Map(&[("name", &OneOf(&["linux"]))])),
             ("securityContext", &POD_SECURITY),
             ("volumes", &VOLUMES),

@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -27,7 +27,6 @@ const MAX_PASSWD: u64 = 1 << 20;
 
 pub(super) fn apply(step: &Step, passed: &Passed) -> Result<()> {
     match step {
-        Step::OwnStdio(uid) => own_stdio(*uid),
         Step::Rlimit { resource, soft, hard } => sys_process::set_rlimit(*resource, *soft, *hard)
             .map_err(kernel(format!("process.rlimits: {}", plan::rlimit_name(*resource)))),
         Step::RaiseLimit { resource, hard } => sys_process::raise_hard_limit(0, *resource, *hard)
@@ -53,6 +52,7 @@ pub(super) fn apply(step: &Step, passed: &Passed) -> Result<()> {
         Step::Capabilities { effective, permitted, inheritable, ambient } => {
             set_capabilities(*effective, *permitted, *inheritable, *ambient).map_err(kernel("process.capabilities"))
         }
+        Step::KeepCapabilities(kept) => keep_capabilities(*kept).map_err(kernel("capset")),
         Step::NoNewPrivileges => prctl::set_no_new_privs().map_err(kernel("process.noNewPrivileges")),
         Step::FindProgram { program, cwd } => find_program(program, cwd),
         Step::Exec(program) => Err(exec(program, passed)),
@@ -62,12 +62,13 @@ pub(super) fn apply(step: &Step, passed: &Passed) -> Result<()> {
 
 /// Gives pipes, sockets and terminals to the user. Some cannot be given away (a read-only file system, a socket of another
 /// user namespace): the program can use them all the same, just not open them anew. Files, directories and other devices
-/// stay their owner's: they are the host's, and the container was given a descriptor and no more.
-fn own_stdio(uid: u32) -> Result<()> {
+/// stay their owner's: they are the host's, and the container was given a descriptor and no more. A terminal that will take their
+/// place is given to the user as well.
+pub(super) fn own_stdio(uid: u32, terminal: Option<&OwnedFd>) -> Result<()> {
     let null = own_root().and_then(|root| stdio::use_null_of(&root));
     null.map_err(kernel("open the container's /dev/null for stdio"))?;
     let stdio = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    for fd in [stdio.0.as_fd(), stdio.1.as_fd(), stdio.2.as_fd()] {
+    for fd in [stdio.0.as_fd(), stdio.1.as_fd(), stdio.2.as_fd()].into_iter().chain(terminal.map(AsFd::as_fd)) {
         own(fd, uid).map_err(kernel("give stdio to process.user"))?;
     }
     Ok(())
@@ -129,6 +130,11 @@ fn set_capabilities(effective: CapSet, permitted: CapSet, inheritable: CapSet, a
         [effective, permitted, inheritable, ambient].map(|set| set.intersection(own));
     caps::set(effective, permitted, inheritable)?;
     caps::set_ambient(ambient)
+}
+
+fn keep_capabilities(kept: CapSet) -> nix::Result<()> {
+    let kept = kept.intersection(caps::permitted()?);
+    caps::set(kept, kept, CapSet::default())
 }
 
 fn find_program(program: &Program, cwd: &Path) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::fs;
+use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Component, Path, PathBuf};
@@ -10,6 +11,8 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
+use nix::sys::wait::WaitStatus;
+use nix::unistd::Pid;
 use oci_spec::runtime::{Capability, Process, Spec, User};
 use podwright_sys::cgroup::{Cgroup, v2_mount};
 use podwright_sys::process::{self, Cloned};
@@ -126,10 +129,10 @@ pub fn exec(options: &ExecOptions) -> Result<i32> {
     }
     let cgroup = cgroup_of(options, &state)?;
     let group = cgroup.open()?;
-    setns(&target, CloneFlags::CLONE_NEWPID).map_err(|errno| match errno {
-        Errno::ESRCH => wrong_status(&options.id, Status::Stopped, "exec"),
-        errno => kernel("enter the container's PID namespace")(errno),
-    })?;
+    let succeeded = plan.steps.contains(&Step::Succeed);
+    if !succeeded {
+        enter_pids(&target, &options.id)?;
+    }
     let (mut ours, theirs) = UnixStream::pair().map_err(file("make", "socketpair"))?;
     let (cloned, inside) = match options.cgroup {
         Some(_) => clone_into(CloneFlags::empty(), &group)?,
@@ -156,6 +159,7 @@ pub fn exec(options: &ExecOptions) -> Result<i32> {
         apply::run(init, &plan.steps);
     };
     drop((theirs, console));
+    let (pid, pidfd) = if succeeded { successor(&pidfd, &mut ours)? } else { (pid, pidfd) };
     let sent = terminal::send_pidfd(options.pidfd_socket.as_deref(), &pidfd);
     sent.and_then(|()| attend(options, &state, pid.as_raw(), &mut ours)).inspect_err(|_| {
         // It may wait for a word that will not come.
@@ -163,6 +167,27 @@ pub fn exec(options: &ExecOptions) -> Result<i32> {
         process::wait(&pidfd).ok();
     })?;
     if options.detach { Ok(0) } else { attend_to_end(&pidfd, own_console.as_ref()) }
+}
+
+/// For the children of this process.
+fn enter_pids(target: &OwnedFd, id: &str) -> Result<()> {
+    setns(target, CloneFlags::CLONE_NEWPID).map_err(|errno| match errno {
+        Errno::ESRCH => wrong_status(id, Status::Stopped, "exec"),
+        errno => kernel("enter the container's PID namespace")(errno),
+    })
+}
+
+/// The process that goes on where one in between has ended ([`Step::Succeed`]). It is our child all the same.
+fn successor(between: &OwnedFd, stream: &mut UnixStream) -> Result<(Pid, OwnedFd)> {
+    let ended = process::wait(between).map_err(kernel("wait for the process in between"))?;
+    if !matches!(ended, WaitStatus::Exited(_, 0)) {
+        // One that nobody was told of waits for a word, and takes this for the end.
+        stream.shutdown(Shutdown::Write).map_err(file("shut down", "the socket to the process in between"))?;
+    }
+    let said = sync::receive_pid(stream).map_err(file("read from", "the process in between"))?;
+    let pid = Pid::from_raw(said.map_err(Error::Container)?);
+    // Nobody but us waits for it, so the pid is its own.
+    Ok((pid, process::pidfd_open(pid).map_err(kernel(format!("pidfd_open {pid}")))?))
 }
 
 fn attend(options: &ExecOptions, state: &State, pid: i32, stream: &mut UnixStream) -> Result<()> {

@@ -15,14 +15,15 @@ const DEFAULT_UMASK: u32 = 0o022;
 /// The field that all of this is below.
 const FIELD: &str = "process";
 
-/// The steps, privileges last.
-pub(super) fn steps(process: &Process, linux: Option<&Linux>) -> Result<Vec<Step>> {
+/// The steps, privileges last. For a process that can be `traced` from its first moment on, CAP_SYS_ADMIN is too much to have even
+/// while the filter is loaded: no_new_privs takes its place.
+pub(super) fn steps(process: &Process, linux: Option<&Linux>, traced: bool) -> Result<Vec<Step>> {
     let filtered = linux.is_some_and(|linux| linux.seccomp().is_some());
     check_ranges(process)?;
     let program = program(process)?;
     let user = process.user();
     let caps = Sets::of(process)?;
-    let no_new_privileges = process.no_new_privileges() == Some(true);
+    let no_new_privileges = process.no_new_privileges() == Some(true) || traced && filtered;
     let mut steps = Vec::new();
     if process.terminal() != Some(true) {
         steps.push(Step::NewSession);
@@ -174,18 +175,19 @@ fn check_ranges(process: &Process) -> Result<()> {
     }
 }
 
+/// Capability sets of a process.
 #[derive(Default)]
-struct Sets {
-    bounding: CapSet,
-    effective: CapSet,
-    permitted: CapSet,
-    inheritable: CapSet,
-    ambient: CapSet,
+pub(super) struct Sets {
+    pub(super) bounding: CapSet,
+    pub(super) effective: CapSet,
+    pub(super) permitted: CapSet,
+    pub(super) inheritable: CapSet,
+    pub(super) ambient: CapSet,
 }
 
 impl Sets {
     /// Without `process.capabilities` all sets are empty.
-    fn of(process: &Process) -> Result<Self> {
+    pub(super) fn of(process: &Process) -> Result<Self> {
         let Some(caps) = process.capabilities() else { return Ok(Self::default()) };
         let set = |name: &str, list: &Option<HashSet<Capability>>| {
             CapSet::from_names(list.iter().flatten().map(ToString::to_string)).map_err(|unknown| {

@@ -252,6 +252,11 @@ pub enum Step {
         /// Ambient.
         ambient: CapSet,
     },
+    /// Keep no other capabilities than these, of those there are.
+    KeepCapabilities(CapSet),
+    /// Clone a process that goes on with the steps behind this one in the container's PID namespace, and end: all that the
+    /// container may not see has been done out of its sight.
+    Succeed,
     /// Never gain privileges by execve(2) again.
     NoNewPrivileges,
     /// Set the file mode creation mask.

@@ -344,3 +344,27 @@ fn an_exec_enters_before_it_waits() {
     assert_eq!(kinds(&steps).join(" "), expected);
     assert!(seccomp.is_some(), "the container's filter holds for it, too");
 }
+
+/// CVE-2016-9962: a holder of CAP_SYS_PTRACE looks into any process from its first moment on.
+#[test]
+fn an_exec_that_may_be_traced_begins_with_no_more_than_the_container_has() {
+    let mut config = everything();
+    config["process"]["noNewPrivileges"] = json!(false);
+    config["process"]["scheduler"] = json!({"policy": "SCHED_OTHER", "nice": 3});
+    let traced = json!(["CAP_KILL", "CAP_SYS_PTRACE"]);
+    config["process"]["capabilities"] =
+        json!({"bounding": traced, "permitted": ["CAP_KILL"], "effective": ["CAP_KILL"]});
+    let spec: Spec = serde_json::from_value(config).unwrap();
+    let order = |process: &Process| exec(&spec, process).unwrap().steps;
+    let steps = order(spec.process().as_ref().unwrap());
+    let expected = "OomScoreAdj SessionKeyring EnterContainer OwnStdio Rlimit CloseDescriptors ResetSignals Chdir Umask LimitBounding \
+        SwitchUser KeepCapabilities Succeed Await NewSession Scheduler Capabilities NoNewPrivileges LoadFilter Exec";
+    assert_eq!(kinds(&steps).join(" "), expected);
+    let kept = CapSet::from_names(["KILL", "SYS_NICE"]).unwrap();
+    assert!(steps.contains(&Step::KeepCapabilities(kept)), "{steps:?}");
+    assert!(steps.iter().any(|s| matches!(s, Step::EnterContainer(kinds) if kinds.contains(CloneFlags::CLONE_NEWPID))));
+    // It is the container that looks, whatever the new process is given.
+    let mut process = spec.process().clone().unwrap();
+    process.set_capabilities(None);
+    assert!(order(&process).contains(&Step::Succeed));
+}

@@ -40,7 +40,27 @@ pub(crate) fn check(text: &[u8]) -> Verdict {
     if entered.is_none() || confined < entered {
         return Err("an exec does not enter the container first".into());
     }
+    nothing_in_sight(&plan.steps)?;
     privileges_in_order(&plan.steps, plan.seccomp.is_some())
+}
+
+/// A process that goes on for another one gives up all that is left to give up, and does not enter, look up or raise anything.
+fn nothing_in_sight(steps: &[Step]) -> Verdict {
+    let Some(at) = first(steps, |step| *step == Step::Succeed) else { return Ok(()) };
+    let (hidden, seen) = steps.split_at(at);
+    let limited = hidden.iter().any(|step| matches!(step, Step::LimitBounding(_)));
+    if !limited || !matches!(hidden.last(), Some(Step::KeepCapabilities(_))) {
+        return Err("a process begins with more capabilities than its container has".into());
+    }
+    let is_fine = |step: &Step| {
+        let name = format!("{step:?}");
+        let fine = ["Succeed", "Await", "NewSession", "AttachTerminal", "Scheduler", "Capabilities"];
+        fine.iter().chain(&["NoNewPrivileges", "LoadFilter", "Exec"]).any(|fine| name.starts_with(fine))
+    };
+    match seen.iter().find(|step| !is_fine(step)) {
+        Some(step) => Err(format!("{step:?} is done in the container's sight")),
+        None => Ok(()),
+    }
 }
 
 /// Whether it can be planned.
@@ -214,7 +234,11 @@ fn privileges_in_order(steps: &[Step], filtered: bool) -> Verdict {
             "descriptors stay open",
             first(steps, |step| matches!(step, Step::CloseDescriptors)).is_some_and(|close| Some(close) < user),
         ),
-        ("a gate comes after the loss of privileges", last(steps, |step| matches!(step, Step::Await(_))) < bounding),
+        (
+            "a gate comes after the loss of privileges",
+            at(|step| *step == Step::Succeed).is_some()
+                || last(steps, |step| matches!(step, Step::Await(_))) < bounding,
+        ),
         ("the filter is missing, or nobody asked for it", filter.is_some() == filtered),
         (
             "the filter does not come last",

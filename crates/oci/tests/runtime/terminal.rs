@@ -100,6 +100,20 @@ fn another_process_gets_a_terminal_of_its_own() {
 }
 
 #[test]
+fn a_terminal_belongs_to_the_user_of_a_process_that_may_be_traced() {
+    let sets = json!(["CAP_KILL", "CAP_SYS_PTRACE"]);
+    let capabilities = json!({"bounding": sets, "permitted": ["CAP_KILL"], "effective": ["CAP_KILL"]});
+    let container = Container::new(&["sleep", "1000"]).with("/process/capabilities", capabilities);
+    container.ok(&["run", "-d", "--bundle", container.bundle().to_str().unwrap(), &container.id]);
+    let script =
+        "stat -c %u $(readlink /proc/self/fd/0); id -u; tty >/dev/tty; grep -E 'Cap(Prm|Bnd)' /proc/self/status";
+    let output = container.call(&["exec", "-t", "-u", "1000", &container.id, "sh", "-c", script]);
+    let text = String::from_utf8_lossy(&output.stdout).replace('\r', "");
+    let bounding = "CapBnd:\t0000000000080020\n";
+    assert_eq!(text, format!("1000\n1000\n/dev/pts/0\nCapPrm:\t0000000000000000\n{bounding}"), "{output:?}");
+}
+
+#[test]
 fn a_terminal_and_a_console_socket_belong_together() {
     let console = Console::new();
     let with = Container::new(&["true"]).with("/process/terminal", json!(true));
