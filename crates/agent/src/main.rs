@@ -25,6 +25,7 @@ use podwright_agent::worker::Context;
 use podwright_agent::worker::manager::{Inputs, Manager, load};
 use podwright_core::bundle::NodeFacts;
 use podwright_image::BundleStore;
+use podwright_sys::printable;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -56,7 +57,7 @@ fn main() -> ExitCode {
     let config = match config::load(&cli.settings, cli.config.as_deref()) {
         Ok(config) => config,
         Err(problems) => {
-            problems.iter().for_each(|problem| eprintln!("{problem}"));
+            problems.iter().for_each(|problem| eprintln!("{}", printable::line(&problem.to_string())));
             return ExitCode::FAILURE;
         }
     };
@@ -67,7 +68,7 @@ fn main() -> ExitCode {
     match start(&cli, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("podwrightd: {error:#}");
+            eprintln!("podwrightd: {}", printable::lines(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

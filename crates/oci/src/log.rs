@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use podwright_sys::printable;
 use serde::Serialize;
 
 use crate::clock;
@@ -129,7 +130,11 @@ impl Log {
     fn line(&self, level: Level, message: &str, time: &str) -> String {
         let level = level.as_str();
         match self.format {
-            Format::Json => serde_json::to_string(&Line { level, msg: message, time }).unwrap_or_default(),
+            Format::Json => {
+                let line = serde_json::to_string(&Line { level, msg: message, time }).unwrap_or_default();
+                printable::json(&line).into_owned()
+            }
+
             Format::Text => format!("time={time:?} level={level} msg={message:?}"),
         }
     }
@@ -137,16 +142,7 @@ impl Log {
 
 /// A line of stderr: one, and none of it commands to a terminal, whatever a name or the output of a hook has in it.
 fn for_people(level: Level, message: &str) -> String {
-    format!("podwright-oci: {}: {}", level.as_str(), on_one_line(message))
-}
-
-/// With control characters escaped, and nothing else.
-pub(crate) fn on_one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
-    }
-    line
+    format!("podwright-oci: {}: {}", level.as_str(), printable::line(message))
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ impl Connection {
         for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             match serde_json::from_slice(line) {
                 Ok(request) => requests.push(request),
-                Err(error) => eprintln!("podwright-shim: a request is not understood and left out: {error}"),
+                Err(error) => crate::say(format_args!("a request is not understood and left out: {error}")),
             }
         }
         self.greeted |= requests.iter().any(|request| matches!(request, Request::Hello { .. }));

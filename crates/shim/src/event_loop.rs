@@ -220,7 +220,7 @@ impl Shim {
                 self.inputs.push_back(Input::NewAgent);
             }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(error) => eprintln!("podwright-shim: cannot accept a connection: {error}"),
+            Err(error) => crate::say(format_args!("cannot accept a connection: {error}")),
         }
     }
 
@@ -263,7 +263,7 @@ impl Shim {
                 if memo.len() <= MAX_LINE / 2 {
                     self.memo = Some(memo);
                 } else {
-                    eprintln!("podwright-shim: a memo of {} bytes is too long and left out", memo.len());
+                    crate::say(format_args!("a memo of {} bytes is too long and left out", memo.len()));
                 }
                 let fares = health.into_iter().map(|(container, (attempt, health))| Input::Fares {
                     id: InstanceId { container, attempt },
@@ -306,7 +306,7 @@ impl Shim {
     fn keep_connection(&mut self, result: Result<(), Lost>) {
         if let Err(lost) = result {
             if !lost.is_the_agents_end() {
-                eprintln!("podwright-shim: connection dropped: {}", crate::chain(&lost));
+                crate::say(format_args!("connection dropped: {}", crate::chain(&lost)));
             }
             self.connection = None;
             self.slack = true;

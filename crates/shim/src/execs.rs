@@ -122,7 +122,7 @@ impl Command {
             if let Err(error) = fs::remove_file(self.file(extension))
                 && error.kind() != ErrorKind::NotFound
             {
-                eprintln!("podwright-shim: cannot remove {}: {error}", self.file(extension).display());
+                crate::say(format_args!("cannot remove {}: {error}", self.file(extension).display()));
             }
         }
     }

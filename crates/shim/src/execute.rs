@@ -33,7 +33,7 @@ impl Shim {
             Action::AbortRuntime(id) => self.abort(&[Task::Run(id.clone()), Task::Delete(id)]),
             Action::Signal { pid, signal } => {
                 if let Err(error) = child::signal_child(pid, signal) {
-                    eprintln!("podwright-shim: cannot send signal {signal} to process {pid}: {error}");
+                    crate::say(format_args!("cannot send signal {signal} to process {pid}: {error}"));
                 }
             }
             Action::KillAll { id, pid } => self.kill_all(&id, pid),
@@ -76,10 +76,10 @@ impl Shim {
             write_atomic(&path, &text, durability).map_err(|error| crate::chain(&error))
         });
         if let Err(error) = written {
-            eprintln!(
-                "podwright-shim: the record of {}/{} is not written yet: {error}",
+            crate::say(format_args!(
+                "the record of {}/{} is not written yet: {error}",
                 record.id.container, record.id.attempt
-            );
+            ));
             self.postpone(record);
         }
     }
@@ -118,7 +118,7 @@ impl Shim {
         match (Runtime { path: &site.request.runtime, root: &root, id: &site.runtime_id, log: &log }).delete() {
             Ok(pid) => self.helpers.push(Helper { pid, task: Task::Delete(id) }),
             Err(error) => {
-                eprintln!("podwright-shim: {}", cannot_start(&site.request.runtime, error));
+                crate::say(cannot_start(&site.request.runtime, error));
                 self.inputs.push_back(Input::Deleted { id });
             }
         }
@@ -160,7 +160,7 @@ impl Shim {
                 let Some(site) = self.site(&id) else { return };
                 if ended != Ended::Exited(0) {
                     let reason = runtime::failure(&site.request.runtime, ended, &site.file("delete.log"));
-                    eprintln!("podwright-shim: delete of {} failed: {reason}", site.runtime_id);
+                    crate::say(format_args!("delete of {} failed: {reason}", site.runtime_id));
                 }
                 self.inputs.push_back(Input::Deleted { id });
             }
@@ -179,7 +179,7 @@ impl Shim {
     fn kill_all(&mut self, id: &InstanceId, pid: Option<i32>) {
         let Some(site) = self.site(id) else { return };
         if let Err(error) = site.cgroup.kill() {
-            eprintln!("podwright-shim: {}", crate::chain(&error));
+            crate::say(crate::chain(&error));
         }
         if let Some(pid) = pid {
             child::signal_child(pid, SIGKILL).unwrap_or(());
@@ -189,7 +189,7 @@ impl Shim {
     fn drain(&mut self, id: InstanceId, give_up: bool, failed: bool) {
         let Some(site) = self.site(&id) else { return };
         if give_up {
-            eprintln!("podwright-shim: processes of {} outlast SIGKILL; not waiting for them", site.runtime_id);
+            crate::say(format_args!("processes of {} outlast SIGKILL; not waiting for them", site.runtime_id));
         }
         if give_up || site.watch_end(failed) {
             self.drained(id);
@@ -222,7 +222,7 @@ impl Shim {
         match child::spawn(&program) {
             Ok(pid) => self.helpers.push(Helper { pid, task: Task::Remove(id) }),
             Err(error) => {
-                eprintln!("podwright-shim: cannot remove {}: {error}", layer.display());
+                crate::say(format_args!("cannot remove {}: {error}", layer.display()));
                 self.cleaned(id);
             }
         }
@@ -274,7 +274,7 @@ impl Shim {
         let inside = self.commands.iter().find(|command| command.seq == seq).and_then(|c| c.inside.as_ref());
         if let Some(inside) = inside {
             if let Err(error) = inside.cgroup.kill() {
-                eprintln!("podwright-shim: {}", crate::chain(&error));
+                crate::say(crate::chain(&error));
             }
             child::signal_child(pid, SIGKILL).unwrap_or(());
             return;
@@ -327,7 +327,7 @@ enum Started {
 fn stay_home(error: &WayError) -> String {
     let text = crate::chain(error);
     if let WayError::Enter(EnterError::Stranded(_)) = error {
-        eprintln!("podwright-shim: {text}; leaving");
+        crate::say(format_args!("{text}; leaving"));
         std::process::exit(1);
     }
     text

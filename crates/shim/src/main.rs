@@ -3,8 +3,11 @@
 //! It ends by `Shutdown`, or by SIGKILL (then the kernel takes namespaces and mounts, and the agent the rest). Other
 //! signals that ask a daemon to leave do nothing: a stop of the service must not stop the pods.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 use std::error::Error;
 use std::fs::File;
+use std::io::Write as _;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -12,7 +15,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use podwright_shim::proto::{Event, SandboxConfig, VERSION};
-use podwright_sys::child;
+use podwright_sys::{child, printable};
 
 mod clock;
 mod connection;
@@ -51,10 +54,17 @@ fn outcome(result: Result<(), Box<dyn Error>>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("podwright-shim: {}", chain(error.as_ref()));
+            say(chain(error.as_ref()));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says something on stderr, which is the agent's: one line, whatever names of files or a runtime's words are in it.
+fn say(text: impl std::fmt::Display) {
+    let text = format!("podwright-shim: {text}");
+    // Nobody hears that nobody hears.
+    writeln!(std::io::stderr(), "{}", printable::line(&text)).ok();
 }
 
 /// An error and what it comes from, in one line.

@@ -268,6 +268,6 @@ fn remove_empty(path: &Path) -> Result<(), PrepareError> {
 
 fn report<E: std::error::Error>(result: Result<(), E>) {
     if let Err(error) = result {
-        eprintln!("podwright-shim: {}", crate::chain(&error));
+        crate::say(crate::chain(&error));
     }
 }

@@ -18,6 +18,7 @@ pub mod netlink;
 pub mod netns;
 pub mod path;
 pub mod podmount;
+pub mod printable;
 pub mod process;
 pub mod procfs;
 pub mod sched;

@@ -8,6 +8,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use podwright_sys::printable;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
@@ -122,7 +123,7 @@ impl Client {
         };
         let parsed: Value = serde_json::from_slice(&body).unwrap_or_default();
         let message = match parsed["message"].as_str() {
-            Some(message) => message.to_owned(),
+            Some(message) => printable::line(message).into_owned(),
             None => format!("{status}: {}", String::from_utf8_lossy(&body[..body.len().min(MAX_ERROR)]).trim()),
         };
         let reason = parsed["reason"].as_str().unwrap_or_default().to_owned();

@@ -1,12 +1,10 @@
 //! `describe pod`, in kubectl's form.
 
-use std::fmt::Write as _;
-
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::page::{Page, Style, Tone};
 use super::pods::{items, non_empty, text};
-use super::table::{Style, Tone};
 use super::{age, describe_container, events};
 use crate::status::ENDED_AT;
 
@@ -14,44 +12,40 @@ use crate::status::ENDED_AT;
 const LABEL: usize = 18;
 
 /// Everything about a pod at `now`; `events` are those about it.
-pub fn describe(pod: &Value, events: &[Value], now: Timestamp, style: Style) -> String {
-    let mut out = String::new();
-    head(pod, now, style, &mut out);
+pub fn describe(pod: &Value, events: &[Value], now: Timestamp, style: Style) -> Page {
+    let mut out = Page::new(style);
+    head(pod, now, &mut out);
     let (spec, status) = (&pod["spec"], &pod["status"]);
     for (title, list, statuses) in [
         ("Init Containers", &spec["initContainers"], &status["initContainerStatuses"]),
         ("Containers", &spec["containers"], &status["containerStatuses"]),
     ] {
         if items(list).next().is_some() {
-            out.push_str(title);
-            out.push_str(":\n");
+            out.line(format_args!("{title}:"));
         }
         for container in items(list) {
             let status = items(statuses).find(|s| s["name"] == container["name"]).unwrap_or(&Value::Null);
-            describe_container::describe(container, Some(status), title == "Init Containers", style, &mut out);
+            describe_container::describe(container, Some(status), title == "Init Containers", &mut out);
         }
     }
     conditions(&status["conditions"], &mut out);
     volumes(&spec["volumes"], &mut out);
     field(&mut out, "QoS Class", &or(&status["qosClass"], "<none>"));
-    event_list(events, now, style, &mut out);
+    event_list(events, now, &mut out);
     out
 }
 
 /// What happened to it.
-pub(super) fn event_list(events: &[Value], now: Timestamp, style: Style, out: &mut String) {
+pub(super) fn event_list(events: &[Value], now: Timestamp, out: &mut Page) {
     if events.is_empty() {
         return field(out, "Events", "<none>");
     }
-    out.push_str("Events:\n");
-    for line in events::short_table(events, now, style).lines() {
-        out.push_str("  ");
-        out.push_str(line);
-        out.push('\n');
-    }
+    out.line("Events:");
+    let table = events::short_table(events, now, out.style());
+    out.append("  ", &table);
 }
 
-fn head(pod: &Value, now: Timestamp, style: Style, out: &mut String) {
+fn head(pod: &Value, now: Timestamp, out: &mut Page) {
     let (metadata, spec, status) = (&pod["metadata"], &pod["spec"], &pod["status"]);
     field(out, "Name", &text(&metadata["name"]));
     field(out, "Namespace", &text(&metadata["namespace"]));
@@ -75,19 +69,19 @@ fn head(pod: &Value, now: Timestamp, style: Style, out: &mut String) {
     let deleted = &metadata["deletionTimestamp"];
     if ended.is_string() {
         let how_long = age::since(ended, now);
-        field(out, "Status", &format!("{} (removed {how_long} ago; kept for reading)", tone.paint(&phase, style)));
+        status_field(out, tone, &phase, &format!(" (removed {how_long} ago; kept for reading)"));
     } else if deleted.is_string() && !matches!(phase.as_str(), "Succeeded" | "Failed") {
-        let shown = Tone::Notice.paint("Terminating", style);
-        field(out, "Status", &format!("{shown} ({})", age::deadline(deleted, now)));
+        status_field(out, Tone::Notice, "Terminating", &format!(" ({})", age::deadline(deleted, now)));
         if let Some(grace) = metadata["deletionGracePeriodSeconds"].as_i64() {
             field(out, "Termination Grace Period", &format!("{grace}s"));
         }
     } else {
-        field(out, "Status", &tone.paint(&phase, style));
+        status_field(out, tone, &phase, "");
     }
     for (label, key) in [("Reason", "reason"), ("Message", "message")] {
         if let Some(value) = non_empty(&status[key]) {
-            field(out, label, value);
+            let first = format!("{:<LABEL$}", format!("{label}: "));
+            out.lines((&first, &" ".repeat(LABEL)), Tone::Normal, value.trim_end());
         }
     }
     field(out, "IP", &or(&status["podIP"], "<none>"));
@@ -100,12 +94,17 @@ fn head(pod: &Value, now: Timestamp, style: Style, out: &mut String) {
     }
 }
 
-pub(super) fn field(out: &mut String, label: &str, value: &str) {
-    // Writing to a String cannot fail.
-    writeln!(out, "{:<LABEL$}{value}", format!("{label}: ")).ok();
+pub(super) fn field(out: &mut Page, label: &str, value: &str) {
+    out.line(format_args!("{:<LABEL$}{value}", format!("{label}: ")));
 }
 
-pub(super) fn map(out: &mut String, label: &str, map: &Value, separator: &str) {
+fn status_field(out: &mut Page, tone: Tone, status: &str, more: &str) {
+    out.part(Tone::Normal, format_args!("{:<LABEL$}", "Status: "));
+    out.part(tone, status);
+    out.line(more);
+}
+
+pub(super) fn map(out: &mut Page, label: &str, map: &Value, separator: &str) {
     let entries: Vec<String> = map
         .as_object()
         .into_iter()
@@ -119,36 +118,35 @@ pub(super) fn map(out: &mut String, label: &str, map: &Value, separator: &str) {
         if i == 0 {
             field(out, label, entry);
         } else {
-            writeln!(out, "{:LABEL$}{entry}", "").ok();
+            out.line(format_args!("{:LABEL$}{entry}", ""));
         }
     }
 }
 
-pub(super) fn conditions(conditions: &Value, out: &mut String) {
+pub(super) fn conditions(conditions: &Value, out: &mut Page) {
     let all: Vec<&Value> = items(conditions).collect();
     if all.is_empty() {
         return;
     }
-    out.push_str("Conditions:\n");
+    out.line("Conditions:");
     let width = all.iter().map(|c| text(&c["type"]).len()).max().unwrap_or(0).max(4) + 2;
-    writeln!(out, "  {:<width$}{:<8}Reason", "Type", "Status").ok();
+    out.line(format_args!("  {:<width$}{:<8}Reason", "Type", "Status"));
     for condition in all {
         let why = [non_empty(&condition["reason"]), non_empty(&condition["message"])];
         let why: Vec<&str> = why.into_iter().flatten().collect();
-        let line = format!("  {:<width$}{:<8}{}", text(&condition["type"]), text(&condition["status"]), why.join(": "));
-        out.push_str(line.trim_end());
-        out.push('\n');
+        let (kind, status) = (text(&condition["type"]), text(&condition["status"]));
+        out.line(format_args!("  {kind:<width$}{status:<8}{}", why.join(": ")));
     }
 }
 
-fn volumes(volumes: &Value, out: &mut String) {
+fn volumes(volumes: &Value, out: &mut Page) {
     let mut all = items(volumes).peekable();
     if all.peek().is_none() {
         return field(out, "Volumes", "<none>");
     }
-    out.push_str("Volumes:\n");
+    out.line("Volumes:");
     for volume in all {
-        writeln!(out, "  {}:", text(&volume["name"])).ok();
+        out.line(format_args!("  {}:", text(&volume["name"])));
         let lines: Vec<(&str, String)> = if let Some(dir) = volume["emptyDir"].as_object() {
             let get = |key: &str, default: &str| or(dir.get(key).unwrap_or(&Value::Null), default);
             vec![
@@ -164,9 +162,7 @@ fn volumes(volumes: &Value, out: &mut String) {
             vec![("Type", kind.unwrap_or("<unknown>").to_owned())]
         };
         for (label, value) in lines {
-            let line = format!("    {:<14}{value}", format!("{label}:"));
-            out.push_str(line.trim_end());
-            out.push('\n');
+            out.line(format_args!("    {:<14}{value}", format!("{label}:")));
         }
     }
 }

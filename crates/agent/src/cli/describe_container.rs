@@ -1,20 +1,18 @@
 //! A container's part of `describe pod`.
 
-use std::fmt::Write as _;
-
 use serde_json::Value;
 
 use super::age;
+use super::page::{Page, Tone};
 use super::pods::{items, non_empty, text};
-use super::table::{Style, Tone};
 
 /// Width of a container's labels.
 const LABEL: usize = 18;
 
 /// Appends a container; `status` is null while there is none. Of a template there never is one.
-pub(super) fn describe(container: &Value, status: Option<&Value>, init: bool, style: Style, out: &mut String) {
+pub(super) fn describe(container: &Value, status: Option<&Value>, init: bool, out: &mut Page) {
     let role = if init && container["restartPolicy"] == "Always" { " (sidecar)" } else { "" };
-    writeln!(out, "  {}{role}:", text(&container["name"])).ok();
+    out.line(format_args!("  {}{role}:", text(&container["name"])));
     if let Some(id) = status.and_then(|status| non_empty(&status["containerID"])) {
         field(out, "Container ID", id);
     }
@@ -29,7 +27,7 @@ pub(super) fn describe(container: &Value, status: Option<&Value>, init: bool, st
         list(out, label, items(&container[key]).map(text));
     }
     if let Some(status) = status {
-        progress(container, status, init, style, out);
+        progress(container, status, init, out);
     }
     for (label, key) in [("Limits", "limits"), ("Requests", "requests")] {
         let amounts = container["resources"][key].as_object();
@@ -45,10 +43,10 @@ pub(super) fn describe(container: &Value, status: Option<&Value>, init: bool, st
 }
 
 /// How it fares.
-fn progress(container: &Value, status: &Value, init: bool, style: Style, out: &mut String) {
-    state(out, "State", &status["state"], style);
+fn progress(container: &Value, status: &Value, init: bool, out: &mut Page) {
+    state(out, "State", &status["state"]);
     if status["lastState"].as_object().is_some_and(|s| !s.is_empty()) {
-        state(out, "Last State", &status["lastState"], style);
+        state(out, "Last State", &status["lastState"]);
     }
     let flag = |value: &Value| if *value == true { "True" } else { "False" };
     field(out, "Ready", flag(&status["ready"]));
@@ -58,35 +56,38 @@ fn progress(container: &Value, status: &Value, init: bool, style: Style, out: &m
     field(out, "Restart Count", &status["restartCount"].as_u64().unwrap_or(0).to_string());
 }
 
-fn field(out: &mut String, label: &str, value: &str) {
-    // Writing to a String cannot fail.
-    writeln!(out, "    {:<LABEL$}{value}", format!("{label}:")).ok();
+fn field(out: &mut Page, label: &str, value: &str) {
+    out.line(format_args!("    {:<LABEL$}{value}", format!("{label}:")));
 }
 
-fn list(out: &mut String, label: &str, entries: impl Iterator<Item = String>) {
+fn toned(out: &mut Page, label: &str, tone: Tone, value: &str) {
+    out.part(Tone::Normal, format_args!("    {:<LABEL$}", format!("{label}:")));
+    out.painted(tone, value);
+}
+
+fn list(out: &mut Page, label: &str, entries: impl Iterator<Item = String>) {
     for (i, entry) in entries.enumerate() {
         if i == 0 {
-            writeln!(out, "    {label}:").ok();
+            out.line(format_args!("    {label}:"));
         }
         // The lines of a script stay below each other.
-        for line in entry.split('\n') {
-            out.push_str(format!("      {line}").trim_end());
-            out.push('\n');
-        }
+        out.lines(("      ", "      "), Tone::Normal, &entry);
     }
 }
 
-fn state(out: &mut String, label: &str, state: &Value, style: Style) {
-    let nested = |out: &mut String, label: &str, value: &str| {
-        writeln!(out, "      {:<16}{value}", format!("{label}:")).ok();
+fn state(out: &mut Page, label: &str, state: &Value) {
+    let nested = |out: &mut Page, label: &str, value: &str| {
+        // A termination message may have several lines.
+        let first = format!("      {:<16}", format!("{label}:"));
+        out.lines((&first, &" ".repeat(22)), Tone::Normal, value);
     };
     if state["running"].is_object() {
-        field(out, label, &Tone::Good.paint("Running", style));
+        toned(out, label, Tone::Good, "Running");
         nested(out, "Started", &age::long(&state["running"]["startedAt"]));
     } else if state["terminated"].is_object() {
         let ended = &state["terminated"];
         let tone = if ended["exitCode"] == 0 { Tone::Normal } else { Tone::Bad };
-        field(out, label, &tone.paint("Terminated", style));
+        toned(out, label, tone, "Terminated");
         reason_and_message(out, ended, nested);
         nested(out, "Exit Code", &plain(&ended["exitCode"]));
         if let Some(signal) = ended["signal"].as_i64().filter(|s| *s != 0) {
@@ -95,16 +96,15 @@ fn state(out: &mut String, label: &str, state: &Value, style: Style) {
         nested(out, "Started", &age::long(&ended["startedAt"]));
         nested(out, "Finished", &age::long(&ended["finishedAt"]));
     } else {
-        field(out, label, &Tone::Notice.paint("Waiting", style));
+        toned(out, label, Tone::Notice, "Waiting");
         reason_and_message(out, &state["waiting"], nested);
     }
 }
 
-fn reason_and_message(out: &mut String, from: &Value, print: impl Fn(&mut String, &str, &str)) {
+fn reason_and_message(out: &mut Page, from: &Value, print: impl Fn(&mut Page, &str, &str)) {
     for (label, key) in [("Reason", "reason"), ("Message", "message")] {
         if let Some(value) = non_empty(&from[key]) {
-            // A termination message may have several lines.
-            print(out, label, &value.trim_end().replace('\n', "\n                      "));
+            print(out, label, value.trim_end());
         }
     }
 }

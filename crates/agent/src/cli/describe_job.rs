@@ -4,13 +4,13 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::describe::{conditions, event_list, field, map, or};
+use super::page::{Page, Style};
 use super::pods::{items, non_empty, text};
-use super::table::Style;
 use super::{age, describe_container, jobs};
 
 /// Everything about a job at `now`; `events` are those about it.
-pub(super) fn job(job: &Value, events: &[Value], now: Timestamp, style: Style) -> String {
-    let mut out = String::new();
+pub(super) fn job(job: &Value, events: &[Value], now: Timestamp, style: Style) -> Page {
+    let mut out = Page::new(style);
     let (spec, status) = (&job["spec"], &job["status"]);
     head(job, &mut out);
     job_spec(spec, &mut out);
@@ -33,15 +33,15 @@ pub(super) fn job(job: &Value, events: &[Value], now: Timestamp, style: Style) -
             field(&mut out, label, &or(&status[key], "<none>"));
         }
     }
-    template(&spec["template"], style, &mut out);
+    template(&spec["template"], &mut out);
     conditions(&status["conditions"], &mut out);
-    event_list(events, now, style, &mut out);
+    event_list(events, now, &mut out);
     out
 }
 
 /// Everything about a cron job at `now`.
-pub(super) fn cron_job(cron: &Value, events: &[Value], now: Timestamp, style: Style) -> String {
-    let mut out = String::new();
+pub(super) fn cron_job(cron: &Value, events: &[Value], now: Timestamp, style: Style) -> Page {
+    let mut out = Page::new(style);
     let (spec, status) = (&cron["spec"], &cron["status"]);
     head(cron, &mut out);
     field(&mut out, "Schedule", &text(&spec["schedule"]));
@@ -52,16 +52,16 @@ pub(super) fn cron_job(cron: &Value, events: &[Value], now: Timestamp, style: St
     number(&mut out, "Success History", &spec["successfulJobsHistoryLimit"], "");
     number(&mut out, "Failure History", &spec["failedJobsHistoryLimit"], "");
     job_spec(&spec["jobTemplate"]["spec"], &mut out);
-    template(&spec["jobTemplate"]["spec"]["template"], style, &mut out);
+    template(&spec["jobTemplate"]["spec"]["template"], &mut out);
     time(&mut out, "Last Schedule", &status["lastScheduleTime"]);
     time(&mut out, "Last Success", &status["lastSuccessfulTime"]);
     let active: Vec<String> = items(&status["active"]).map(|job| text(&job["name"])).collect();
     field(&mut out, "Active Jobs", &if active.is_empty() { "<none>".to_owned() } else { active.join(", ") });
-    event_list(events, now, style, &mut out);
+    event_list(events, now, &mut out);
     out
 }
 
-fn head(object: &Value, out: &mut String) {
+fn head(object: &Value, out: &mut Page) {
     let metadata = &object["metadata"];
     field(out, "Name", &text(&metadata["name"]));
     field(out, "Namespace", &text(&metadata["namespace"]));
@@ -73,7 +73,7 @@ fn head(object: &Value, out: &mut String) {
     }
 }
 
-fn job_spec(spec: &Value, out: &mut String) {
+fn job_spec(spec: &Value, out: &mut Page) {
     number(out, "Parallelism", &spec["parallelism"], "");
     let completions = spec["completions"].as_i64().map_or_else(|| "<unset>".to_owned(), |n| n.to_string());
     field(out, "Completions", &completions);
@@ -88,26 +88,26 @@ fn job_spec(spec: &Value, out: &mut String) {
     number(out, "TTL", &spec["ttlSecondsAfterFinished"], "s after it has finished");
 }
 
-fn template(template: &Value, style: Style, out: &mut String) {
-    out.push_str("Pod Template:\n");
+fn template(template: &Value, out: &mut Page) {
+    out.line("Pod Template:");
     let spec = &template["spec"];
     for (title, list) in [("Init Containers", "initContainers"), ("Containers", "containers")] {
         if items(&spec[list]).next().is_some() {
-            out.push_str(&format!("{title}:\n"));
+            out.line(format_args!("{title}:"));
         }
         for container in items(&spec[list]) {
-            describe_container::describe(container, None, list == "initContainers", style, out);
+            describe_container::describe(container, None, list == "initContainers", out);
         }
     }
 }
 
-fn number(out: &mut String, label: &str, value: &Value, unit: &str) {
+fn number(out: &mut Page, label: &str, value: &Value, unit: &str) {
     if let Some(number) = value.as_i64() {
         field(out, label, &format!("{number}{unit}"));
     }
 }
 
-fn time(out: &mut String, label: &str, value: &Value) {
+fn time(out: &mut Page, label: &str, value: &Value) {
     if non_empty(value).is_some() {
         field(out, label, &age::long(value));
     }
@@ -142,9 +142,9 @@ mod tests {
             "  main:",
             "Events:           <none>",
         ] {
-            assert!(shown.lines().any(|l| l == line), "{line:?} is not in\n{shown}");
+            assert!(shown.as_str().lines().any(|l| l == line), "{line:?} is not in\n{shown}");
         }
         // A template is no container.
-        assert!(!shown.contains("State:"), "{shown}");
+        assert!(!shown.as_str().contains("State:"), "{shown}");
     }
 }

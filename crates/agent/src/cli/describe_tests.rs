@@ -142,7 +142,7 @@ fn removal_and_failure_are_told() {
     let mut pod = json!({"metadata": {"name": "a", "namespace": "b", "uid": "c", "deletionTimestamp": "2026-11-23T12:00:50Z",
                                       "deletionGracePeriodSeconds": 5},
                          "spec": {"containers": [{"name": "x", "image": "y"}]}, "status": {"phase": "Running"}});
-    let text = describe(&pod, &[], now(), Style::Plain);
+    let text = describe(&pod, &[], now(), Style::Plain).to_string();
     assert!(
         text.contains("Status:           Terminating (its grace period ended 10s ago)\nTermination Grace Period: 5s\n"),
         "{text}"
@@ -151,7 +151,7 @@ fn removal_and_failure_are_told() {
     assert!(text.ends_with("Events:           <none>\n"), "{text}");
     pod["status"] = json!({"phase": "Failed", "reason": "DeadlineExceeded", "message": "too long"});
     pod["metadata"]["annotations"] = json!({ENDED_AT: "2026-11-23T12:00:55Z"});
-    let text = describe(&pod, &[], now(), Style::Coloured);
+    let text = describe(&pod, &[], now(), Style::Coloured).to_string();
     let expected = "Status:           \x1b[31mFailed\x1b[0m (removed 5s ago; kept for reading)\nReason:           DeadlineExceeded\n";
     assert!(text.contains(expected), "{text}");
 }

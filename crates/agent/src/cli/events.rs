@@ -4,8 +4,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::age;
+use super::page::{Page, Style, Tone};
 use super::pods::text;
-use super::table::{Cell, Style, Table, Tone};
+use super::table::{Cell, Table};
 
 /// Columns of `events`.
 pub fn headings(namespace: bool) -> Vec<&'static str> {
@@ -34,8 +35,8 @@ pub fn row(event: &Value, namespace: bool, now: Timestamp) -> Vec<Cell> {
 }
 
 /// The table under a pod's description.
-pub(super) fn short_table(events: &[Value], now: Timestamp, style: Style) -> String {
-    let rows = events
+pub(super) fn short_table(events: &[Value], now: Timestamp, style: Style) -> Page {
+    let rows: Vec<Vec<Cell>> = events
         .iter()
         .map(|e| {
             let path = text(&e["involvedObject"]["fieldPath"]);
@@ -43,7 +44,7 @@ pub(super) fn short_table(events: &[Value], now: Timestamp, style: Style) -> Str
             vec![kind(e), text(&e["reason"]).into(), seen(e, now).into(), container.into(), message(e).into()]
         })
         .collect();
-    Table::new(vec!["Type", "Reason", "Age", "Container", "Message"], style).print(rows)
+    Table::new(vec!["Type", "Reason", "Age", "Container", "Message"], style).print(&rows)
 }
 
 /// `5s`, or `5s (x3 over 2m)` for one that came again.
@@ -79,8 +80,8 @@ mod tests {
                    "firstTimestamp": "2026-11-23T12:00:00Z", "lastTimestamp": "2026-11-23T12:00:50Z",
                    "involvedObject": {"kind": subject, "name": "web"}})
         };
-        let rows = vec![row(&event("Normal", 1, "Pod"), true, now), row(&event("Warning", 3, "File"), true, now)];
-        let text = Table::new(headings(true), Style::Plain).print(rows);
+        let rows = [row(&event("Normal", 1, "Pod"), true, now), row(&event("Warning", 3, "File"), true, now)];
+        let text = Table::new(headings(true), Style::Plain).print(&rows);
         insta::assert_snapshot!(text, @r"
         NAMESPACE   LAST SEEN           TYPE      REASON    OBJECT     MESSAGE
         default     10s                 Normal    BackOff   pod/web    a b

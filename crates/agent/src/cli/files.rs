@@ -2,22 +2,18 @@
 
 use serde_json::Value;
 
+use super::page::{Page, Style, Tone};
 use super::pods::{items, text};
-use super::table::{Cell, Style, Table, Tone};
+use super::table::{Cell, Table};
 
 /// Every file with its state and pods, and its problems below it.
-pub fn table(files: &[Value], style: Style) -> String {
+pub fn table(files: &[Value], style: Style) -> Page {
     let rows: Vec<Vec<Cell>> = files.iter().map(row).collect();
-    let table = Table::new(vec!["FILE", "STATE", "PODS"], style).print(rows);
-    let mut lines = table.split_inclusive('\n');
-    let mut out = lines.next().unwrap_or_default().to_owned();
-    for (line, file) in lines.zip(files) {
-        out.push_str(line);
-        for problem in items(&file["problems"]).map(text) {
-            out.extend(problem.lines().map(|l| format!("  {l}\n")));
+    Table::new(vec!["FILE", "STATE", "PODS"], style).print_with(&rows, |n, out| {
+        for problem in files.get(n).into_iter().flat_map(|file| items(&file["problems"])).map(text) {
+            out.lines(("  ", "  "), Tone::Normal, &problem);
         }
-    }
-    out
+    })
 }
 
 fn row(file: &Value) -> Vec<Cell> {
@@ -29,7 +25,7 @@ fn row(file: &Value) -> Vec<Cell> {
     };
     let pods: Vec<String> = items(&file["pods"]).map(text).collect();
     let pods = if pods.is_empty() { "<none>".to_owned() } else { pods.join(",") };
-    vec![text(&file["file"]).replace('\n', "\\n").into(), Cell { text: state, tone }, pods.into()]
+    vec![text(&file["file"]).into(), Cell { text: state, tone }, pods.into()]
 }
 
 #[cfg(test)]

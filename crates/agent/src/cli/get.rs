@@ -1,10 +1,12 @@
 //! `get`, `describe` and `events`: fetch, then print.
 
 use jiff::Timestamp;
+use podwright_sys::printable;
 use serde_json::{Value, json};
 
 use super::args::{self, Events, Get, Kind, Names, Output, Scope};
 use super::client::encode;
+use super::page::Page;
 use super::pods::{Columns, items};
 use super::table::{Cell, Table};
 use super::{CliError, Context, Done, describe as printer, describe_job, events as event_printer, files, jobs, output};
@@ -46,11 +48,13 @@ pub(super) async fn get(args: Get, context: &mut Context) -> Done {
             let list = context.client.get("/apis/podwright.dev/v1/files").await?;
             let all: Vec<Value> = items(&list["items"]).cloned().collect();
             if all.is_empty() && matches!(args.output, None | Some(Output::Wide)) {
-                eprintln!("No manifest files found.");
+                context.out.note(&Page::of_line("No manifest files found."));
                 return Ok(());
             }
-            let text = output::object(args.output, &list).unwrap_or_else(|| files::table(&all, context.style));
-            context.out.print(&text)
+            match output::object(args.output, &list) {
+                Some(data) => context.out.data(&data),
+                None => context.out.print(&files::table(&all, context.style)),
+            }
         }
     }
 }
@@ -94,7 +98,7 @@ async fn get_objects(kind: Kind, args: Get, names: &[String], context: &mut Cont
     if found > 0 || (names.is_empty() && !matches!(args.output, None | Some(Output::Wide))) {
         print_list(&mut listing, single.as_ref().unwrap_or(&list), context)?;
     } else if names.is_empty() {
-        eprintln!("{nowhere}");
+        context.out.note(&Page::of_line(nowhere));
     }
     if missing.is_empty() { Ok(()) } else { Err(CliError::NotFound(missing.join("\nerror: "))) }
 }
@@ -143,7 +147,7 @@ pub(super) async fn events(args: Events, context: &mut Context) -> Done {
     }
     let list = list(&listing, context).await?;
     if items(&list["items"]).next().is_none() && matches!(args.output, None | Some(Output::Wide)) {
-        eprintln!("{}", no_resources("events", &args.scope));
+        context.out.note(&Page::of_line(no_resources("events", &args.scope)));
         return Ok(());
     }
     print_list(&mut listing, &list, context)
@@ -167,7 +171,12 @@ pub(super) async fn describe(args: Names, context: &mut Context) -> Done {
             Kind::CronJobs => describe_job::cron_job(&object, &events, now, style),
             Kind::Pods | Kind::Events | Kind::Files => printer::describe(&object, &events, now, style),
         };
-        context.out.print(&format!("{}{text}", if i > 0 { "\n" } else { "" }))?;
+        let mut page = Page::new(style);
+        if i > 0 {
+            page.end_line();
+        }
+        page.append("", &text);
+        context.out.print(&page)?;
     }
     Ok(())
 }
@@ -216,15 +225,15 @@ async fn list(listing: &Listing, context: &Context) -> Result<Value, CliError> {
 }
 
 fn print_list(listing: &mut Listing, shown: &Value, context: &mut Context) -> Done {
-    if let Some(text) = output::object(listing.format, shown) {
-        return context.out.print(&text);
+    if let Some(data) = output::object(listing.format, shown) {
+        return context.out.data(&data);
     }
     let now = Timestamp::now();
-    let rows = match shown["items"].as_array() {
+    let rows: Vec<Vec<Cell>> = match shown["items"].as_array() {
         Some(items) => items.iter().map(|item| (listing.row)(item, now)).collect(),
         None => vec![(listing.row)(shown, now)],
     };
-    context.out.print(&listing.table.print(rows))
+    context.out.print(&listing.table.print(&rows))
 }
 
 /// Prints what is there, then every change, until the agent ends it.
@@ -253,7 +262,7 @@ async fn watch(listing: &mut Listing, context: &mut Context) -> Done {
                 Some("ERROR") if change["object"]["code"] == json!(410) => break,
                 Some("ERROR") => {
                     let message = change["object"]["message"].as_str().unwrap_or("unknown error");
-                    return Err(CliError::Failed(message.to_owned()));
+                    return Err(CliError::Failed(printable::line(message).into_owned()));
                 }
                 Some("DELETED") if !listing.shows_deleted => {}
                 _ => print_change(listing, &change["object"], context)?,
@@ -264,8 +273,8 @@ async fn watch(listing: &mut Listing, context: &mut Context) -> Done {
 
 fn print_change(listing: &mut Listing, object: &Value, context: &mut Context) -> Done {
     match output::object(listing.format, object) {
-        Some(text) if listing.format == Some(Output::Yaml) => context.out.print(&format!("---\n{text}")),
-        Some(text) => context.out.print(&text),
+        Some(data) if listing.format == Some(Output::Yaml) => context.out.data(&data.parted()),
+        Some(data) => context.out.data(&data),
         None => print_list(listing, object, context),
     }
 }

@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::age;
+use super::page::Tone;
 use super::pods::{items, non_empty, text};
-use super::table::{Cell, Tone};
+use super::table::Cell;
 
 /// Which columns there are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -136,7 +137,8 @@ pub(super) fn duration(job: &Value, now: Timestamp) -> Option<String> {
 mod tests {
     use serde_json::json;
 
-    use super::super::table::{Style, Table};
+    use super::super::page::Style;
+    use super::super::table::Table;
     use super::*;
 
     #[test]
@@ -159,8 +161,8 @@ mod tests {
                 json!({"startTime": start, "completionTime": "2026-11-23T12:00:12Z", "succeeded": 1, "conditions": is("Complete")}),
             ),
         ];
-        let rows = rows.iter().map(|job| columns.job(job, now)).collect();
-        insta::assert_snapshot!(Table::new(columns.of_jobs(), Style::Plain).print(rows), @r"
+        let rows: Vec<_> = rows.iter().map(|job| columns.job(job, now)).collect();
+        insta::assert_snapshot!(Table::new(columns.of_jobs(), Style::Plain).print(&rows), @r"
         NAME   STATUS      COMPLETIONS   DURATION   AGE
         a      Running     1/3           58s        60s
         b      Failed      0/1           40s        60s
@@ -173,7 +175,7 @@ mod tests {
             json!({"active": [{}], "lastScheduleTime": start}),
         );
         let rows = vec![columns.cron_job(&cron, now)];
-        insta::assert_snapshot!(Table::new(columns.of_cron_jobs(), Style::Plain).print(rows), @r"
+        insta::assert_snapshot!(Table::new(columns.of_cron_jobs(), Style::Plain).print(&rows), @r"
         NAME   SCHEDULE   TIMEZONE   SUSPEND   ACTIVE   LAST SCHEDULE   AGE
         n      @daily     <none>     False     1        58s             60s
         ");

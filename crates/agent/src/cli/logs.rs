@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::args::{self, Kind, Logs};
 use super::client::encode;
 use super::get::in_namespace;
+use super::page::Page;
 use super::pods::{items, text};
 use super::{CliError, Context, Done};
 
@@ -25,7 +26,7 @@ pub(super) async fn logs(args: Logs, context: &mut Context) -> Done {
             let pod = context.client.get(&format!("{path}?all=true")).await?;
             let (container, note) = default_container(&pod);
             if let Some(note) = note {
-                eprintln!("{note}");
+                context.out.note(&Page::of_line(note));
             }
             container
         }
@@ -37,20 +38,20 @@ pub(super) async fn logs(args: Logs, context: &mut Context) -> Done {
     query.extend(args.tail.and_then(|n| u64::try_from(n).ok()).map(|n| format!("tailLines={n}")));
     let mut log = context.client.stream(&format!("{path}/log?{}", query.join("&"))).await?;
     while let Some(bytes) = log.bytes().await? {
-        context.out.write(&bytes)?;
+        context.out.raw(&bytes)?;
     }
     Ok(())
 }
 
 /// The pod of a job that says most: one that runs, else the one made last. What else there is stands on stderr, in kubectl's
 /// words.
-async fn pod_of_job(context: &Context, pods: &str, job: &str) -> Result<String, CliError> {
+async fn pod_of_job(context: &mut Context, pods: &str, job: &str) -> Result<String, CliError> {
     let selector = encode(&format!("batch.kubernetes.io/job-name={job}"));
     let list = context.client.get(&format!("{pods}?all=true&labelSelector={selector}")).await?;
     let (count, chosen) = choose(items(&list["items"]));
     let chosen = chosen.ok_or_else(|| CliError::NotFound(format!("job \"{job}\" has no pods")))?;
     if count > 1 {
-        eprintln!("Found {count} pods, using pod/{chosen}");
+        context.out.note(&Page::of_line(format_args!("Found {count} pods, using pod/{chosen}")));
     }
     Ok(chosen)
 }

@@ -15,7 +15,7 @@ use podwright_core::pod::{NodePolicy, backoff};
 use podwright_core::rehearse::{Assumptions, Line, RUNS_FOR, rehearse};
 
 use super::args::{Gate, Plan, StopTakes, Validate};
-use super::table::Tone;
+use super::page::{Page, Tone};
 use super::{CliError, Context, Done};
 use crate::clock::local_zone;
 use crate::source::Identity;
@@ -28,7 +28,7 @@ pub(super) fn validate(args: &Validate, context: &mut Context) -> Done {
             Ok(found) => files.extend(found),
             Err(message) => {
                 sound = false;
-                context.out.print(&format!("{message}\n"))?;
+                context.out.print(&Page::of_line(message))?;
             }
         }
     }
@@ -39,7 +39,7 @@ pub(super) fn validate(args: &Validate, context: &mut Context) -> Done {
             Ok(objects) => objects,
             Err(problems) => {
                 sound = false;
-                context.out.print(&format!("{}\n", Tone::Bad.paint(&problems.join("\n"), context.style)))?;
+                context.out.print(&painted(&problems, context))?;
                 continue;
             }
         };
@@ -50,16 +50,16 @@ pub(super) fn validate(args: &Validate, context: &mut Context) -> Done {
                 twins.push(conflict(&shown, &name, other));
             }
             for note in object.notes() {
-                context.out.print(&format!("{}\n", note.in_file(&shown)))?;
+                context.out.print(&Page::of_line(note.in_file(&shown)))?;
             }
             names.push(name);
         }
         if twins.is_empty() {
-            context.out.print(&format!("{shown}: ok ({})\n", names.join(", ")))?;
+            context.out.print(&Page::of_line(format_args!("{shown}: ok ({})", names.join(", "))))?;
             places.extend(names.into_iter().map(|name| (name, shown.clone())));
         } else {
             sound = false;
-            context.out.print(&format!("{}\n", Tone::Bad.paint(&twins.join("\n"), context.style)))?;
+            context.out.print(&painted(&twins, context))?;
         }
     }
     if sound { Ok(()) } else { Err(CliError::Reported) }
@@ -69,7 +69,7 @@ pub(super) fn plan(args: &Plan, context: &mut Context) -> Done {
     let objects = match read(&args.file) {
         Ok(objects) => objects,
         Err(problems) => {
-            problems.iter().for_each(|problem| eprintln!("{problem}"));
+            problems.iter().for_each(|problem| context.out.note(&Page::of_line(problem)));
             return Err(CliError::Reported);
         }
     };
@@ -88,50 +88,65 @@ pub(super) fn plan(args: &Plan, context: &mut Context) -> Done {
     let assumed = Assumptions { init_takes: args.init_takes, main_takes: args.main_takes, stop_takes };
     for (i, object) in objects.iter().enumerate() {
         let (pod, about) = match object {
-            Resource::Pod(document) => (&document.pod, String::new()),
-            Resource::Job(document) => (&document.job.template.pod, about_job(&document.job)),
+            Resource::Pod(document) => (&document.pod, Vec::new()),
+            Resource::Job(document) => (&document.job.template.pod, vec![about_job(&document.job)]),
             Resource::CronJob(document) => {
                 let job = &document.cron.template.job;
-                let about = format!("{}{}", about_cron_job(&document.cron, Timestamp::now()), about_job(job));
+                let mut about = about_cron_job(&document.cron, Timestamp::now());
+                about.push(about_job(job));
                 (&job.template.pod, about)
             }
         };
         let timeline = rehearse(pod, &policy, &assumed).map_err(|e| {
             CliError::Failed(format!("a rule of podwright itself does not hold, please report it: {e}"))
         })?;
-        let gap = if i > 0 { "\n" } else { "" };
-        let title = format!("{gap}{}\n{about}{}\n", full_name(object), assumptions(&assumed));
-        let roles = roles(pod, policy.start_gate);
-        context.out.print(&format!("{title}\n{roles}\n{}", print_timeline(&timeline)))?;
+        let mut page = Page::new(context.style);
+        if i > 0 {
+            page.end_line();
+        }
+        page.line(full_name(object));
+        about.iter().chain(&assumptions(&assumed)).for_each(|line| page.line(line));
+        page.end_line();
+        roles(pod, policy.start_gate, &mut page);
+        page.end_line();
+        print_timeline(&timeline, &mut page);
+        context.out.print(&page)?;
     }
     Ok(())
 }
 
-fn print_timeline(timeline: &[Line]) -> String {
-    timeline.iter().map(|line| format!("{:>9.3}s  {}\n", line.at.as_secs_f64(), line.text)).collect()
+fn painted(problems: &[String], context: &Context) -> Page {
+    let mut page = Page::new(context.style);
+    problems.iter().for_each(|problem| page.painted(Tone::Bad, problem));
+    page
 }
 
-fn assumptions(assumed: &Assumptions) -> String {
+fn print_timeline(timeline: &[Line], page: &mut Page) {
+    for line in timeline {
+        page.line(format_args!("{:>9.3}s  {}", line.at.as_secs_f64(), line.text));
+    }
+}
+
+fn assumptions(assumed: &Assumptions) -> [String; 2] {
     let time = |d: Duration| format!("{} s", d.as_secs_f64());
     let stop = match assumed.stop_takes {
         Some(after) => format!("a container leaves {} after its stop signal", time(after)),
         None => "a container ignores its stop signal".to_owned(),
     };
-    format!(
-        "assumed: a plain init runs {}, a main that may end runs {}, probes succeed at once,\n         \
-         {stop}, a pod that runs on is removed after {}",
-        time(assumed.init_takes),
-        time(assumed.main_takes),
-        time(RUNS_FOR)
-    )
+    let (init, main) = (time(assumed.init_takes), time(assumed.main_takes));
+    [
+        format!("assumed: a plain init runs {init}, a main that may end runs {main}, probes succeed at once,"),
+        format!("         {stop}, a pod that runs on is removed after {}", time(RUNS_FOR)),
+    ]
 }
 
 /// Every container in the order of its start, with what it is and what it holds back.
-fn roles(pod: &PodSpec, node: StartGate) -> String {
+fn roles(pod: &PodSpec, node: StartGate, page: &mut Page) {
     let gate = pod.start_gate.unwrap_or(node);
     let width = pod.containers.iter().map(|c| c.name.len()).max().unwrap_or(0);
-    let line = |c: &Container| format!("  {:<width$}  {}\n", c.name, role(c, gate));
-    pod.containers.iter().map(line).collect()
+    for container in &pod.containers {
+        page.line(format_args!("  {:<width$}  {}", container.name, role(container, gate)));
+    }
 }
 
 fn role(container: &Container, gate: StartGate) -> &'static str {
@@ -164,20 +179,20 @@ fn about_job(job: &JobSpec) -> String {
         None => format!("{} failures are borne", job.backoff_limit),
     };
     let held = if job.suspend { "; suspended" } else { "" };
-    format!("{pods}; {bears}{held}. Each pod:\n")
+    format!("{pods}; {bears}{held}. Each pod:")
 }
 
 /// The next times, in the schedule's zone; without one in this machine's.
-fn about_cron_job(cron: &CronSpec, now: Timestamp) -> String {
+fn about_cron_job(cron: &CronSpec, now: Timestamp) -> Vec<String> {
     let zone = cron.time_zone.clone().unwrap_or_else(local_zone);
-    let mut text = format!("schedule {}, next times:\n", cron.schedule.text());
+    let mut lines = vec![format!("schedule {}, next times:", cron.schedule.text())];
     let mut at = now;
     for _ in 0..5 {
         let Some(next) = cron.schedule.next(at, &zone) else { break };
-        text.push_str(&format!("  {}\n", next.to_zoned(zone.clone()).strftime("%a, %d %b %Y %H:%M:%S %z")));
+        lines.push(format!("  {}", next.to_zoned(zone.clone()).strftime("%a, %d %b %Y %H:%M:%S %z")));
         at = next;
     }
-    text
+    lines
 }
 
 fn shown(file: &Path) -> String {

@@ -1,6 +1,8 @@
 //! The command line `podwright`: arguments ([`args`]), the agent's API ([`client`]), and printers that turn an object
 //! and a time into text ([`pods`], [`describe`], [`events`], [`files`], [`yaml`]). [`run`] is the whole program.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod age;
 pub mod args;
 pub mod client;
@@ -14,6 +16,7 @@ pub mod jobs;
 mod logs;
 mod manifests;
 mod output;
+pub mod page;
 pub mod pods;
 mod steer;
 pub mod svg;
@@ -33,7 +36,7 @@ use clap_complete::Shell as CompletionShell;
 use args::{Args, Color, Command, DEFAULT_SOCKET, Shell};
 use client::{Client, ClientError};
 use output::Out;
-use table::Style;
+use page::{Page, Style, Tone};
 
 /// Why a command did not do what it was asked to; each kind has an exit status of its own (`podwright --help`).
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +86,7 @@ struct Context {
 pub fn run() -> ExitCode {
     let args = Args::parse();
     let mut context =
-        Context { client: Client::new(socket(args.socket)), style: style(args.color), out: Out::stdout() };
+        Context { client: Client::new(socket(args.socket)), style: style(args.color), out: Out::of_process() };
     match dispatch(args.command, &mut context) {
         Ok(()) => ExitCode::SUCCESS,
         // The reader has seen enough (`podwright logs … | head`).
@@ -91,7 +94,9 @@ pub fn run() -> ExitCode {
         Err(error) => {
             let said = chain(&error);
             if !said.is_empty() {
-                eprintln!("error: {said}");
+                let mut page = Page::new(Style::Plain);
+                page.lines(("error: ", ""), Tone::Normal, &said);
+                context.out.note(&page);
             }
             ExitCode::from(error.exit_status())
         }
@@ -130,14 +135,18 @@ async fn dispatch_online(command: Command, context: &mut Context) -> Done {
             version_of_client(context)?;
             let agent = context.client.get("/version").await?;
             let text = |key: &str| agent[key].as_str().unwrap_or("<unknown>");
-            context.out.print(&format!("Agent Version: {} ({})\n", text("gitVersion"), text("platform")))
+            context.out.print(&Page::of_line(format_args!(
+                "Agent Version: {} ({})",
+                text("gitVersion"),
+                text("platform")
+            )))
         }
         Command::Validate(_) | Command::Plan(_) | Command::Completion { .. } => Ok(()),
     }
 }
 
 fn version_of_client(context: &mut Context) -> Done {
-    context.out.print(&format!("Client Version: v{}\n", env!("CARGO_PKG_VERSION")))
+    context.out.print(&Page::of_line(concat!("Client Version: v", env!("CARGO_PKG_VERSION"))))
 }
 
 fn completion(shell: Shell, context: &mut Context) -> Done {
@@ -148,7 +157,7 @@ fn completion(shell: Shell, context: &mut Context) -> Done {
     };
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Args::command(), "podwright", &mut script);
-    context.out.write(&script)
+    context.out.raw(&script)
 }
 
 fn socket(given: Option<PathBuf>) -> PathBuf {

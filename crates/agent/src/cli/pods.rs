@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::age;
-use super::table::{Cell, Tone};
+use super::page::Tone;
+use super::table::Cell;
 use crate::status::ENDED_AT;
 
 /// Which columns there are.

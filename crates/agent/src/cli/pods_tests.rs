@@ -1,6 +1,7 @@
 use serde_json::json;
 
-use super::super::table::{Style, Table};
+use super::super::page::Style;
+use super::super::table::Table;
 use super::*;
 
 fn now() -> Timestamp {
@@ -110,8 +111,8 @@ fn the_table() {
     old["metadata"]["annotations"] = json!({ENDED_AT: "2026-11-23T12:00:40Z"});
     let pods = [pod("Running", &inits, &[container("a", running(), 12)]), old];
     let print = |columns: Columns| {
-        let rows = pods.iter().map(|p| columns.row(p, now())).collect();
-        Table::new(columns.headings(), Style::Plain).print(rows)
+        let rows: Vec<_> = pods.iter().map(|p| columns.row(p, now())).collect();
+        Table::new(columns.headings(), Style::Plain).print(&rows)
     };
     insta::assert_snapshot!(print(Columns::default()), @r"
         NAME            READY   STATUS    RESTARTS       AGE

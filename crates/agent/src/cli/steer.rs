@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::args::{self, Create, CreateWhat, Delete, Kind, PodNames};
 use super::client::encode;
 use super::get::in_namespace;
+use super::page::Page;
 use super::wait::until_gone;
 use super::{CliError, Context, Done};
 
@@ -29,7 +30,7 @@ pub(super) async fn delete(args: Delete, context: &mut Context) -> Done {
     }
     for (kind, name, uid) in asked.into_iter().filter(|_| args.wait) {
         until_gone(context, *kind, namespace, name, Some(&uid)).await?;
-        context.out.print(&format!("{} \"{name}\" is gone\n", kind.word()))?;
+        context.out.print(&Page::of_line(format_args!("{} \"{name}\" is gone", kind.word())))?;
     }
     Ok(())
 }
@@ -55,6 +56,9 @@ pub(super) async fn create(args: Create, context: &mut Context) -> Done {
 
 /// What was done, then what the agent has to say about it.
 fn say(context: &mut Context, done: &str, status: &Value) -> Done {
-    let note = status["message"].as_str().filter(|m| !m.is_empty()).map(|m| format!("{m}\n")).unwrap_or_default();
-    context.out.print(&format!("{done}\n{note}"))
+    let mut page = Page::of_line(done);
+    if let Some(note) = status["message"].as_str().filter(|m| !m.is_empty()) {
+        page.line(note);
+    }
+    context.out.print(&page)
 }

@@ -1,6 +1,7 @@
 //! The life of a pod as an SVG picture, complete in itself: no script, no style sheet, no font but the reader's.
 
 use podwright_core::timeline::{Doing, Mark, Row, Timeline, What};
+use podwright_sys::printable;
 
 use super::timeline::{doing_name, length, tick_format, time, what_name};
 
@@ -246,16 +247,15 @@ fn legend(timeline: &Timeline) -> Vec<(String, &'static str)> {
     spans.chain(marks).collect()
 }
 
-/// For text and attributes (XML 1.0, 2.4); what XML cannot hold at all is left out.
+/// For text and attributes (XML 1.0, 2.4); what cannot be seen, or what XML cannot hold at all, is shown as an escape.
 fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
+    for c in printable::line(text).chars() {
         match c {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
-            c if c.is_control() || c == '\u{fffe}' || c == '\u{ffff}' => out.push(' '),
             c => out.push(c),
         }
     }
@@ -274,7 +274,7 @@ mod tests {
         timeline.rows[2].marks[0].what = What::Failed;
         let picture = draw(&timeline);
         assert!(picture.starts_with("<svg ") && picture.ends_with("</svg>\n"));
-        assert!(picture.contains("&lt;b&gt;&amp;&quot; "), "{picture}");
+        assert!(picture.contains("&lt;b&gt;&amp;&quot;\\u{1b}"), "{picture}");
         for part in ["proxy", "server", "sidecar", "url(#failing)", ">a probe fails<", ">failed<", ">now<"] {
             assert!(picture.contains(part), "{part}");
         }

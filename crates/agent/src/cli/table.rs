@@ -1,45 +1,13 @@
-//! Tables as kubectl prints them, and colours.
+//! Tables as kubectl prints them.
+
+use std::borrow::Cow;
+
+use podwright_sys::printable;
+
+use super::page::{Page, Style, Tone};
 
 /// Blanks between two columns.
 const GAP: usize = 3;
-
-/// Whether to colour.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Style {
-    /// No escape sequences.
-    Plain,
-    /// ANSI colours.
-    Coloured,
-}
-
-/// What a cell's text means to its reader.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tone {
-    /// Nothing special.
-    Normal,
-    /// All is well.
-    Good,
-    /// Under way, or worth a look.
-    Notice,
-    /// Something is wrong.
-    Bad,
-    /// Over.
-    Faint,
-}
-
-impl Tone {
-    /// The text in its colour.
-    pub fn paint(self, text: &str, style: Style) -> String {
-        let code = match (style, self) {
-            (Style::Plain, _) | (_, Tone::Normal) => return text.to_owned(),
-            (_, Tone::Good) => "32",
-            (_, Tone::Notice) => "33",
-            (_, Tone::Bad) => "31",
-            (_, Tone::Faint) => "2",
-        };
-        format!("\x1b[{code}m{text}\x1b[0m")
-    }
-}
 
 /// One cell.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +21,13 @@ pub struct Cell {
 impl<T: Into<String>> From<T> for Cell {
     fn from(text: T) -> Self {
         Cell { text: text.into(), tone: Tone::Normal }
+    }
+}
+
+impl Cell {
+    /// As it is printed: with everything visible, so that columns line up.
+    fn shown(&self) -> Cow<'_, str> {
+        printable::line(&self.text)
     }
 }
 
@@ -72,34 +47,41 @@ impl Table {
         Table { headings, widths, style, headed: false }
     }
 
-    /// The rows as text, the headings before the first of them all.
-    pub fn print(&mut self, rows: Vec<Vec<Cell>>) -> String {
-        for row in &rows {
+    /// The rows, the headings before the first of them all.
+    pub fn print(&mut self, rows: &[Vec<Cell>]) -> Page {
+        self.print_with(rows, |_, _| {})
+    }
+
+    /// As [`Self::print`], and whatever `below` adds below each row, by its number.
+    pub fn print_with(&mut self, rows: &[Vec<Cell>], below: impl Fn(usize, &mut Page)) -> Page {
+        for row in rows {
             for (width, cell) in self.widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.text.chars().count());
+                *width = (*width).max(cell.shown().chars().count());
             }
         }
-        let mut out = String::new();
+        let mut out = Page::new(self.style);
         if !self.headed {
             self.headed = true;
             let headings: Vec<Cell> = self.headings.iter().map(|h| Cell::from(*h)).collect();
             self.push_row(&mut out, &headings);
         }
-        for row in &rows {
+        for (n, row) in rows.iter().enumerate() {
             self.push_row(&mut out, row);
+            below(n, &mut out);
         }
         out
     }
 
-    fn push_row(&self, out: &mut String, row: &[Cell]) {
+    fn push_row(&self, out: &mut Page, row: &[Cell]) {
         let last = row.len().saturating_sub(1);
         for (i, (cell, width)) in row.iter().zip(&self.widths).enumerate() {
-            out.push_str(&cell.tone.paint(&cell.text, self.style));
+            let text = cell.shown();
+            out.part(cell.tone, &text);
             if i < last {
-                out.extend(std::iter::repeat_n(' ', width.saturating_sub(cell.text.chars().count()) + GAP));
+                out.part(Tone::Normal, " ".repeat(width.saturating_sub(text.chars().count()) + GAP));
             }
         }
-        out.push('\n');
+        out.end_line();
     }
 }
 
@@ -110,10 +92,17 @@ mod tests {
     #[test]
     fn columns_line_up_also_with_colours_and_later_rows() {
         let mut table = Table::new(vec!["A", "LONG"], Style::Plain);
-        assert_eq!(table.print(vec![vec!["xyz".into(), "é".into()]]), "A     LONG\nxyz   é\n");
-        assert_eq!(table.print(vec![vec!["é".into(), "1".into()]]), "é     1\n");
+        assert_eq!(table.print(&[vec!["xyz".into(), "é".into()]]).as_str(), "A     LONG\nxyz   é\n");
+        assert_eq!(table.print(&[vec!["é".into(), "1".into()]]).as_str(), "é     1\n");
         let mut table = Table::new(vec!["A", "B"], Style::Coloured);
         let bad = Cell { text: "no".into(), tone: Tone::Bad };
-        assert_eq!(table.print(vec![vec![bad, "x".into()]]), "A    B\n\x1b[31mno\x1b[0m   x\n");
+        assert_eq!(table.print(&[vec![bad, "x".into()]]).as_str(), "A    B\n\x1b[31mno\x1b[0m   x\n");
+    }
+
+    #[test]
+    fn a_cell_stays_in_its_row_and_column() {
+        let mut table = Table::new(vec!["A", "B"], Style::Plain);
+        let rows = [vec!["a\nb".into(), "x".into()], vec!["\x1b[8m".into(), "y".into()]];
+        assert_eq!(table.print(&rows).as_str(), "A           B\na\\nb        x\n\\u{1b}[8m   y\n");
     }
 }

@@ -3,11 +3,12 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use podwright_core::timeline::{Doing, Mark, Row, Timeline, What};
+use podwright_sys::printable;
 use serde_json::Value;
 
 use super::args::{self, Output, Timeline as Args};
 use super::client::encode;
-use super::table::{Style, Tone};
+use super::page::{Page, Style, Tone};
 use super::{CliError, Context, Done, output, svg};
 
 /// Width of the chart where nothing tells how wide the terminal is, columns.
@@ -30,10 +31,11 @@ pub(super) async fn timeline(args: Args, context: &mut Context) -> Done {
     if let Some(path) = &args.svg {
         std::fs::write(path, svg::draw(&timeline))
             .map_err(|error| CliError::Failed(format!("cannot write {}: {error}", path.display())))?;
-        return context.out.print(&format!("the timeline of pod \"{name}\" is in {}\n", path.display()));
+        let done = format!("the timeline of pod \"{name}\" is in {}", path.display());
+        return context.out.print(&Page::of_line(done));
     }
-    if let Some(text) = output::object(args.output.map(Output::from), &answer) {
-        return context.out.print(&text);
+    if let Some(data) = output::object(args.output.map(Output::from), &answer) {
+        return context.out.data(&data);
     }
     let width = args.width.unwrap_or_else(terminal_width).clamp(*WIDTHS.start(), *WIDTHS.end());
     context.out.print(&draw(&timeline, width, Signs::of(args.ascii), context.style))
@@ -116,21 +118,30 @@ fn mark_tone(what: What) -> Tone {
 }
 
 /// The chart as text, at most `width` columns wide.
-pub fn draw(timeline: &Timeline, width: usize, signs: Signs, style: Style) -> String {
-    let name_width = timeline.rows.iter().map(|row| row.container.chars().count()).max().unwrap_or(0).min(LONGEST_NAME);
+pub fn draw(timeline: &Timeline, width: usize, signs: Signs, style: Style) -> Page {
+    let name_width = longest_name(timeline).min(LONGEST_NAME);
     let label = "sidecar".len() + 1 + name_width + 2;
     let scale = Scale { from: timeline.from, to: timeline.to, columns: width.saturating_sub(label + 1).max(10) };
-    let mut out = headline(timeline);
+    let mut out = Page::new(style);
+    out.line(headline(timeline));
+    out.end_line();
     let axis = axis(&scale);
-    out.push_str(&format!("{:label$}{}\n{:label$}{}\n", "", axis.0, "", axis.1));
+    out.line(format_args!("{:label$}{}", "", axis.0));
+    out.line(format_args!("{:label$}{}", "", axis.1));
     for row in &timeline.rows {
-        let name: String = row.container.chars().take(name_width).collect();
-        out.push_str(&format!("{:7} {name:name_width$}  {}\n", row.role, cells(row, &scale, signs, style)));
+        let name: String = printable::line(&row.container).chars().take(name_width).collect();
+        out.part(Tone::Normal, format_args!("{:7} {name:name_width$}  ", row.role));
+        cells(row, &scale, signs, &mut out);
+        out.end_line();
     }
-    out.push('\n');
-    out.push_str(&legend(timeline, signs, style));
-    out.push_str(&story(timeline, style));
+    out.end_line();
+    legend(timeline, signs, &mut out);
+    story(timeline, &mut out);
     out
+}
+
+fn longest_name(timeline: &Timeline) -> usize {
+    timeline.rows.iter().map(|row| printable::line(&row.container).chars().count()).max().unwrap_or(0)
 }
 
 struct Scale {
@@ -158,7 +169,7 @@ impl Scale {
 fn headline(timeline: &Timeline) -> String {
     let now = if timeline.goes_on { ", and goes on" } else { "" };
     format!(
-        "pod {}/{} ({})  {} to {} UTC: {}{now}\n\n",
+        "pod {}/{} ({})  {} to {} UTC: {}{now}",
         timeline.namespace,
         timeline.name,
         timeline.phase,
@@ -210,7 +221,7 @@ fn axis(scale: &Scale) -> (String, String) {
 }
 
 /// One row. A column shows what went on for most of it, a mark wins over that; of several marks the last.
-fn cells(row: &Row, scale: &Scale, signs: Signs, style: Style) -> String {
+fn cells(row: &Row, scale: &Scale, signs: Signs, out: &mut Page) {
     let mut cells: Vec<(char, Tone)> = (0..scale.columns)
         .map(|column| {
             let (from, to) = (scale.moment(column), scale.moment(column + 1).max(scale.moment(column) + 1));
@@ -224,16 +235,15 @@ fn cells(row: &Row, scale: &Scale, signs: Signs, style: Style) -> String {
             *cell = (sign, mark_tone(mark.what));
         }
     }
-    let mut out = String::new();
-    let mut rest = cells.as_slice();
+    let drawn = cells.iter().rposition(|(sign, _)| *sign != ' ').map_or(0, |last| last + 1);
+    let mut rest = cells.get(..drawn).unwrap_or_default();
     while let Some((_, tone)) = rest.first() {
         let same = rest.iter().take_while(|(_, other)| other == tone).count();
         let (run, others) = rest.split_at(same);
         let text: String = run.iter().map(|(sign, _)| *sign).collect();
-        out.push_str(&tone.paint(&text, style));
+        out.part(*tone, text);
         rest = others;
     }
-    out.trim_end().to_owned()
 }
 
 pub(super) fn doing_name(doing: Doing) -> &'static str {
@@ -263,44 +273,45 @@ pub(super) fn what_name(what: What) -> &'static str {
 }
 
 /// Only what occurs.
-fn legend(timeline: &Timeline, signs: Signs, style: Style) -> String {
+fn legend(timeline: &Timeline, signs: Signs, out: &mut Page) {
     let mut doing: Vec<Doing> = timeline.rows.iter().flat_map(|row| &row.spans).map(|span| span.doing).collect();
     doing.sort_unstable();
     doing.dedup();
     let mut what: Vec<What> = timeline.rows.iter().flat_map(|row| &row.marks).map(|mark| mark.what).collect();
     what.sort_unstable();
     what.dedup();
-    let spans = doing.iter().map(|doing| {
-        let sign = signs.span(*doing).to_string().repeat(2);
-        format!("{} {}", span_tone(*doing).paint(&sign, style), doing_name(*doing))
-    });
-    let marks = what.iter().filter_map(|what| {
-        let sign = signs.mark(*what)?.to_string();
-        Some(format!("{} {}", mark_tone(*what).paint(&sign, style), what_name(*what)))
-    });
-    let all: Vec<String> = spans.chain(marks).collect();
-    if all.is_empty() { String::new() } else { format!("{}\n", all.join("   ")) }
+    let spans =
+        doing.into_iter().map(|doing| (span_tone(doing), signs.span(doing).to_string().repeat(2), doing_name(doing)));
+    let marks =
+        what.into_iter().filter_map(|what| Some((mark_tone(what), signs.mark(what)?.to_string(), what_name(what))));
+    let all: Vec<_> = spans.chain(marks).collect();
+    for (n, (tone, sign, name)) in all.iter().enumerate() {
+        out.part(*tone, sign);
+        out.part(Tone::Normal, format_args!(" {name}{}", if n + 1 < all.len() { "   " } else { "" }));
+    }
+    if !all.is_empty() {
+        out.end_line();
+    }
 }
 
 /// The last things that happened, in words.
-fn story(timeline: &Timeline, style: Style) -> String {
+fn story(timeline: &Timeline, out: &mut Page) {
     let mut all: Vec<(&Row, &Mark)> =
         timeline.rows.iter().flat_map(|row| row.marks.iter().map(move |mark| (row, mark))).collect();
     all.sort_by_key(|(_, mark)| mark.at);
     let left_out = all.len().saturating_sub(MOST_MARKS);
-    let width = timeline.rows.iter().map(|row| row.container.chars().count()).max().unwrap_or(0);
-    let mut out = String::new();
+    let width = longest_name(timeline);
     if !all.is_empty() {
-        out.push('\n');
+        out.end_line();
     }
     if left_out > 0 {
-        out.push_str(&format!("{left_out} earlier ones are left out\n"));
+        out.line(format_args!("{left_out} earlier ones are left out"));
     }
     for (row, mark) in all.iter().skip(left_out) {
-        let text = mark_tone(mark.what).paint(&mark.text, style);
-        out.push_str(&format!("{}  {:width$}  {text}\n", time(mark.at, "%H:%M:%S%.3f"), row.container));
+        let (at, name) = (time(mark.at, "%H:%M:%S%.3f"), printable::line(&row.container));
+        out.part(Tone::Normal, format_args!("{at}  {name:width$}  "));
+        out.painted(mark_tone(mark.what), &mark.text);
     }
-    out
 }
 
 #[cfg(test)]

@@ -62,6 +62,7 @@ sidecar proxy    ........------===========================!!!!!!!!!!!!!!!!!!!!
 main    server   ..............======M~~~~~~~~~~===================T::::::::::
 ";
     let text = draw(&sample(), 79, Signs::Ascii, Style::Plain);
+    let text = text.as_str();
     let chart: String = text.split_inclusive('\n').take(7).collect();
     assert_eq!(chart, expected);
     assert!(text.contains(".. waits   ~~ back-off   -- runs   == ready   !! a probe fails   :: told to stop   T stop signal   o left with 0   M killed for memory\n"), "{text}");
@@ -78,7 +79,7 @@ main    server   ..............======M~~~~~~~~~~===================T::::::::::
 fn no_line_of_the_chart_is_wider_than_asked_for() {
     for width in [40, 57, 80, 133, 240] {
         let text = draw(&sample(), width, Signs::Unicode, Style::Plain);
-        for line in text.lines().skip(2).take(5) {
+        for line in text.as_str().lines().skip(2).take(5) {
             assert!(line.chars().count() <= width, "{width}: {line}");
         }
     }
@@ -87,9 +88,9 @@ fn no_line_of_the_chart_is_wider_than_asked_for() {
 #[test]
 fn colours_only_wrap_and_a_moment_is_enough() {
     let coloured = draw(&sample(), 100, Signs::Unicode, Style::Coloured);
-    assert!(coloured.contains("\x1b[32m█"), "{coloured}");
+    assert!(coloured.as_str().contains("\x1b[32m█"), "{coloured}");
     let moment = Timeline { to: sample().from, ..sample() };
-    assert!(draw(&moment, 80, Signs::Unicode, Style::Plain).contains("server"));
+    assert!(draw(&moment, 80, Signs::Unicode, Style::Plain).as_str().contains("server"));
 }
 
 #[test]

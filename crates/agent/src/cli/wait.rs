@@ -2,11 +2,13 @@
 
 use std::cell::Cell;
 
+use podwright_sys::printable;
 use serde_json::{Value, json};
 
 use super::args::{self, Kind, Wait};
 use super::client::encode;
 use super::get::in_namespace;
+use super::page::Page;
 use super::pods::items;
 use super::{CliError, Context, Done};
 
@@ -45,7 +47,7 @@ pub(super) async fn wait(args: Wait, context: &mut Context) -> Done {
                     until_met(context, *kind, namespace, name, (wanted, status), &missing).await?;
                 }
             }
-            context.out.print(&format!("{}/{name} condition met\n", kind.word()))?;
+            context.out.print(&Page::of_line(format_args!("{}/{name} condition met", kind.word())))?;
         }
         Ok(())
     };
@@ -87,7 +89,7 @@ fn verdict(object: &Value, (wanted, status): (&str, &str)) -> Verdict {
     match ended {
         Some(end) => {
             let (kind, why) = (end["type"].as_str().unwrap_or_default(), end["message"].as_str().unwrap_or_default());
-            Verdict::Never(format!("it is {kind}: {why}"))
+            Verdict::Never(printable::line(&format!("it is {kind}: {why}")).into_owned())
         }
         None if ["Succeeded", "Failed"].contains(&phase) => Verdict::Never(format!("it has {phase}")),
         None => Verdict::NotYet,
@@ -150,7 +152,7 @@ async fn follow(
                 Some("ERROR") if change["object"]["code"] == json!(410) => continue 'list,
                 Some("ERROR") => {
                     let message = change["object"]["message"].as_str().unwrap_or("unknown error");
-                    return Err(CliError::Failed(message.to_owned()));
+                    return Err(CliError::Failed(printable::line(message).into_owned()));
                 }
                 Some("DELETED") => None,
                 _ => Some(&change["object"]),

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::args::{self, Output, Why};
 use super::client::encode;
-use super::table::{Style, Tone};
+use super::page::{Page, Style, Tone};
 use super::{CliError, Context, Done, output};
 
 pub(super) async fn why(args: Why, context: &mut Context) -> Done {
@@ -18,7 +18,7 @@ pub(super) async fn why(args: Why, context: &mut Context) -> Done {
     let answer = context.client.get(&target).await?;
     let explanation = parse(context, &answer)?;
     match output::object(args.output.map(Output::from), &answer) {
-        Some(text) => context.out.print(&text)?,
+        Some(data) => context.out.data(&data)?,
         None => context.out.print(&print(&explanation, context.style))?,
     }
     match explanation.situation {
@@ -35,45 +35,47 @@ fn parse(context: &Context, answer: &Value) -> Result<Explanation, CliError> {
 }
 
 /// The explanation as text.
-pub fn print(explanation: &Explanation, style: Style) -> String {
+pub fn print(explanation: &Explanation, style: Style) -> Page {
     let tone = match explanation.situation {
         Situation::Running | Situation::Succeeded | Situation::Scheduled => Tone::Good,
         situation if situation.is_trouble() => Tone::Bad,
         _ => Tone::Notice,
     };
-    let mut out = format!("{}\n", tone.paint(&explanation.summary, style));
+    let mut out = Page::new(style);
+    out.painted(tone, &explanation.summary);
     push(&mut out, &explanation.details);
     if let Some(end) = &explanation.last_end {
         let of = |prefix, name: Option<&String>| name.map_or_else(String::new, |name| format!("{prefix} {name}"));
         let whose = format!("{}{}", of(" of", explanation.container.as_ref()), of(" in pod", end.pod.as_ref()));
-        heading(&mut out, &format!("Last end{whose}"), style);
+        heading(&mut out, &format!("Last end{whose}"));
         push(&mut out, std::slice::from_ref(&end.text));
         push(&mut out, end.asked.as_slice());
         if !end.output.is_empty() {
             push(&mut out, &["the last that it wrote:".to_owned()]);
-            let lines: Vec<String> =
-                end.output.iter().map(|line| Tone::Faint.paint(&format!("| {line}"), style)).collect();
-            push(&mut out, &lines);
+            for line in &end.output {
+                out.part(Tone::Normal, "  ");
+                out.painted(Tone::Faint, format_args!("| {line}"));
+            }
         }
     }
     for (title, lines) in [("Figures", &explanation.figures), ("Changed since it last worked", &explanation.changes)] {
         if !lines.is_empty() {
-            heading(&mut out, title, style);
+            heading(&mut out, title);
             push(&mut out, lines);
         }
     }
     if !explanation.advice.is_empty() {
-        heading(&mut out, "What to do", style);
+        heading(&mut out, "What to do");
         push(&mut out, &explanation.advice.iter().map(advice).collect::<Vec<_>>());
     }
     if !explanation.containers.is_empty() {
-        heading(&mut out, "Containers", style);
+        heading(&mut out, "Containers");
         let width = explanation.containers.iter().map(|c| c.name.chars().count()).max().unwrap_or(0);
         let one = |c: &podwright_core::pod::why::ContainerLine| format!("{:width$}  {:7}  {}", c.name, c.role, c.text);
         push(&mut out, &explanation.containers.iter().map(one).collect::<Vec<_>>());
     }
     if !explanation.members.is_empty() {
-        heading(&mut out, if explanation.about == Kind::CronJob { "Jobs" } else { "Pods" }, style);
+        heading(&mut out, if explanation.about == Kind::CronJob { "Jobs" } else { "Pods" });
         let width = explanation.members.iter().map(|m| m.name.chars().count()).max().unwrap_or(0);
         let one = |m: &Member| format!("{:width$}  {}", m.name, m.text);
         push(&mut out, &explanation.members.iter().map(one).collect::<Vec<_>>());
@@ -81,20 +83,14 @@ pub fn print(explanation: &Explanation, style: Style) -> String {
     out
 }
 
-fn heading(out: &mut String, title: &str, style: Style) {
-    out.push_str(&format!("\n{}\n", bold(title, style)));
+fn heading(out: &mut Page, title: &str) {
+    out.end_line();
+    out.painted(Tone::Heading, title);
 }
 
-fn bold(text: &str, style: Style) -> String {
-    match style {
-        Style::Plain => text.to_owned(),
-        Style::Coloured => format!("\x1b[1m{text}\x1b[0m"),
-    }
-}
-
-fn push(out: &mut String, lines: &[String]) {
+fn push(out: &mut Page, lines: &[String]) {
     for line in lines {
-        out.push_str(&format!("  {line}\n"));
+        out.line(format_args!("  {line}"));
     }
 }
 
@@ -153,8 +149,8 @@ What to do
 Containers
   proxy  sidecar  runs
 ";
-        assert_eq!(print(&explanation, Style::Plain), expected);
-        assert!(print(&explanation, Style::Coloured).starts_with("\x1b[31mdefault/web"));
+        assert_eq!(print(&explanation, Style::Plain).as_str(), expected);
+        assert!(print(&explanation, Style::Coloured).as_str().starts_with("\x1b[31mdefault/web"));
         let mut job = Explanation::new(Kind::Job, ("default", "j"), Situation::Failed, "default/j failed".into());
         job.container = Some("main".into());
         job.last_end = explanation.last_end.map(|end| LastEnd { pod: Some("j-x".into()), output: Vec::new(), ..end });
@@ -169,6 +165,6 @@ Last end of main in pod j-x
 Pods
   j-y  runs
 ";
-        assert_eq!(print(&job, Style::Plain), expected);
+        assert_eq!(print(&job, Style::Plain).as_str(), expected);
     }
 }

@@ -1,5 +1,6 @@
 //! JSON values as YAML 1.2, block style. Every string that could be taken for something else is quoted.
 
+use podwright_sys::printable::is_hidden;
 use serde_json::Value;
 
 /// A document, with a newline at its end.
@@ -127,9 +128,9 @@ fn string(text: &str) -> String {
     out
 }
 
-/// What every reader shows and keeps: no control character, line separator or byte order mark.
+/// What every reader shows and keeps.
 fn is_printable(c: char) -> bool {
-    !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
+    !is_hidden(c)
 }
 
 /// Whether readers of YAML 1.1 and 1.2 alike take the text for a string without quotes. On the safe side: whatever

@@ -11,8 +11,9 @@ use podwright_agent::server::command::{Accepted, COMMAND_QUEUE, Command, Refused
 use podwright_agent::server::{Api, Closing, serve};
 use podwright_agent::status::{Collection, EventInput, PodKey, Store, Subject};
 use podwright_core::manifest::Kind;
-use podwright_core::pod::why::{Known, missing};
+use podwright_core::pod::why::{Explanation, Known, missing};
 use podwright_core::time::Time;
+use podwright_core::timeline::Timeline;
 use serde_json::{Value, json};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
@@ -36,13 +37,18 @@ pub(crate) fn after(seconds: u64) -> Time {
 impl Server {
     /// Starts one on the running runtime.
     pub(crate) fn start() -> Self {
+        Server::telling(Told::default())
+    }
+
+    /// One that tells this.
+    pub(crate) fn telling(told: Told) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("logs")).unwrap();
         let store = Store::new(BORN);
         let (closing, closed) = watch::channel(false);
         let (commands, inbox) = mpsc::channel(COMMAND_QUEUE);
         let asked = Arc::new(Mutex::new(Vec::new()));
-        tokio::spawn(answer(inbox, store.clone(), asked.clone()));
+        tokio::spawn(answer(inbox, store.clone(), asked.clone(), told));
         let api = Api {
             store: store.clone(),
             commands,
@@ -118,17 +124,28 @@ impl Drop for Server {
     }
 }
 
-async fn answer(mut inbox: mpsc::Receiver<Command>, store: Store, asked: Arc<Mutex<Vec<String>>>) {
+/// What is told when somebody asks; nothing: that there is none.
+#[derive(Clone, Default)]
+pub(crate) struct Told {
+    pub(crate) why: Option<Explanation>,
+    pub(crate) timeline: Option<Timeline>,
+    /// What the agent adds to what it did.
+    pub(crate) note: Option<String>,
+}
+
+async fn answer(mut inbox: mpsc::Receiver<Command>, store: Store, asked: Arc<Mutex<Vec<String>>>, told: Told) {
     while let Some(command) = inbox.recv().await {
         let (namespace, name, what, reply) = match command {
             Command::Delete { namespace, name, grace, reply } => (namespace, name, format!("delete {grace:?}"), reply),
             Command::Restart { namespace, name, reply } => (namespace, name, "restart".to_owned(), reply),
             Command::Why { kind, namespace, name, reply, .. } => {
-                reply.send(Ok(missing(kind, &namespace, &name, &Known::default()))).ok();
+                let missing = || missing(kind, &namespace, &name, &Known::default());
+                reply.send(Ok(told.why.clone().unwrap_or_else(missing))).ok();
                 continue;
             }
             Command::Timeline { namespace, name, reply } => {
-                reply.send(Err(Refused::NotFound { kind: Kind::Pod, namespace, name })).ok();
+                let missing = || Refused::NotFound { kind: Kind::Pod, namespace, name };
+                reply.send(told.timeline.clone().ok_or_else(missing)).ok();
                 continue;
             }
             Command::DeleteObject { kind, namespace, name, reply } => {
@@ -150,7 +167,10 @@ async fn answer(mut inbox: mpsc::Receiver<Command>, store: Store, asked: Arc<Mut
             }
             Some(pod) => {
                 let note = format!("{name}.yaml is left alone: the pod stays away until that file changes");
-                Ok(Accepted { uid: pod.key.uid, note: what.starts_with("delete").then_some(note) })
+                Ok(Accepted {
+                    uid: pod.key.uid,
+                    note: told.note.clone().or(what.starts_with("delete").then_some(note)),
+                })
             }
         };
         reply.send(result).ok();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use lexopt::prelude::{Long, Short, Value};
 use lexopt::{Parser, ValueExt as _};
+use podwright_sys::printable;
 
 use super::args::{flag, is_json, require_id, rest, text as value, usage};
 use crate::error::{Error, Result, file};
@@ -52,7 +53,8 @@ pub(super) fn list(root: &Path, mut args: Parser) -> Result<()> {
 fn table(found: &[Listed]) -> String {
     let header = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
     let row = |c: &Listed| {
-        [c.id.clone(), c.pid.to_string(), c.status.into(), c.bundle.clone(), c.created.clone(), c.owner.clone()]
+        let cells = [&c.id, &c.pid.to_string(), c.status, &c.bundle, &c.created, &c.owner];
+        cells.map(|cell| printable::line(cell).into_owned())
     };
     let rows: Vec<_> = std::iter::once(header).chain(found.iter().map(row)).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].len() + 3).max().unwrap_or(0).max(12);

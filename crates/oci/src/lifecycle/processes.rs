@@ -5,9 +5,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use podwright_sys::cgroup::{Cgroup, CgroupError};
+use podwright_sys::printable;
 
 use crate::error::{Error, Result, file};
-use crate::log::on_one_line;
 use crate::state::StateDir;
 
 /// All processes in the container's cgroup and below, lowest pid first. A container that has ended usually has none.
@@ -39,7 +39,7 @@ pub fn table(pids: &[i32]) -> String {
         let words: Vec<_> = words.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
         let line = words.join(" ");
         let line = if line.trim().is_empty() { format!("[{name}]") } else { line.trim_end().to_owned() };
-        table += &format!("{uid:>7} {pid:>7} {parent:>7} {}\n", on_one_line(&line));
+        table += &format!("{uid:>7} {pid:>7} {parent:>7} {}\n", printable::line(&line));
     }
     table
 }
