@@ -20,7 +20,8 @@ use oci_spec::runtime::{
 use crate::pod::resources::{CPU_PERIOD, cpu_quota, cpu_weight, oom_score_adj, shares};
 use crate::pod::spec::{Container, EnvVar, PodSpec};
 
-pub use expand::{expand, expand_command};
+use expand::Expanded;
+pub use expand::{LONGEST_ARGUMENT, MOST_ARGUMENTS, TooLong, Wrong, check_container, probe_command};
 
 /// Version of the runtime spec that is written: nothing newer is used, and crun before 1.9 (Debian 12) takes only 1.0.x.
 const OCI_VERSION: &str = "1.0.2";
@@ -113,6 +114,14 @@ pub enum ConfigError {
         /// How many args the bundle has.
         args: usize,
     },
+    /// What the kernel would refuse to execute.
+    #[error("container {name}")]
+    TooLong {
+        /// The container's name.
+        name: String,
+        /// What about it.
+        source: TooLong,
+    },
     /// A volume has not been set up.
     #[error("volume {volume:?} of container {name} is not set up")]
     NoVolume {
@@ -159,17 +168,21 @@ fn process(pod: &PodSpec, index: usize, container: &Container, context: &Context
     let bundle = context.bundle.process().clone().unwrap_or_else(empty_process);
     let security = &container.security;
     let user = security::user(pod, container, bundle.user())?;
-    let (variables, values) = expand::variables(&container.env);
+    let too_long = |source| ConfigError::TooLong { name: container.name.clone(), source };
+    let expanded = expand::container(container).map_err(too_long)?;
     let cwd = match container.working_dir.as_ref().map(PathBuf::from).unwrap_or_else(|| bundle.cwd().clone()) {
         cwd if cwd.is_absolute() => cwd,
         _ => PathBuf::from("/"),
     };
+    let env = environment(&bundle, &context.hostname, &expanded.env);
+    let args = args(container, &bundle, context, expanded)?;
+    expand::check(&args, &env).map_err(too_long)?;
     let mut process = bundle.clone();
     process
         .set_terminal(Some(false))
         .set_console_size(None)
-        .set_args(Some(args(container, &bundle, context, &values)?))
-        .set_env(Some(environment(&bundle, &context.hostname, &variables)))
+        .set_args(Some(args))
+        .set_env(Some(env))
         .set_cwd(cwd)
         .set_capabilities(Some(security::sets(security::bounding(security, &bundle), user.uid())))
         .set_user(user)
@@ -195,16 +208,15 @@ fn args(
     container: &Container,
     bundle: &Process,
     context: &Context,
-    values: &BTreeMap<String, String>,
+    expanded: Expanded,
 ) -> Result<Vec<String>, ConfigError> {
-    let expanded = |words: &[String]| words.iter().map(|word| expand(word, values)).collect::<Vec<_>>();
     let own = bundle.args().as_deref().unwrap_or_default();
     let mut args = match (container.command.is_empty(), container.args.is_empty()) {
-        (false, _) => expanded(&container.command),
+        (false, _) => expanded.command,
         (true, true) => own.to_vec(),
         (true, false) => own.get(..entrypoint_length(own.len(), context)?).unwrap_or_default().to_vec(),
     };
-    args.extend(expanded(&container.args));
+    args.extend(expanded.args);
     if args.is_empty() {
         return Err(ConfigError::NoCommand { name: container.name.clone() });
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use podwright_core::bundle;
 use podwright_core::ledger::Cause;
 use podwright_core::pod::observe::{Event, HookKind, Instance, ProbeKind, ProbeOutcome};
 use podwright_core::pod::spec::{Hook, Probe, ProbeAction};
@@ -9,7 +10,7 @@ use podwright_shim::proto::{ExecResult, Record, Request};
 use tokio::task::AbortHandle;
 
 use super::pod::{Input, Worker};
-use super::{hook, records, start};
+use super::{hook, records};
 use crate::probe;
 
 /// Ends a task when it is dropped.
@@ -26,7 +27,14 @@ impl Worker {
         let Some(probe) = self.probe_of(container, kind).cloned() else { return };
         let Some(id) = self.id(container, attempt) else { return };
         if let ProbeAction::Exec { command } = &probe.action {
-            let command = start::expand(&self.machine.spec().containers[container], command);
+            let Some(env) = self.machine.spec().containers.get(container).map(|c| &c.env) else { return };
+            let command = match bundle::probe_command(command, env) {
+                Ok(command) => command,
+                Err(error) => {
+                    let outcome = ProbeOutcome::Error(error.to_string());
+                    return self.apply(Event::Probed { container, attempt, kind, outcome });
+                }
+            };
             let seq = self.next_exec;
             self.next_exec += 1;
             self.execs.insert(seq, (container, attempt, kind));
@@ -60,7 +68,8 @@ impl Worker {
         let spec = self.machine.spec();
         let (Some(id), Some(hook)) = (self.id(container, attempt), hook::of(spec, container, kind)) else { return };
         let command = match hook {
-            Hook::Exec { command } => Some(start::expand(&spec.containers[container], command)),
+            // As it is written: the kubelet expands no hook.
+            Hook::Exec { command } => Some(command.clone()),
             Hook::HttpGet(_) | Hook::Sleep(_) | Hook::TcpSocket => None,
         };
         self.say(Request::Hook { id, kind: hook::wire(kind), command, cause: cause.map(records::wire_cause) });

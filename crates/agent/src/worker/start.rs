@@ -55,11 +55,6 @@ pub(super) struct Refused {
     pub(super) message: String,
 }
 
-/// The command of an exec probe, with the container's variables.
-pub(super) fn expand(container: &Container, command: &[String]) -> Vec<String> {
-    bundle::expand_command(command, &container.env)
-}
-
 /// Makes the request.
 ///
 /// # Errors

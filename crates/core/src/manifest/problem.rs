@@ -128,6 +128,24 @@ impl<'a> At<'a> {
         self.node.entries().iter().map(|e| (e.key.as_str(), At::new(&e.node, self.path_of(&e.key))))
     }
 
+    /// The line and the path of what is below this by a path of fields and indexes, as in `env[3].value`; the line is that of
+    /// the last of them that is there.
+    pub(super) fn reach(&self, below: &str) -> (Option<usize>, String) {
+        let mut at = self.clone();
+        for step in below.split('.') {
+            let (key, index) = match step.strip_suffix(']').and_then(|step| step.split_once('[')) {
+                Some((key, index)) => (key, index.parse::<usize>().ok()),
+                None => (step, None),
+            };
+            let Some(field) = at.get(key) else { break };
+            at = match index {
+                Some(index) => field.elements().into_iter().nth(index).unwrap_or(field),
+                None => field,
+            };
+        }
+        (at.node.line, join_path(&self.path, below))
+    }
+
     /// A string field.
     pub(super) fn str(&self, key: &str) -> Option<&'a str> {
         self.get(key).and_then(|at| at.node.as_str())
@@ -157,6 +175,10 @@ pub(super) fn join(path: &str, key: &str) -> String {
         (false, true) => format!("{path}.{key}"),
         (_, false) => format!("{path}[{}]", shown(key)),
     }
+}
+
+fn join_path(path: &str, below: &str) -> String {
+    if path.is_empty() { below.to_owned() } else { format!("{path}.{below}") }
 }
 
 /// A string for a message: quoted, escaped, cut when long.

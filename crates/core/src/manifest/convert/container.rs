@@ -10,6 +10,7 @@ use super::super::schema::LATER;
 use super::super::suggest::nearest;
 use super::volume::{amount, bytes, mounts};
 use super::{id, lifecycle, named, probe, restart, seccomp};
+use crate::bundle::check_container;
 use crate::pod::spec::{Container, EnvVar, MessagePolicy, Port, PullPolicy, Resources, Role, Security};
 
 /// What a container's fields are checked against.
@@ -39,7 +40,7 @@ pub(super) fn container(at: &At<'_>, role: Role, pod: &PodFacts<'_>, problems: &
         problems.at(&field, format!("found {}, accepted: an absolute path", shown(dir)));
     }
     let ports = ports(at, pod.host_network, problems);
-    Container {
+    let container = Container {
         name: named(at, "name", names::label, problems),
         role,
         image: image.to_owned(),
@@ -68,7 +69,12 @@ pub(super) fn container(at: &At<'_>, role: Role, pod: &PodFacts<'_>, problems: &
         },
         security: security(at, problems),
         ports,
+    };
+    if let Err(error) = check_container(&container) {
+        let (line, path) = at.reach(&error.field);
+        problems.push(line, path, format!("container {}: {}", container.name, error.wrong));
     }
+    container
 }
 
 /// `Always` for an image without a tag or with the tag `latest`, as the API server defaults it.
