@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use podwright_shim::machine::{Input, MAX_LAUNCHES, Machine};
-use podwright_shim::proto::{Event, InstanceId, MAX_LINE, Record, Request, SandboxConfig, Stamp, VERSION};
+use podwright_shim::proto::{Event, InstanceId, MAX_MEMO, MAX_REQUEST, Record, Request, SandboxConfig, Stamp, VERSION};
 use podwright_sys::child;
 
 use crate::clock;
@@ -260,7 +260,7 @@ impl Shim {
                 self.inputs.push_back(Input::Exec { seq: number, id, timeout_ms });
             }
             Request::Remember { memo, health } => {
-                if memo.len() <= MAX_LINE / 2 {
+                if memo.len() <= MAX_MEMO {
                     self.memo = Some(memo);
                 } else {
                     crate::say(format_args!("a memo of {} bytes is too long and left out", memo.len()));
@@ -286,13 +286,19 @@ impl Shim {
     }
 
     fn state(&self) -> Event {
+        let all = self.machine.records();
+        let instances = match &self.connection {
+            Some(connection) => connection.fitting(all, self.memo.as_ref()),
+            None => all,
+        };
         Event::State {
             version: VERSION,
             sandbox: self.config.number,
             pid: std::process::id().cast_signed(),
             created: self.created,
-            instances: self.machine.records(),
+            instances,
             memo: self.memo.clone(),
+            max_request: MAX_REQUEST,
         }
     }
 

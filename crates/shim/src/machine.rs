@@ -18,6 +18,7 @@ use podwright_sys::child::Ended;
 use podwright_sys::durable::Durability;
 
 mod commands;
+mod room;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,8 @@ use commands::Command;
 /// Runtimes that may start containers at the same time. Mains do not wait for each other, so those of one pod may as well
 /// come up together.
 pub const MAX_LAUNCHES: usize = 4;
+
+pub use room::fitting;
 
 /// Ended instances of one container that are kept for [`crate::proto::Event::State`], the newest ones; the others have
 /// their record on disk. Bounds memory and message size for a container that crashes for weeks.

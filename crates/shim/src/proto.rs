@@ -24,8 +24,29 @@ pub use ledger::{
 /// Version of the wire and of the disk format.
 pub const VERSION: u32 = 1;
 
-/// Longest line either side accepts, in bytes.
-pub const MAX_LINE: usize = 1 << 20;
+/// Longest request a shim takes, in bytes: the 2 MiB of arguments and variables that execve(2) takes, each byte of them as an
+/// escape of JSON (`\u0001`), and twice as much as a bundle's configuration may have for all the rest. It says so in
+/// [`Event::State`]; nobody sends it more, since it closes such a connection.
+pub const MAX_REQUEST: usize = 6 * (2 << 20) + 2 * (4 << 20);
+
+/// Longest event an agent takes, in bytes: the states of a pod of 2000 containers, of which each record has 64 KiB at most, all
+/// of it escapes. It says so in [`Request::Hello`], and the shim tells of no more instances than there is room for.
+pub const MAX_EVENT: usize = 128 << 20;
+
+/// What a peer takes that says nothing: all did, in both directions, before they said so.
+pub const UNSAID_LIMIT: usize = 1 << 20;
+
+/// Longest [`Request::Remember::memo`], in bytes.
+pub const MAX_MEMO: usize = 512 << 10;
+
+fn unsaid_limit() -> usize {
+    UNSAID_LIMIT
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_unsaid(limit: &usize) -> bool {
+    *limit == UNSAID_LIMIT
+}
 
 /// A moment: `CLOCK_BOOTTIME` and `CLOCK_REALTIME`, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +103,9 @@ pub enum Request {
     Hello {
         /// [`VERSION`] of the agent.
         version: u32,
+        /// [`MAX_EVENT`] of the agent.
+        #[serde(default = "unsaid_limit", skip_serializing_if = "is_unsaid")]
+        max_event: usize,
     },
     /// Starts an instance. One that the shim has heard of already is not started again: its state is repeated instead.
     Start(Box<StartRequest>),
@@ -141,7 +165,7 @@ pub enum Request {
     },
     /// Keeps a text for the next agent, in memory only: it is part of [`Event::State`] and dies with the sandbox.
     Remember {
-        /// Opaque to the shim; at most [`MAX_LINE`] / 2 bytes.
+        /// Opaque to the shim; at most [`MAX_MEMO`] bytes.
         memo: String,
         /// How running instances fare, each in full, by container. Goes into the record when it is written next; it is no
         /// reason to write it.
@@ -370,10 +394,14 @@ pub enum Event {
         /// When the namespaces stood.
         created: Stamp,
         /// The instances of this sandbox in the order of their start: all that have not ended, and of each container the
-        /// newest that have ([`crate::machine::REMEMBERED`]); the others are in their record files.
+        /// newest that have ([`crate::machine::REMEMBERED`]), as far as the agent's limit lets it; the others are in their
+        /// record files.
         instances: Vec<Record>,
         /// The last [`Request::Remember`].
         memo: Option<String>,
+        /// [`MAX_REQUEST`] of the shim.
+        #[serde(default = "unsaid_limit", skip_serializing_if = "is_unsaid")]
+        max_request: usize,
     },
     /// An instance started, was signalled, or ended; its whole record.
     Instance(Box<Record>),

@@ -10,8 +10,9 @@ use std::path::Path;
 
 use podwright_shim::proto::{
     Cause, CpuTime, Event, Evidence, ExecResult, Exit, Figures, Health, HookKind, HookRun, InstanceId, MAX_CHANGES,
-    MAX_TEXT, MemoryEvents, MessageRequest, OomLimit, Origin, Outcome, PodMount, Pressure, ProbeFailures, ReadyChange,
-    Record, Request, SandboxConfig, Stamp, StartRequest, StartStage, VERSION, Victim,
+    MAX_EVENT, MAX_REQUEST, MAX_TEXT, MemoryEvents, MessageRequest, OomLimit, Origin, Outcome, PodMount, Pressure,
+    ProbeFailures, ReadyChange, Record, Request, SandboxConfig, Stamp, StartRequest, StartStage, UNSAID_LIMIT, VERSION,
+    Victim,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -151,7 +152,8 @@ fn records() {
 
 #[test]
 fn requests() {
-    check("request-hello", &Request::Hello { version: VERSION });
+    check("request-hello", &Request::Hello { version: VERSION, max_event: UNSAID_LIMIT });
+    check("request-hello-limit", &Request::Hello { version: VERSION, max_event: MAX_EVENT });
     check("request-signal", &Request::Signal { id: id(), signal: 15, cause: None });
     let eviction = Cause { kind: "eviction".into(), message: "volume cache is over its limit".into() };
     check("request-signal-cause", &Request::Signal { id: id(), signal: 15, cause: Some(eviction.clone()) });
@@ -204,8 +206,19 @@ fn events() {
         created: stamp(9),
         instances: vec![record(None)],
         memo: Some("opaque".into()),
+        max_request: UNSAID_LIMIT,
     };
     check("event-state", &state);
+    let said = Event::State {
+        version: VERSION,
+        sandbox: 1,
+        pid: 4700,
+        created: stamp(9),
+        instances: Vec::new(),
+        memo: None,
+        max_request: MAX_REQUEST,
+    };
+    check("event-state-limit", &said);
     check("event-instance", &Event::Instance(Box::new(record(None))));
     check("event-failed", &Event::Failed { message: "cannot make the pod's namespaces".into() });
     for (name, result) in [
@@ -225,7 +238,7 @@ fn fields_of_the_future_are_ignored() {
     value["colour"] = json!("green");
     assert_eq!(serde_json::from_value::<Record>(value).unwrap(), record(None));
     let hello = r#"{"type":"hello","version":1,"colour":"green"}"#;
-    assert_eq!(serde_json::from_str::<Request>(hello).unwrap(), Request::Hello { version: 1 });
+    assert_eq!(serde_json::from_str::<Request>(hello).unwrap(), Request::Hello { version: 1, max_event: UNSAID_LIMIT });
 }
 
 /// `signaled` and `killed` came to version 1 later, with a default.

@@ -7,7 +7,9 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use podwright_shim::machine::MAX_LAUNCHES;
-use podwright_shim::proto::{Cause, Event, Health, Origin, Outcome, PodMount, ReadyChange, Request, StartStage};
+use podwright_shim::proto::{
+    Cause, Event, Health, Origin, Outcome, PodMount, ReadyChange, Request, StartStage, UNSAID_LIMIT,
+};
 use podwright_sys::child::signal_child;
 use support::{Sandbox, id, until};
 
@@ -166,7 +168,7 @@ fn the_agents_death_changes_nothing() {
     drop(agent);
     until("the exits are recorded", || ["leaves", "fails"].iter().all(|name| sandbox.record(name, 0).exit.is_some()));
     let mut agent = sandbox.dial();
-    agent.send(&Request::Hello { version: 1 });
+    agent.send(&Request::Hello { version: 1, max_event: UNSAID_LIMIT });
     let Event::State { instances, memo, pid, sandbox: number, .. } = agent.receive() else { panic!() };
     assert_eq!((memo.as_deref(), pid, number), (Some("verdicts"), sandbox.pid(), 1));
     assert_eq!(instances[0], stays);

@@ -113,6 +113,29 @@ fn exits_signals_and_kills() {
     sandbox.shut_down();
 }
 
+/// Arguments that have escapes in JSON only, as many bytes as execve takes, and then more.
+#[test]
+fn as_much_as_execve_takes_is_started_and_more_fails_at_once_beside_siblings() {
+    let (sandbox, rootfs) = (Sandbox::new(), Rootfs::new());
+    let (mut agent, _) = sandbox.connect();
+    let sibling = agent.start(rootfs.request(&sandbox, "sibling", 0, &["sleep", "100"]));
+    let long = "\u{1}".repeat(131_000);
+    let of = |count: usize| [vec!["true"], vec![long.as_str(); count]].concat();
+    let request = rootfs.request(&sandbox, "app", 0, &of(15));
+    assert!(serde_json::to_vec(&request).unwrap().len() > 11 << 20);
+    agent.send(&Request::Start(Box::new(request)));
+    assert_eq!(agent.end(&id("app", 0)), Outcome::Exited { code: 0 });
+    let (result, output) = agent.exec(1, &id("sibling", 0), &of(15), 20_000);
+    assert_eq!((result, output), (ExecResult::Exited { code: 0 }, String::new()));
+    agent.send(&Request::Start(Box::new(rootfs.request(&sandbox, "app", 1, &of(17)))));
+    let Outcome::StartFailed { stage, message } = agent.end(&id("app", 1)) else { panic!("it was started") };
+    assert!(stage == StartStage::Runtime && message.contains("Argument list too long"), "{stage:?} {message}");
+    let (_, state) = sandbox.connect();
+    let found = state.iter().find(|record| record.id == sibling.id).unwrap();
+    assert_eq!((found.pid, &found.exit), (sibling.pid, &None));
+    sandbox.shut_down();
+}
+
 #[test]
 fn a_command_that_is_not_there_is_a_failed_start() {
     let (sandbox, rootfs) = (Sandbox::new(), Rootfs::new());

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use podwright_shim::proto::{Event, MAX_LINE, Request, VERSION};
+use podwright_shim::proto::{Event, MAX_EVENT, Request, VERSION};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -28,8 +28,46 @@ pub enum ConnectionError {
         source: serde_json::Error,
     },
     /// A line longer than the protocol allows.
-    #[error("the shim sent a line of more than {MAX_LINE} bytes")]
+    #[error("the shim sent a line of more than {MAX_EVENT} bytes")]
     TooLong,
+}
+
+/// A request as it goes over the wire. Made before it is known whether the shim takes one as long as this.
+#[derive(Debug)]
+pub struct Line(Vec<u8>);
+
+/// A request is longer than a shim takes, which would close the connection over it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "argument list too long: the request has {bytes} bytes, and the sandbox that this pod is in takes at most {limit}; `podwright restart` \
+     makes a new one"
+)]
+pub struct TooLong {
+    /// What it has.
+    pub bytes: usize,
+    /// What the shim takes.
+    pub limit: usize,
+}
+
+impl Line {
+    /// The request's.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    pub fn of(request: &Request) -> io::Result<Line> {
+        let mut line = serde_json::to_vec(request).map_err(io::Error::other)?;
+        line.push(b'\n');
+        Ok(Line(line))
+    }
+
+    /// Whether a shim with this limit takes it.
+    ///
+    /// # Errors
+    /// [`TooLong`].
+    pub fn fits(&self, limit: usize) -> Result<(), TooLong> {
+        let bytes = self.0.len();
+        if bytes > limit { Err(TooLong { bytes, limit }) } else { Ok(()) }
+    }
 }
 
 /// A connection.
@@ -54,7 +92,7 @@ impl Connection {
         let (path, _directory) = short(socket).map_err(gone)?;
         let (reader, writer) = UnixStream::connect(path).await.map_err(gone)?.into_split();
         let mut connection = Connection { reader: BufReader::new(reader), writer, line: Vec::new() };
-        connection.send(&Request::Hello { version: VERSION }).await?;
+        connection.send(&Line::of(&Request::Hello { version: VERSION, max_event: MAX_EVENT })?).await?;
         Ok(connection)
     }
 
@@ -62,10 +100,8 @@ impl Connection {
     ///
     /// # Errors
     /// Those of the socket.
-    pub async fn send(&mut self, request: &Request) -> Result<(), ConnectionError> {
-        let mut line = serde_json::to_vec(request).map_err(io::Error::other)?;
-        line.push(b'\n');
-        Ok(self.writer.write_all(&line).await?)
+    pub async fn send(&mut self, line: &Line) -> Result<(), ConnectionError> {
+        Ok(self.writer.write_all(&line.0).await?)
     }
 
     /// The next event; `None` when the shim has closed the connection. Cancel-safe: what was read is kept.
@@ -82,7 +118,7 @@ impl Connection {
             let taken = end.map_or(available.len(), |end| end + 1);
             self.line.extend_from_slice(&available[..taken]);
             self.reader.consume(taken);
-            if self.line.len() > MAX_LINE {
+            if self.line.len() > MAX_EVENT {
                 return Err(ConnectionError::TooLong);
             }
             if end.is_some() {
@@ -114,7 +150,7 @@ mod tests {
         let (mut other, _) = listener.accept().await.unwrap();
         let mut hello = [0; 100];
         let n = tokio::io::AsyncReadExt::read(&mut other, &mut hello).await.unwrap();
-        assert_eq!(hello[..n], *b"{\"type\":\"hello\",\"version\":1}\n");
+        assert_eq!(hello[..n], *b"{\"type\":\"hello\",\"version\":1,\"max_event\":134217728}\n");
         let event = Event::ExecDone { seq: 7, result: ExecResult::Exited { code: 1 }, output: "x".repeat(20_000) };
         let text = serde_json::to_string(&event).unwrap();
         other.write_all(&text.as_bytes()[..9_000]).await.unwrap();

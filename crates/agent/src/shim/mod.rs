@@ -4,4 +4,4 @@ mod binary;
 mod connection;
 
 pub use binary::ShimBinary;
-pub use connection::{Connection, ConnectionError};
+pub use connection::{Connection, ConnectionError, Line, TooLong};

@@ -21,6 +21,7 @@ mod sandbox;
 mod setup;
 pub(crate) mod slot;
 mod start;
+mod telling;
 mod volumes;
 
 pub use publish::event as event_of;

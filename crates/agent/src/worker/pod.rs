@@ -114,7 +114,7 @@ pub(super) struct Worker {
     saver: Saver,
     pub(super) sandbox: Option<Handle>,
     /// Starts that are being prepared, and what to tell the shim right after each.
-    preparing: HashMap<(usize, u32), Vec<Request>>,
+    pub(super) preparing: HashMap<(usize, u32), Vec<Request>>,
     /// Starts of the present plan.
     wanted: Vec<start::Wanted>,
     /// Exec probes under way, by their number.
@@ -130,7 +130,7 @@ pub(super) struct Worker {
     /// What was published last, besides the status.
     shown: Option<(PodStatus, Kept)>,
     /// A step was answered at once: decide again.
-    answered: bool,
+    pub(super) answered: bool,
     pub(super) sender: mpsc::UnboundedSender<Input>,
     receiver: mpsc::UnboundedReceiver<Input>,
 }
@@ -279,7 +279,7 @@ impl Worker {
                 self.hooks.remove(&(container, attempt, kind));
                 self.apply(Event::Hooked { container, attempt, kind, failure: failure.clone() });
                 if let Some(id) = self.id(container, attempt) {
-                    self.say(Request::HookDone { id, kind: hook::wire(kind), failure });
+                    self.say(&Request::HookDone { id, kind: hook::wire(kind), failure });
                 }
             }
             Input::OverLimit(message) => self.apply(Event::Evict { message }),
@@ -306,8 +306,11 @@ impl Worker {
             return;
         }
         match word {
-            Word::Up { created_at, pid, instances, memo: _ } => {
-                let again = self.sandbox.as_mut().is_some_and(|s| s.pid.replace(pid).is_some());
+            Word::Up { created_at, pid, instances, memo: _, max_request } => {
+                let again = self.sandbox.as_mut().is_some_and(|s| {
+                    s.max_request = max_request;
+                    s.pid.replace(pid).is_some()
+                });
                 self.apply(Event::SandboxReady { number, created_at });
                 for record in &instances {
                     self.instance(record);
@@ -360,11 +363,11 @@ impl Worker {
             self.repeat_hooks(container, newest, record);
             if newest.signaled_at.is_some() && record.signaled.is_none() {
                 let cause = newest.cause.as_ref().map(records::wire_cause);
-                self.say(Request::Signal { id: id.clone(), signal: stop_signal(newest), cause });
+                self.say(&Request::Signal { id: id.clone(), signal: stop_signal(newest), cause });
             }
             if newest.killed_at.is_some() && record.killed.is_none() {
                 let cause = newest.cause.as_ref().map(records::wire_cause);
-                self.say(Request::Kill { id, cause });
+                self.say(&Request::Kill { id, cause });
             }
         }
     }
@@ -431,22 +434,6 @@ impl Worker {
         Some(InstanceId { container, attempt })
     }
 
-    /// Tells the shim about an instance; after its start, if that is still being prepared.
-    fn tell_instance(&mut self, container: usize, attempt: u32, request: impl FnOnce(InstanceId) -> Request) {
-        let Some(id) = self.id(container, attempt) else { return };
-        let request = request(id);
-        match self.preparing.get_mut(&(container, attempt)) {
-            Some(after) => after.push(request),
-            None => self.say(request),
-        }
-    }
-
-    pub(super) fn say(&self, request: Request) {
-        if let Some(sandbox) = &self.sandbox {
-            sandbox.say(request);
-        }
-    }
-
     fn start(&mut self, container: usize, attempt: u32, restart_delay: Duration) {
         let Some(sandbox) = &self.sandbox else { return };
         self.preparing.insert((container, attempt), Vec::new());
@@ -474,24 +461,6 @@ impl Worker {
                 drop(sender.send(Input::Prepared { container, attempt, sandbox: number, result }));
             }
         });
-    }
-
-    fn prepared(&mut self, container: usize, attempt: u32, number: u32, result: Result<Box<StartRequest>, Refused>) {
-        if self.sandbox.as_ref().is_none_or(|s| s.number != number) {
-            return;
-        }
-        let Some(after) = self.preparing.remove(&(container, attempt)) else { return };
-        match result {
-            Ok(request) => {
-                self.say(Request::Start(request));
-                for request in after {
-                    self.say(request);
-                }
-            }
-            Err(Refused { reason, message }) => {
-                self.apply(Event::StartFailed { container, attempt, reason: reason.to_owned(), message })
-            }
-        }
     }
 
     /// Watches the sizes of disk volumes that have a limit, as long as the sandbox lives.
@@ -523,7 +492,7 @@ impl Worker {
             return;
         }
         match serde_json::to_string(&plan.memo) {
-            Ok(memo) => self.say(Request::Remember { memo, health: fares.clone() }),
+            Ok(memo) => self.say(&Request::Remember { memo, health: fares.clone() }),
             Err(error) => tracing::error!(%error, "probe verdicts cannot be kept"),
         }
         self.remembered = (plan.memo.clone(), fares);

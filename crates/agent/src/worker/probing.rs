@@ -11,6 +11,7 @@ use tokio::task::AbortHandle;
 
 use super::pod::{Input, Worker};
 use super::{hook, records};
+use crate::preflight::chain;
 use crate::probe;
 
 /// Ends a task when it is dropped.
@@ -32,14 +33,21 @@ impl Worker {
                 Ok(command) => command,
                 Err(error) => {
                     let outcome = ProbeOutcome::Error(error.to_string());
+                    self.answered = true;
                     return self.apply(Event::Probed { container, attempt, kind, outcome });
                 }
             };
             let seq = self.next_exec;
             self.next_exec += 1;
-            self.execs.insert(seq, (container, attempt, kind));
             let timeout_ms = u64::try_from(probe.timeout.as_millis()).unwrap_or(u64::MAX);
-            self.say(Request::Exec { seq, id, command, timeout_ms });
+            match self.try_to_say(&Request::Exec { seq, id, command, timeout_ms }) {
+                Ok(()) => drop(self.execs.insert(seq, (container, attempt, kind))),
+                Err(error) => {
+                    self.answered = true;
+                    let outcome = ProbeOutcome::Error(chain(&error));
+                    self.apply(Event::Probed { container, attempt, kind, outcome });
+                }
+            }
             return;
         }
         let (pid, address, sender) = (self.network(), self.address(), self.sender.clone());
@@ -72,7 +80,13 @@ impl Worker {
             Hook::Exec { command } => Some(command.clone()),
             Hook::HttpGet(_) | Hook::Sleep(_) | Hook::TcpSocket => None,
         };
-        self.say(Request::Hook { id, kind: hook::wire(kind), command, cause: cause.map(records::wire_cause) });
+        let (kind, cause) = (hook::wire(kind), cause.map(records::wire_cause));
+        let request = Request::Hook { id: id.clone(), kind, command, cause: cause.clone() };
+        if let Err(error) = self.try_to_say(&request) {
+            // As one that failed at once.
+            self.say(&Request::Hook { id: id.clone(), kind, command: None, cause });
+            self.say(&Request::HookDone { id, kind, failure: Some(chain(&error)) });
+        }
     }
 
     /// Where a probe or hook that names no host finds the pod.
@@ -123,7 +137,7 @@ impl Worker {
             }
             let unended = told.as_ref().is_none_or(|run| run.ended.is_none());
             if let (Some(end), true, Some(id)) = (&known.ended, unended, self.id(container, instance.attempt)) {
-                self.say(Request::HookDone { id, kind: hook::wire(kind), failure: end.failure.clone() });
+                self.say(&Request::HookDone { id, kind: hook::wire(kind), failure: end.failure.clone() });
             }
         }
     }

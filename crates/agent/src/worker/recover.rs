@@ -73,11 +73,12 @@ pub(super) async fn recover<T: Send + 'static>(
             Sandbox { ctx: Arc::clone(ctx), document: Arc::clone(&document), paths: paths.clone(), cgroup, number };
         let mut found = sandbox::start(sandbox, Origin::Found, words, |number, word| (number, word));
         match receiver.recv().await {
-            Some((_, Word::Up { created_at: at, pid, instances, memo: text })) => {
+            Some((_, Word::Up { created_at: at, pid, instances, memo: text, max_request })) => {
                 disk.records.extend(instances.into_iter().map(|record| (record.id.clone(), record)));
                 memo = text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
                 created_at = Some((number, at));
                 found.pid = Some(pid);
+                found.max_request = max_request;
                 handle = Some(found);
                 forward(receiver, inputs.clone(), wrap);
             }

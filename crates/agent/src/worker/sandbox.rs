@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use podwright_core::manifest::Document;
 use podwright_core::time::Time;
-use podwright_shim::proto::{Event, Record, Request};
+use podwright_shim::proto::{Event, Record, Request, UNSAID_LIMIT};
 use podwright_sys::cgroup::Cgroup;
 use tokio::process::Child;
 use tokio::sync::mpsc;
@@ -16,7 +16,7 @@ use super::records;
 use super::setup;
 use crate::paths::PodPaths;
 use crate::preflight::chain;
-use crate::shim::{Connection, ConnectionError};
+use crate::shim::{Connection, ConnectionError, Line, TooLong};
 
 /// A shim that has not answered by then counts as dead. Under emulation a start takes seconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -31,7 +31,7 @@ const DISMANTLE_RETRY: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) enum Order {
     /// Tell the shim.
-    Say(Box<Request>),
+    Say(Line),
     /// End it, with all that is in it.
     Remove,
 }
@@ -49,6 +49,8 @@ pub(super) enum Word {
         instances: Vec<Record>,
         /// What an agent has left with it.
         memo: Option<String>,
+        /// The longest request that it takes.
+        max_request: usize,
     },
     /// The shim said something.
     Said(Event),
@@ -90,6 +92,8 @@ pub(super) struct Handle {
     pub(super) cgroup: Cgroup,
     /// The shim's pid, once it stands.
     pub(super) pid: Option<i32>,
+    /// The longest request that its shim takes.
+    pub(super) max_request: usize,
     orders: mpsc::UnboundedSender<Order>,
 }
 
@@ -99,10 +103,25 @@ impl Handle {
         let _gone = self.orders.send(order);
     }
 
-    /// Tells the shim.
-    pub(super) fn say(&self, request: Request) {
-        self.order(Order::Say(Box::new(request)));
+    /// Tells the shim, unless it would close the connection over a request as long as this one, and with that cut off
+    /// everything else that the pod's containers wait for.
+    pub(super) fn say(&self, request: &Request) -> Result<(), Untold> {
+        let line = Line::of(request)?;
+        line.fits(self.max_request)?;
+        self.order(Order::Say(line));
+        Ok(())
     }
+}
+
+/// Why a shim is not told something.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Untold {
+    /// It has no form in JSON: a path that is not UTF-8.
+    #[error("a request cannot be written")]
+    Unwritable(#[from] std::io::Error),
+    /// See there.
+    #[error(transparent)]
+    TooLong(#[from] TooLong),
 }
 
 /// Starts the task. It ends when the sandbox is gone, or when the handle is dropped: then the sandbox stays as it is.
@@ -113,7 +132,8 @@ pub(super) fn start<T: Send + 'static>(
     wrap: fn(u32, Word) -> T,
 ) -> Handle {
     let (orders, receiver) = mpsc::unbounded_channel();
-    let handle = Handle { number: sandbox.number, cgroup: sandbox.cgroup.clone(), pid: None, orders };
+    let handle =
+        Handle { number: sandbox.number, cgroup: sandbox.cgroup.clone(), pid: None, max_request: UNSAID_LIMIT, orders };
     tokio::spawn(async move {
         let number = sandbox.number;
         // The worker may have ended with the agent.
@@ -195,13 +215,13 @@ impl Sandbox {
             tokio::select! {
                 // Cancel-safe, see there. `None`: the shim has closed; a new connection tells whether it is dead.
                 event = connection.next() => match event {
-                    Ok(Some(Event::State { version: _, sandbox: _, pid, created, instances, memo })) => {
+                    Ok(Some(Event::State { version: _, sandbox: _, pid, created, instances, memo, max_request })) => {
                         (heard, reconnects) = (true, 0);
                         if !removing {
                             deadline = None;
                         }
                         let created_at = self.ctx.clock.time_of(created, self.ctx.clock.boot_id());
-                        tell(Word::Up { created_at, pid, instances, memo });
+                        tell(Word::Up { created_at, pid, instances, memo, max_request });
                     }
                     Ok(Some(Event::Failed { message })) => return Ok(End::Failed(message)),
                     Ok(Some(event)) => tell(Word::Said(event)),
@@ -219,9 +239,9 @@ impl Sandbox {
                 },
                 // Cancel-safe: a channel. Closing means that the worker has ended with the agent.
                 order = orders.recv() => match order {
-                    Some(Order::Say(request)) => self.say(&mut connection, &request).await,
+                    Some(Order::Say(line)) => self.say(&mut connection, Ok(line)).await,
                     Some(Order::Remove) => {
-                        self.say(&mut connection, &Request::Shutdown).await;
+                        self.say(&mut connection, Line::of(&Request::Shutdown)).await;
                         removing = true;
                         deadline = Some(Instant::now() + SHUTDOWN_TIMEOUT);
                     }
@@ -237,8 +257,9 @@ impl Sandbox {
     }
 
     /// A shim that does not read is found out by its silence; an error shows at the next read.
-    async fn say(&self, connection: &mut Connection, request: &Request) {
-        match timeout(SHUTDOWN_TIMEOUT, connection.send(request)).await {
+    async fn say(&self, connection: &mut Connection, line: std::io::Result<Line>) {
+        let sent = async { connection.send(&line?).await };
+        match timeout(SHUTDOWN_TIMEOUT, sent).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::debug!(uid = self.document.pod.uid, error = chain(&error), "the shim could not be told")
@@ -268,5 +289,30 @@ impl Sandbox {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use podwright_shim::proto::{InstanceId, MAX_REQUEST};
+
+    /// A shim from before limits were said takes 1 MiB, and closes the connection over more.
+    #[test]
+    fn a_shim_is_not_told_what_is_too_long_for_it() {
+        let (orders, mut told) = mpsc::unbounded_channel();
+        let cgroup = Cgroup::at("/nowhere");
+        let mut handle = Handle { number: 1, cgroup, pid: None, max_request: UNSAID_LIMIT, orders };
+        let id = InstanceId { container: "app".into(), attempt: 0 };
+        let exec =
+            |bytes: usize| Request::Exec { seq: 1, id: id.clone(), command: vec!["x".repeat(bytes)], timeout_ms: 1 };
+        handle.say(&exec(UNSAID_LIMIT / 2)).unwrap();
+        assert!(matches!(told.try_recv(), Ok(Order::Say(_))));
+        let refused = handle.say(&exec(UNSAID_LIMIT)).unwrap_err().to_string();
+        assert!(refused.contains("argument list too long") && refused.contains("1048576"), "{refused}");
+        assert!(told.try_recv().is_err());
+        handle.max_request = MAX_REQUEST;
+        handle.say(&exec(12 << 20)).unwrap();
+        assert!(matches!(told.try_recv(), Ok(Order::Say(_))));
     }
 }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use podwright_shim::proto::{
-    Event, ExecResult, InstanceId, Outcome, Record, Request, SandboxConfig, StartRequest, VERSION,
+    Event, ExecResult, InstanceId, MAX_EVENT, Outcome, Record, Request, SandboxConfig, StartRequest, VERSION,
 };
 use podwright_sys::cgroup::{Cgroup, v2_mount};
 use serde_json::{Value, json};
@@ -96,7 +96,7 @@ impl Sandbox {
     /// A new connection after hello, and the state that answered it.
     pub(crate) fn connect(&self) -> (Agent, Vec<Record>) {
         let mut agent = self.dial();
-        agent.send(&Request::Hello { version: VERSION });
+        agent.send(&Request::Hello { version: VERSION, max_event: MAX_EVENT });
         match agent.receive() {
             Event::State { instances, .. } => (agent, instances),
             other => panic!("{other:?} instead of the state"),
