@@ -11,6 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use super::http::AGENT;
 use super::socket;
+use super::target::authority;
 
 /// Most of an answer that is read, bytes.
 const MAX_BODY: usize = 10 * 1024;
@@ -24,7 +25,7 @@ const LATE: Duration = Duration::from_millis(100);
 /// # Errors
 /// Anything but SERVING, for people.
 pub(super) async fn check(host: &str, port: u16, service: &str, pid: Option<i32>) -> Result<(), String> {
-    let what = format!("{host}:{port}");
+    let what = authority(host, port);
     let stream = socket::connect(host, port, pid).await.map_err(|error| format!("dial tcp {what}: {error}"))?;
     let builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
     let failed = |error: hyper::Error| format!("rpc to {what} failed: {}", crate::preflight::chain(&error));

@@ -1,35 +1,33 @@
 //! `httpGet`: one GET over a fresh connection, redirects on the same host followed.
 
+use std::borrow::Cow;
+
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ACCEPT, CONNECTION, HOST, HeaderName, HeaderValue, LOCATION, USER_AGENT};
+use hyper::header::{
+    ACCEPT, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, LOCATION, TRAILER, TRANSFER_ENCODING, USER_AGENT,
+};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::target::{self, Redirect, Target};
 use super::{socket, tls};
 
 /// Most of an answer that is read, bytes.
 const MAX_BODY: usize = 10 * 1024;
+/// Longest head of an answer, bytes: Go's limit of requests, a tenth of that of answers.
+const MAX_HEAD: usize = 1 << 20;
+/// Most headers of an answer. Go counts none; the map that they are kept in has room for 24,000 names.
+const MAX_HEADERS: usize = 10_000;
+/// Headers that say how the request itself is sent, which the client knows better; as Go's `reqWriteExcludeHeader`.
+const NOT_SENT: [HeaderName; 4] = [CONTENT_LENGTH, TRANSFER_ENCODING, TRAILER, CONNECTION];
 /// Most redirects that are followed.
 const MAX_REDIRECTS: usize = 10;
 /// As kubelet of the API version that podwright follows.
 pub(super) const AGENT: &str = "kube-probe/1.35";
 /// The same of its hooks.
 const HOOK_AGENT: &str = "kube-lifecycle/1.35";
-
-/// Where to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
-    /// `http` or `https`.
-    pub scheme: String,
-    /// An address, or a name in `/etc/hosts`.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-    /// With its query.
-    pub path: String,
-}
 
 /// What an answer means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,14 +40,19 @@ pub(super) enum Verdict {
 
 /// Tries. An error: the probe cannot be tried as it is written.
 pub(super) async fn get(first: Target, headers: &[(String, String)], pid: Option<i32>) -> Result<Verdict, String> {
-    let mut target = first.clone();
+    let (mut target, mut headers) = (first.clone(), Cow::Borrowed(headers));
     for _ in 0..=MAX_REDIRECTS {
-        let answer = match once(&target, headers, AGENT, pid).await? {
+        let answer = match once(&target, &headers, AGENT, pid).await? {
             Ok(answer) => answer,
             Err(failure) => return Ok(Verdict::Bad(format!("Get \"{}\": {}", target.url(), failure.text))),
         };
-        match judge(&first.host, &target, &answer) {
-            Next::Follow(next) => target = next,
+        match judge(&target, &answer) {
+            Next::Follow(next, anew) => {
+                target = next;
+                if anew {
+                    headers.to_mut().retain(|(name, _)| !is_host(name));
+                }
+            }
             Next::End(verdict) => return Ok(verdict),
         }
     }
@@ -75,18 +78,17 @@ pub async fn hook(first: Target, headers: &[(String, String)], pid: Option<i32>)
             }
             Err(failure) => return Err(format!("Get \"{}\": {}", target.url(), failure.text)),
         };
-        match judge(&target.host, &target, &answer) {
-            Next::Follow(next) if redirects < MAX_REDIRECTS => target = next,
-            Next::Follow(_) => return Err(format!("Get \"{}\": stopped after {redirects} redirects", target.url())),
+        match judge(&target, &answer) {
+            Next::Follow(next, anew) if redirects < MAX_REDIRECTS => {
+                target = next;
+                headers.retain(|(name, _)| !(anew && is_host(name)));
+            }
+            Next::Follow(..) => return Err(format!("Get \"{}\": stopped after {redirects} redirects", target.url())),
+            // As Go's client does with a Location that it cannot follow.
+            Next::End(Verdict::Bad(why)) if answer.is_redirect() => return Err(why),
             Next::End(_) => return Ok(()),
         }
         redirects += 1;
-    }
-}
-
-impl Target {
-    fn url(&self) -> String {
-        format!("{}://{}:{}{}", self.scheme, self.host, self.port, self.path)
     }
 }
 
@@ -95,19 +97,31 @@ struct Answer {
     location: Option<String>,
 }
 
+impl Answer {
+    fn is_redirect(&self) -> bool {
+        (300..400).contains(&self.status)
+    }
+}
+
+fn is_host(name: &str) -> bool {
+    name.eq_ignore_ascii_case(HOST.as_str())
+}
+
 enum Next {
-    Follow(Target),
+    /// The second: nothing of the request before it holds, its Host header neither.
+    Follow(Target, bool),
     End(Verdict),
 }
 
-fn judge(first_host: &str, target: &Target, answer: &Answer) -> Next {
+fn judge(target: &Target, answer: &Answer) -> Next {
     if let (301 | 302 | 303 | 307 | 308, Some(location)) = (answer.status, &answer.location) {
-        return match redirect(target, location) {
-            Some(next) if next.host == first_host => Next::Follow(next),
-            _ => Next::End(Verdict::GoodBut(format!(
+        return match target.redirect(location) {
+            Redirect::Follow(next) => Next::Follow(next, target::is_absolute(location)),
+            Redirect::OtherHost => Next::End(Verdict::GoodBut(format!(
                 "probe at {} ended with a redirect to another host, {location}, which is not followed",
                 target.url()
             ))),
+            Redirect::Wrong(why) => Next::End(Verdict::Bad(format!("Get \"{}\": {why}", target.url()))),
         };
     }
     Next::End(match answer.status {
@@ -115,33 +129,6 @@ fn judge(first_host: &str, target: &Target, answer: &Answer) -> Next {
         300..400 => Verdict::GoodBut(format!("probe at {} was answered with status {}", target.url(), answer.status)),
         status => Verdict::Bad(format!("HTTP probe failed with statuscode: {status}")),
     })
-}
-
-/// Where a `Location` leads; `None` where it cannot be understood.
-fn redirect(from: &Target, location: &str) -> Option<Target> {
-    let location = location.split('#').next().unwrap_or(location);
-    let (scheme, rest) = match location.split_once("://") {
-        Some((scheme, rest)) => (scheme.to_ascii_lowercase(), Some(rest)),
-        None => (from.scheme.clone(), location.strip_prefix("//")),
-    };
-    let Some(rest) = rest else {
-        let path = if location.starts_with('/') {
-            location.to_owned()
-        } else {
-            let directory = from.path.split('?').next()?.rsplit_once('/').map_or("", |(directory, _)| directory);
-            format!("{directory}/{location}")
-        };
-        return Some(Target { path, ..from.clone() });
-    };
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
-    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => (host, port.parse().ok()?),
-        _ => (authority, if scheme == "https" { 443 } else { 80 }),
-    };
-    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    Some(Target { scheme, host: host.to_owned(), port, path })
 }
 
 /// One request. The outer error: it cannot be made; the inner one: it failed.
@@ -189,7 +176,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut builder = hyper::client::conn::http1::Builder::new();
-    let (mut sender, connection) = builder.title_case_headers(true).handshake(TokioIo::new(stream)).await?;
+    builder.title_case_headers(true).max_headers(MAX_HEADERS).max_buf_size(MAX_HEAD);
+    let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
     let mut connection = std::pin::pin!(connection);
     let answer = async {
         let response = sender.send_request(request).await?;
@@ -208,7 +196,8 @@ where
 
 async fn read(mut response: Response<Incoming>) -> hyper::Result<Answer> {
     let status = response.status().as_u16();
-    let location = response.headers().get(LOCATION).and_then(|l| l.to_str().ok()).map(str::to_owned);
+    let location = response.headers().get(LOCATION).filter(|location| !location.is_empty());
+    let location = location.map(|location| String::from_utf8_lossy(location.as_bytes()).into_owned());
     let mut read = 0;
     while read < MAX_BODY {
         match response.body_mut().frame().await {
@@ -224,16 +213,20 @@ fn request(
     headers: &[(String, String)],
     agent: &'static str,
 ) -> Result<Request<Empty<Bytes>>, String> {
-    let path = if target.path.starts_with('/') { target.path.clone() } else { format!("/{}", target.path) };
+    let path = target.request_target();
     let mut request = Request::get(path.as_str())
         .body(Empty::new())
         .map_err(|error| format!("path {path:?} is no request target: {error}"))?;
     let map = request.headers_mut();
     for (name, value) in headers {
         let name: HeaderName = name.parse().map_err(|_| format!("{name:?} is no header name"))?;
-        let value = HeaderValue::from_str(value)
+        let value = HeaderValue::from_bytes(value.trim_matches([' ', '\t']).as_bytes())
             .map_err(|_| format!("the value of header {name} has characters that none may have"))?;
-        map.append(name, value);
+        // Of what there can be only one of, the first holds.
+        let again = [HOST, USER_AGENT].contains(&name) && map.contains_key(&name);
+        if !again && !NOT_SENT.contains(&name) {
+            map.append(name, value);
+        }
     }
     // Given as empty, it is to be left out.
     for (name, default) in [(USER_AGENT, agent), (ACCEPT, "*/*")] {
@@ -243,8 +236,8 @@ fn request(
             Some(_) => {}
         }
     }
-    if !map.contains_key(HOST) {
-        let host = format!("{}:{}", target.host, target.port);
+    if map.get(HOST).is_none_or(HeaderValue::is_empty) {
+        let host = target.authority();
         map.insert(HOST, HeaderValue::from_str(&host).map_err(|_| format!("{host:?} is no host"))?);
     }
     map.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -273,6 +266,22 @@ mod tests {
                 let answer = match path.as_str() {
                     "/hop" => "HTTP/1.1 302 Found\r\nLocation: /404\r\nContent-Length: 0\r\n\r\n".to_owned(),
                     "/loop" => "HTTP/1.1 302 Found\r\nLocation: loop\r\nContent-Length: 0\r\n\r\n".to_owned(),
+                    "/a/q" => "HTTP/1.1 302 Found\r\nLocation: ?x=1\r\nContent-Length: 0\r\n\r\n".to_owned(),
+                    "/a/q?x=1" => "HTTP/1.1 204 X\r\n\r\n".to_owned(),
+                    "/health%20check?x=%C3%BC" => "HTTP/1.1 302 X\r\nLocation: /pr\u{fc}fung b\r\n\r\n".to_owned(),
+                    "/pr%C3%BCfung%20b" => "HTTP/1.1 204 X\r\n\r\n".to_owned(),
+                    "/wrong" => "HTTP/1.1 302 X\r\nLocation: http://127.0.0.1:x/\r\n\r\n".to_owned(),
+                    "/headers" => {
+                        let headers: String = (0..5000).map(|n| format!("X-{n}: {}\r\n", "y".repeat(150))).collect();
+                        format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: 0\r\n\r\n")
+                    }
+                    "/headers/many" => {
+                        let headers: String = (0..40_000).map(|n| format!("X-{n}: y\r\n")).collect();
+                        format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: 0\r\n\r\n")
+                    }
+                    "/headers/long" => {
+                        format!("HTTP/1.1 200 OK\r\nX: {}\r\nContent-Length: 0\r\n\r\n", "y".repeat(2 * MAX_HEAD))
+                    }
                     "/away" => "HTTP/1.1 302 Found\r\nLocation: http://example.com/\r\n\r\n".to_owned(),
                     "/noise" => "\u{1}\u{2}\u{3}garbage\n\n".to_owned(),
                     "/endless" => {
@@ -301,10 +310,10 @@ mod tests {
     #[tokio::test]
     async fn answers_are_judged_like_the_kubelet_does() {
         let (port, asked) = server().await;
-        for good in ["/200", "/299?x=1", "/endless"] {
+        for good in ["/200", "/299?x=1", "/endless", "/a/q", "/health check?x=ü", "/headers"] {
             assert_eq!(probe(port, good, &[]).await, Ok(Verdict::Good), "{good}");
         }
-        for bad in ["/404", "/500", "/hop", "/loop", "/noise"] {
+        for bad in ["/404", "/500", "/hop", "/loop", "/noise", "/wrong", "/headers/many", "/headers/long", "/a%zz"] {
             assert!(matches!(probe(port, bad, &[]).await, Ok(Verdict::Bad(_))), "{bad}");
         }
         assert!(matches!(probe(port, "/away", &[]).await, Ok(Verdict::GoodBut(m)) if m.contains("example.com")));
@@ -382,21 +391,61 @@ mod tests {
         assert!(probe(port, "/200", &[("bad name", "")]).await.is_err());
     }
 
-    #[test]
-    fn locations() {
-        let from = Target { scheme: "http".into(), host: "a".into(), port: 81, path: "/x/y?q".into() };
-        let to = |location| redirect(&from, location).map(|t| t.url());
-        for (location, url) in [
-            ("/z", "http://a:81/z"),
-            ("z?k=/", "http://a:81/x/z?k=/"),
-            ("//b/z", "http://b:80/z"),
-            ("HTTPS://b", "https://b:443/"),
-            ("http://u:p@a:9?k", "http://a:9/?k"),
-            ("http://[::1]:8/", "http://[::1]:8/"),
-            ("http://[::1]/#f", "http://[::1]:80/"),
-        ] {
-            assert_eq!(to(location).as_deref(), Some(url), "{location}");
+    #[tokio::test]
+    async fn of_what_there_can_be_only_one_of_the_first_is_sent() {
+        let (port, asked) = server().await;
+        let own = [
+            ("Host", "first.local"),
+            ("host", "second.local"),
+            ("Content-Length", "7"),
+            ("Transfer-Encoding", "chunked"),
+            ("Connection", "keep-alive"),
+            ("X-Name", " \tgrün "),
+        ];
+        probe(port, "/200", &own).await.unwrap();
+        probe(port, "/a/q", &own).await.unwrap();
+        let own = [("Host", "")];
+        probe(port, "/200", &own).await.unwrap();
+        let asked = asked.lock().unwrap().clone();
+        let headers = |n: usize| -> Vec<String> { asked[n].trim().lines().skip(1).map(str::to_lowercase).collect() };
+        let mut first = headers(0);
+        first.sort_unstable();
+        let agent = format!("user-agent: {AGENT}");
+        assert_eq!(first, ["accept: */*", "connection: close", "host: first.local", agent.as_str(), "x-name: grün"]);
+        // A relative redirect stays with the host that was named.
+        assert!(headers(2).contains(&"host: first.local".to_owned()), "{}", asked[2]);
+        assert!(headers(3).contains(&format!("host: 127.0.0.1:{port}")), "{}", asked[3]);
+    }
+
+    #[tokio::test]
+    async fn an_ipv6_address_is_in_brackets_and_the_same_host_in_a_redirect() {
+        let listener = TcpListener::bind("[::1]:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (log, mut asked) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut text = vec![0; 4096];
+                let n = stream.read(&mut text).await.unwrap();
+                let text = String::from_utf8_lossy(&text[..n]).into_owned();
+                let answer = if text.starts_with("GET /bad") {
+                    "HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n".to_owned()
+                } else {
+                    format!("HTTP/1.1 302 X\r\nLocation: http://[::1]:{port}/bad\r\nContent-Length: 0\r\n\r\n")
+                };
+                log.send(text).unwrap();
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        for host in ["::1", "[::1]"] {
+            let target = Target { scheme: "http".into(), host: host.into(), port, path: "/x".into() };
+            let own = [("Host".to_owned(), "web.local".to_owned())];
+            assert!(matches!(get(target.clone(), &own, None).await, Ok(Verdict::Bad(why)) if why.contains("500")));
+            assert!(asked.recv().await.unwrap().contains("Host: web.local\r\n"));
+            // A whole URL says its own host.
+            assert!(asked.recv().await.unwrap().contains(&format!("Host: [::1]:{port}\r\n")));
+            assert!(matches!(get(target, &[], None).await, Ok(Verdict::Bad(_))));
+            assert!(asked.recv().await.unwrap().contains(&format!("Host: [::1]:{port}\r\n")));
+            asked.recv().await.unwrap();
         }
-        assert_eq!(to("http://a:port/"), None);
     }
 }

@@ -7,9 +7,11 @@
 mod grpc;
 mod http;
 mod socket;
+mod target;
 mod tls;
 
-pub use http::{Target, hook};
+pub use http::hook;
+pub use target::Target;
 
 use std::sync::Arc;
 
@@ -46,7 +48,10 @@ pub async fn run(probe: &Probe, address: &str, pid: Option<i32>, warn: &Warn) ->
                 let host = host.as_deref().unwrap_or(address);
                 match socket::connect(host, *port, pid).await {
                     Ok(_stream) => ProbeOutcome::Success,
-                    Err(error) => ProbeOutcome::Failure(format!("dial tcp {host}:{port}: {error}")),
+                    Err(error) => {
+                        let to = target::authority(host, *port);
+                        ProbeOutcome::Failure(format!("dial tcp {to}: {error}"))
+                    }
                 }
             }
             ProbeAction::Grpc { port, service } => match grpc::check(address, *port, service, pid).await {
