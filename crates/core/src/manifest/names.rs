@@ -13,6 +13,8 @@ const PORT: &str = "accepted: at most 15 lower case letters, digits and single '
                     ending with '-'";
 const ENV: &str = "accepted: printable ASCII characters without '='";
 const HEADER: &str = "accepted: letters, digits and '-'";
+const HEADER_VALUE: &str = "accepted: one line of text without control characters";
+const HOST: &str = "accepted: an address or the name of a host";
 
 type Check = Result<(), &'static str>;
 
@@ -100,6 +102,17 @@ pub(super) fn header(name: &str) -> Check {
     hold(!name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'), HEADER)
 }
 
+/// Values of HTTP headers: a line end in one would be the begin of another.
+pub(super) fn header_value(value: &str) -> Check {
+    hold(value.chars().all(|c| c == '\t' || !c.is_ascii_control()), HEADER_VALUE)
+}
+
+/// Hosts of probes and hooks: whatever can stand in a URL.
+pub(super) fn host(name: &str) -> Check {
+    let good = |c: char| c.is_ascii_alphanumeric() || "-._~:%[]".contains(c);
+    hold(!name.is_empty() && name.chars().all(|c| !c.is_ascii() || good(c)) && !name.contains(char::is_control), HOST)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +133,12 @@ mod tests {
             (port, vec!["http", "a-1", "9p"], vec!["", "80", "-a", "a-", "a--b", "HTTP", "abcdefghijklmnop"]),
             (env, vec!["A", "a.b-c", "_"], vec!["", "A=B", "ä", "\t"]),
             (header, vec!["X-Probe"], vec!["", "X Y", "X:"]),
+            (header_value, vec!["", "a\tb", "grün", "a: b"], vec!["a\r\nX: y", "\n", "\0", "\u{7f}", "\u{1}"]),
+            (
+                host,
+                vec!["::1", "[::1]", "fe80::1%eth0", "my_db.local"],
+                vec!["", "a b", "a/b", "a?b", "a#b", "u@h", "a\nb", "\\"],
+            ),
         ] {
             for name in good {
                 assert_eq!(check(name), Ok(()), "{name:?}");

@@ -275,7 +275,18 @@ impl<'p> Builder<'p> {
     fn scalar(&mut self, text: &str, style: ScalarStyle, tag: Option<&Tag>, line: usize) -> Content {
         let string = || Content::String(text.to_owned());
         let Some(tag) = tag else {
-            return if style == ScalarStyle::Plain { scalar::resolve(text) } else { string() };
+            if style != ScalarStyle::Plain {
+                return string();
+            }
+            let content = scalar::resolve(text);
+            if let Content::Number { float, .. } = content
+                && !float.is_finite()
+            {
+                // Kubernetes reads manifests as JSON, which has no such number.
+                self.complain(line, format!("found {text}, accepted: a number that is one; quote it if it is text"));
+                return string();
+            }
+            return content;
         };
         if tag.handle.is_empty() && tag.suffix == "!" || tag.handle == "!" && tag.suffix.is_empty() {
             return string();
@@ -288,8 +299,8 @@ impl<'p> Builder<'p> {
         let fits = match tag.suffix.as_str() {
             "str" => return string(),
             "bool" => matches!(resolved, Content::Bool { .. }),
-            "int" => matches!(resolved, Content::Number { int: Some(_), .. }),
-            "float" => matches!(resolved, Content::Number { .. }),
+            "int" => scalar::is_integer(text),
+            "float" => matches!(resolved, Content::Number { float, .. } if float.is_finite()),
             "null" => matches!(resolved, Content::Null),
             _ => false,
         };

@@ -321,6 +321,8 @@ pub struct ProbeState {
     pub errors: u8,
     /// What the last failure said.
     pub failure: Option<String>,
+    /// Why the last attempt could not be made; nothing is known while that is so.
+    pub untried: Option<String>,
 }
 
 /// Which probe.

@@ -50,7 +50,8 @@ fn next_attempt(probe: &Probe, state: &ProbeState, started_at: Time) -> Time {
     state.last_attempt.map_or(first, |last| first.max(last + period))
 }
 
-/// Counts one outcome; the verdict changes when a threshold is reached. An attempt that could not be made counts for nothing.
+/// Counts one outcome; the verdict changes when a threshold is reached. An attempt that could not be made counts for
+/// nothing, as the kubelet has it, and is told.
 pub(super) fn count(probe: &Probe, state: &mut ProbeState, outcome: &ProbeOutcome) {
     let success = match outcome {
         ProbeOutcome::Success => true,
@@ -59,11 +60,15 @@ pub(super) fn count(probe: &Probe, state: &mut ProbeState, outcome: &ProbeOutcom
             false
         }
         ProbeOutcome::Error(_) | ProbeOutcome::Cut => {
+            if let ProbeOutcome::Error(why) = outcome {
+                state.untried = Some(why.clone());
+            }
             state.errors = if state.errors >= TRIES { 1 } else { state.errors + 1 };
             return;
         }
     };
     state.errors = 0;
+    state.untried = None;
     let in_a_row = match state.run {
         Some((before, n)) if before == success => n.saturating_add(1),
         _ => 1,

@@ -46,7 +46,7 @@ fn action(at: &At<'_>, ports: &[Port], problems: &mut Problems) -> Option<ProbeA
     Some(match handler {
         "exec" => ProbeAction::Exec { command: exec(&given, problems) },
         "httpGet" => ProbeAction::HttpGet(http_get(&given, ports, problems)?),
-        "tcpSocket" => ProbeAction::TcpSocket { host: host(&given), port: port(&given, ports, problems)? },
+        "tcpSocket" => ProbeAction::TcpSocket { host: host(&given, problems), port: port(&given, ports, problems)? },
         _ => ProbeAction::Grpc {
             port: given.int("port").and_then(|port| u16::try_from(port).ok())?,
             service: given.str("service").unwrap_or_default().to_owned(),
@@ -87,20 +87,22 @@ pub(super) fn http_get(at: &At<'_>, ports: &[Port], problems: &mut Problems) -> 
     let mut headers = Vec::new();
     for header in at.items("httpHeaders") {
         let name = super::named(&header, "name", names::header, problems);
-        headers.push((name, header.str("value").unwrap_or_default().to_owned()));
+        headers.push((name, super::named(&header, "value", names::header_value, problems)));
     }
     let path = match at.str("path") {
         None | Some("") => "/".to_owned(),
-        Some(path) if path.starts_with('/') => path.to_owned(),
+        // A whole URL stays one: only its path and query are asked for, as by the kubelet.
+        Some(path) if path.starts_with('/') || path.contains("://") => path.to_owned(),
         // kubelet joins it to the address, which adds the slash.
         Some(path) => format!("/{path}"),
     };
     let scheme = at.str("scheme").unwrap_or("HTTP").to_lowercase();
-    Some(HttpGet { scheme, host: host(at), port: port(at, ports, problems)?, path, headers })
+    Some(HttpGet { scheme, host: host(at, problems), port: port(at, ports, problems)?, path, headers })
 }
 
-fn host(at: &At<'_>) -> Option<String> {
-    at.str("host").filter(|host| !host.is_empty()).map(str::to_owned)
+fn host(at: &At<'_>, problems: &mut Problems) -> Option<String> {
+    at.str("host").filter(|host| !host.is_empty())?;
+    Some(super::named(at, "host", names::host, problems))
 }
 
 /// `port`, a number, also one in quotes, or the name of one of the container's ports.

@@ -243,13 +243,13 @@ pub(super) fn tell(case: &Case<'_>, view: View<'_>, i: usize, state: &State, alo
         State::Hook(hook) => before_its_stop(case, view, i, &subject, hook),
         State::Ready { since } if alone => {
             let summary = format!("{subject} runs for {} and is ready", duration(now.since(*since)));
-            told(Situation::Running, summary, Vec::new())
+            told(Situation::Running, summary, untried(case))
         }
-        State::Ready { .. } => told(Situation::Running, all_well(case, view), Vec::new()),
+        State::Ready { .. } => told(Situation::Running, all_well(case, view), untried(case)),
         State::Leaving { signaled, killed } => leaving(case, container, &subject, *signaled, *killed),
         State::BackOff { again } => back_off(case, i, &subject, *again, held()),
         State::Done { well: true } if !alone && view.any_live() => {
-            told(Situation::Running, all_well(case, view), Vec::new())
+            told(Situation::Running, all_well(case, view), untried(case))
         }
         State::Done { well } => {
             let situation = if *well { Situation::Succeeded } else { Situation::Failed };
@@ -391,6 +391,12 @@ fn probing(case: &Case<'_>, i: usize, kind: &str, probe: Option<&Probe>) -> Vec<
     };
     let mut details = vec![format!("{kind}Probe: {}, every {}{times}", action(&probe.action), duration(probe.period))];
     let health = newest(case, &case.spec.containers[i]).map(|entry| &entry.health);
+    let probes = &case.observed.containers[i].probes;
+    let states = [("startup", &probes.startup), ("readiness", &probes.readiness), ("liveness", &probes.liveness)];
+    if let Some(why) = states.iter().find(|(of, _)| *of == kind).and_then(|(_, state)| state.untried.as_ref()) {
+        details.push(format!("it could not be run: {}", line(why)));
+        return details;
+    }
     match health.and_then(|health| health.failures.iter().rfind(|run| run.probe == kind)) {
         Some(run) => {
             details.push(format!(
@@ -406,6 +412,25 @@ fn probing(case: &Case<'_>, i: usize, kind: &str, probe: Option<&Probe>) -> Vec<
         }
     }
     details
+}
+
+/// The probes that could not be tried: what they are there for is not known.
+fn untried(case: &Case<'_>) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (container, known) in case.spec.containers.iter().zip(&case.observed.containers) {
+        let probes = &known.probes;
+        for (kind, state) in
+            [("startup", &probes.startup), ("readiness", &probes.readiness), ("liveness", &probes.liveness)]
+        {
+            if let Some(why) = state.untried.as_ref().filter(|_| known.instances.last().is_some_and(Instance::is_live))
+            {
+                let name = &container.name;
+                lines
+                    .push(format!("the {kind}Probe of {name} could not be run, and counts for nothing: {}", line(why)));
+            }
+        }
+    }
+    lines
 }
 
 /// Whether the last try of a probe failed, and that is not settled yet.

@@ -699,6 +699,17 @@ fn a_stop_that_waits_for_a_pre_stop_hook_says_so() {
     );
 }
 
+/// A pod that looks well may be one that nobody looks after.
+#[test]
+fn a_probe_that_cannot_be_tried_is_told() {
+    let error = ProbeOutcome::Error("exec: no such file".to_owned());
+    let story = hooked().probed(10, "app", ProbeKind::Liveness, error).decide(12);
+    let line = "the livenessProbe of app could not be run, and counts for nothing: exec: no such file";
+    story.check(Situation::Running, &["2 of 2 containers are ready", line]);
+    let again = story.probed(20, "app", ProbeKind::Liveness, ProbeOutcome::Success).decide(21);
+    assert!(!text_of(&again.tell(None)).contains("could not be run"));
+}
+
 #[test]
 fn a_liveness_probe_that_begins_to_fail_is_told_before_it_ends_the_container() {
     let mut story = hooked().probed(10, "app", ProbeKind::Liveness, fails("statuscode: 500"));
