@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use podwright_core::pod::spec::PodSpec;
+use sha2::{Digest as _, Sha256};
 
 use crate::config::Fixed;
 
@@ -21,7 +22,7 @@ pub struct PodPaths {
     pub state: PathBuf,
     /// `RUN/pods/UID`: what lives as long as a sandbox.
     pub run: PathBuf,
-    /// `LOGS/NAMESPACE_NAME_UID`.
+    /// `LOGS/NAMESPACE_NAME_UID`; see [`log_directory`].
     pub log: PathBuf,
 }
 
@@ -61,7 +62,7 @@ impl Paths {
         PodPaths {
             state: self.state_pods().join(uid),
             run: self.run_pods().join(uid),
-            log: self.log.join(format!("{namespace}_{name}_{uid}")),
+            log: self.log.join(log_directory(namespace, name, uid)),
         }
     }
 }
@@ -143,6 +144,22 @@ impl PodPaths {
     }
 }
 
+/// Longest name of a file or directory, bytes (NAME_MAX).
+const LONGEST_NAME: usize = 255;
+
+/// Name of a pod's directory of logs, which collectors take apart at `_`: `NAMESPACE_NAME_UID`, as in Kubernetes. There a pod whose
+/// three names are longer together than the name of a directory may be never starts; here its name is cut, and has a digest of
+/// the whole one at its end. Namespace and uid stay as they are, and the cut name is a pod's name still.
+pub fn log_directory(namespace: &str, name: &str, uid: &str) -> String {
+    let whole = format!("{namespace}_{name}_{uid}");
+    let Some(over) = whole.len().checked_sub(LONGEST_NAME).filter(|over| *over > 0) else { return whole };
+    let digest: String = Sha256::digest(name).iter().take(5).map(|byte| format!("{byte:02x}")).collect();
+    let room = name.len().saturating_sub(over + digest.len() + 1);
+    let cut = name.get(..name.floor_char_boundary(room)).unwrap_or_default().trim_end_matches(['.', '-']);
+    let cut = if cut.is_empty() { digest } else { format!("{cut}-{digest}") };
+    format!("{namespace}_{cut}_{uid}")
+}
+
 /// A short name for a path that may be longer than a socket address holds (108 bytes): through an open descriptor of its
 /// directory. The second value keeps it valid.
 pub fn short(path: &Path) -> std::io::Result<(PathBuf, std::fs::File)> {
@@ -150,4 +167,38 @@ pub fn short(path: &Path) -> std::io::Result<(PathBuf, std::fs::File)> {
     let (parent, name) = (path.parent().unwrap_or(Path::new("/")), path.file_name().unwrap_or_default());
     let directory = std::fs::File::open(parent)?;
     Ok((Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name), directory))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_of_logs_has_a_name_that_every_file_system_takes_and_collectors_understand() {
+        let uid = "5c2b0c9e-0000-4000-8000-000000000000";
+        assert_eq!(log_directory("default", "web", uid), format!("default_web_{uid}"));
+        let namespace = "n".repeat(63);
+        let fits = LONGEST_NAME - namespace.len() - uid.len() - 2;
+        let as_it_is = log_directory(&namespace, &"x".repeat(fits), uid);
+        assert_eq!((as_it_is.len(), as_it_is.contains(&"x".repeat(fits))), (LONGEST_NAME, true));
+        let mut seen = std::collections::HashSet::new();
+        for (namespace, name) in [
+            (namespace.clone(), "x".repeat(fits + 1)),
+            (namespace.clone(), "x".repeat(253)),
+            (namespace.clone(), format!("{}y", "x".repeat(252))),
+            (namespace.clone(), format!("{}.{}", "x".repeat(142), "z".repeat(110))),
+            ("d".to_owned(), "x".repeat(253)),
+            (namespace.clone(), vec!["a"; 127].join(".")),
+        ] {
+            let directory = log_directory(&namespace, &name, uid);
+            assert!(directory.len() <= LONGEST_NAME, "{}", directory.len());
+            let [of, cut, whose] = directory.split('_').collect::<Vec<_>>()[..] else { panic!("{directory}") };
+            assert_eq!((of, whose), (namespace.as_str(), uid));
+            let (begin, digest) = cut.rsplit_once('-').unwrap();
+            assert!(name.starts_with(begin) && begin.len() > 100 && digest.len() == 10, "{cut}");
+            assert!(begin.ends_with(|c: char| c.is_ascii_alphanumeric()) && seen.insert(directory));
+        }
+        // Whatever comes, there is a name.
+        assert!(log_directory(&"n".repeat(240), &"x".repeat(253), "u").starts_with(&"n".repeat(240)));
+    }
 }

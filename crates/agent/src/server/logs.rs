@@ -11,6 +11,7 @@ use super::error::ApiError;
 use super::follow::{LogStream, Target};
 use super::logdir::{self, LogReader, Start};
 use super::query::Params;
+use crate::paths::log_directory;
 
 pub(super) async fn log(
     State(api): State<Api>,
@@ -31,7 +32,7 @@ pub(super) async fn log(
         serde_json::from_str(&stored.object).map_err(|e| ApiError::internal(format!("stored pod: {e}")))?;
     let container = choose(&pod, &name, params.text("container"))?;
     let key = stored.key;
-    let dir = api.log_dir.join(format!("{}_{}_{}", key.namespace, key.name, key.uid)).join(&container);
+    let dir = api.log_dir.join(log_directory(&key.namespace, &key.name, &key.uid)).join(&container);
     let unreadable =
         |e: std::io::Error| ApiError::internal(format!("log of container \"{container}\" in {}: {e}", dir.display()));
 
