@@ -3,12 +3,14 @@
 use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
+use podwright_agent::aside::Aside;
 use podwright_agent::clock::{Clock, local_zone};
 use podwright_agent::config::{self, Config, Live, Settings};
 use podwright_agent::job::Stored;
@@ -21,7 +23,7 @@ use podwright_agent::server::{self, Api, Closing};
 use podwright_agent::shim::ShimBinary;
 use podwright_agent::source::directory;
 use podwright_agent::status::Store;
-use podwright_agent::worker::Context;
+use podwright_agent::worker::{Asides, Context};
 use podwright_agent::worker::manager::{Inputs, Manager, load};
 use podwright_core::bundle::NodeFacts;
 use podwright_image::BundleStore;
@@ -113,7 +115,9 @@ async fn run(cli: &Cli, config: Config, host: Host, level: &LevelHandle) -> anyh
         closing: Closing(closing.clone()),
     };
     let mut server = tokio::spawn(server::serve(listener, api));
-    let source = directory::start(config.fixed.manifest_dir.clone(), live_receiver.clone(), words);
+    let now = Arc::clone(&ctx.clock);
+    let source =
+        directory::start(config.fixed.manifest_dir.clone(), move || now.now(), live_receiver.clone(), words);
     let mut source = tokio::spawn(source.context("watching manifestDir")?);
     let inputs =
         Inputs { words: word_receiver, commands: command_receiver, live: live_receiver, closing: Closing(closing) };
@@ -125,7 +129,9 @@ async fn run(cli: &Cli, config: Config, host: Host, level: &LevelHandle) -> anyh
     tracing::info!(version = env!("CARGO_PKG_VERSION"), manifests = %config.fixed.manifest_dir.display(), socket = %socket.display(), "podwrightd runs");
     notify::ready();
 
-    let ended = wait(cli, &config, &live, level, &mut server, &mut source).await;
+    let settings = Aside::new("configuration files", 1, ctx.store.clone(), Arc::clone(&ctx.clock));
+    let reloader = Reloader { cli, running: &config, live: &live, level, settings };
+    let ended = wait(&reloader, &mut server, &mut source).await;
     notify::stopping();
     // The receivers are in the tasks; one that has ended needs no word.
     let _told = close.send(true);
@@ -142,25 +148,24 @@ async fn run(cli: &Cli, config: Config, host: Host, level: &LevelHandle) -> anyh
 type Task = tokio::task::JoinHandle<std::io::Result<()>>;
 
 /// Handles signals until one ends the agent, or a task fails.
-async fn wait(
-    cli: &Cli,
-    config: &Config,
-    live: &watch::Sender<Live>,
-    level: &LevelHandle,
-    server: &mut Task,
-    source: &mut Task,
-) -> anyhow::Result<()> {
+async fn wait(reloader: &Reloader<'_>, server: &mut Task, source: &mut Task) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
+    let mut reloading: Option<Pin<Box<dyn Future<Output = ()>>>> = None;
     loop {
         // All cancel-safe: signals and tasks. Signal streams do not close.
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => {
+            // One at a time; another signal meanwhile is kept by its stream.
+            _ = hangup.recv(), if reloading.is_none() => {
                 notify::reloading();
-                reload(cli, config, live, level);
+                reloading = Some(Box::pin(reloader.reload()));
+            }
+            // The future stays where it is until it is done.
+            () = async { if let Some(reload) = &mut reloading { reload.await } }, if reloading.is_some() => {
+                reloading = None;
                 notify::ready();
             }
             ended = &mut *server => {
@@ -173,33 +178,50 @@ async fn wait(
     }
 }
 
-fn reload(cli: &Cli, running: &Config, live: &watch::Sender<Live>, level: &LevelHandle) {
-    let wanted = match config::load(&cli.settings, cli.config.as_deref()) {
-        Ok(wanted) => wanted,
-        Err(problems) => {
-            for problem in problems {
-                tracing::error!("configuration not taken up: {problem}");
+/// Takes up a changed configuration.
+struct Reloader<'a> {
+    cli: &'a Cli,
+    running: &'a Config,
+    live: &'a watch::Sender<Live>,
+    level: &'a LevelHandle,
+    settings: Aside,
+}
+
+impl Reloader<'_> {
+    async fn reload(&self) {
+        let (settings, file) = (self.cli.settings.clone(), self.cli.config.clone());
+        let path = file.clone().unwrap_or_else(|| config::DEFAULT_FILE.into());
+        let wanted = match self.settings.look(&path, move || config::load(&settings, file.as_deref())).await {
+            Ok(Ok(wanted)) => wanted,
+            Ok(Err(problems)) => {
+                for problem in problems {
+                    tracing::error!("configuration not taken up: {problem}");
+                }
+                return;
             }
-            return;
+            Err(error) => {
+                tracing::error!("configuration not taken up: {error}");
+                return;
+            }
+        };
+        let fixed = config::fixed_differences(&self.running.fixed, &wanted.fixed);
+        if !fixed.is_empty() {
+            tracing::warn!(
+                settings = fixed.join(", "),
+                "these settings only change with a restart of podwrightd; the old values hold"
+            );
         }
-    };
-    let fixed = config::fixed_differences(&running.fixed, &wanted.fixed);
-    if !fixed.is_empty() {
-        tracing::warn!(
-            settings = fixed.join(", "),
-            "these settings only change with a restart of podwrightd; the old values hold"
-        );
+        match wanted.live.log_level.parse::<EnvFilter>() {
+            Ok(filter) => drop(self.level.reload(filter)),
+            Err(error) => tracing::error!(%error, "the log level was not taken up"),
+        }
+        let changed = self.live.send_if_modified(|now| {
+            let differs = *now != wanted.live;
+            *now = wanted.live;
+            differs
+        });
+        tracing::info!(changed, "configuration read again");
     }
-    match wanted.live.log_level.parse::<EnvFilter>() {
-        Ok(filter) => drop(level.reload(filter)),
-        Err(error) => tracing::error!(%error, "the log level was not taken up"),
-    }
-    let changed = live.send_if_modified(|now| {
-        let differs = *now != wanted.live;
-        *now = wanted.live;
-        differs
-    });
-    tracing::info!(changed, "configuration read again");
 }
 
 /// Binds the API's socket. One that is there is a dead agent's: the lock is ours.
@@ -219,10 +241,13 @@ fn context(config: &Config, host: &Host, paths: Paths, live: watch::Receiver<Liv
     let fixed = &config.fixed;
     let clock = Clock::start(&fixed.boot_id_file)
         .with_context(|| format!("bootIdFile: reading {}", fixed.boot_id_file.display()))?;
+    let clock = Arc::new(clock);
     let store = Store::new(clock.now());
+    let asides = Asides::new(&store, &clock);
     let shim = ShimBinary::open(&fixed.shim).with_context(|| format!("shim: reading {}", fixed.shim.display()))?;
     Ok(Context {
-        clock: Arc::new(clock),
+        clock,
+        asides,
         paths,
         live,
         store,

@@ -25,5 +25,6 @@ pub mod sched;
 pub mod seccomp;
 pub mod stdio;
 pub mod terminal;
+pub mod thread;
 pub mod timens;
 pub mod userns;

@@ -19,7 +19,7 @@ pub fn table(files: &[Value], style: Style) -> Page {
 fn row(file: &Value) -> Vec<Cell> {
     let state = text(&file["state"]);
     let tone = match state.as_str() {
-        "rejected" => Tone::Bad,
+        "rejected" | "unresponsive" => Tone::Bad,
         "ignored" => Tone::Faint,
         _ => Tone::Normal,
     };

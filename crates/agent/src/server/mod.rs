@@ -2,7 +2,7 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET /healthz` | `ok` |
+//! | `GET /healthz` | `ok`; `verbose`: a line for each thing that is looked at, with what is wrong |
 //! | `GET /version` | version of the agent |
 //! | `GET /api/v1/pods`, `/api/v1/namespaces/{ns}/pods` | PodList; `watch`, `all`, `labelSelector`, `fieldSelector`, `resourceVersion`, `timeoutSeconds` |
 //! | `GET …/pods/{name}` | Pod; `all`: also one that has ended and was removed |
@@ -23,9 +23,11 @@
 
 mod batch;
 pub mod command;
+mod connections;
 mod cri;
 pub mod error;
 mod follow;
+mod health;
 mod inotify;
 mod logdir;
 mod logs;
@@ -85,13 +87,13 @@ impl Closing {
 /// # Errors
 /// When the listener fails for good.
 pub async fn serve(listener: UnixListener, api: Api) -> std::io::Result<()> {
-    let mut closing = api.closing.clone();
-    axum::serve(listener, router(api)).with_graceful_shutdown(async move { closing.wait().await }).await
+    let closing = api.closing.clone();
+    connections::serve(listener, router(api), closing).await
 }
 
 fn router(api: Api) -> Router {
     Router::new()
-        .route("/healthz", get(|| async { "ok" }))
+        .route("/healthz", get(health::healthz))
         .route("/version", get(resources::version))
         .route("/api/v1/pods", get(resources::pods_everywhere))
         .route("/api/v1/namespaces/{namespace}/pods", get(resources::pods))

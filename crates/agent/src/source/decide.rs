@@ -10,6 +10,9 @@ use std::sync::Arc;
 
 use podwright_core::manifest::{Document, Resource};
 
+use podwright_core::time::Time;
+
+use super::looks::MOST_SILENT;
 use super::{Identity, Listing, Seen};
 use crate::status::{FileReport, FileState};
 
@@ -114,7 +117,7 @@ impl<'a> Files<'a> {
                         wishes.entry(Identity::of(object)).or_default().push(Wish { file, digest, object });
                     }
                 }
-                Seen::Good { .. } | Seen::Bad { .. } | Seen::Busy => {
+                Seen::Good { .. } | Seen::Bad { .. } | Seen::Busy | Seen::Silent { .. } | Seen::Unasked => {
                     for (identity, claim) in self.before.iter().filter(|(_, c)| c.file == *file) {
                         let wish = Wish { file, digest: &claim.digest, object: &claim.object };
                         wishes.entry(identity.clone()).or_default().push(wish);
@@ -171,6 +174,8 @@ impl<'a> Files<'a> {
         let (state, problems) = match (seen, self.conflicts.get(name)) {
             (Seen::Ignored { reason }, _) => (FileState::Ignored, vec![(*reason).to_owned()]),
             (Seen::Bad { problems }, _) => (FileState::Rejected, problems.clone()),
+            (Seen::Silent { since }, _) => (FileState::Unresponsive, vec![silent(name, *since)]),
+            (Seen::Unasked, _) => (FileState::Unresponsive, vec![unasked(name)]),
             (Seen::Good { .. } | Seen::Busy, Some(problems)) => (FileState::Rejected, problems.clone()),
             (Seen::Good { notes, .. }, None) => (FileState::Ok, notes.clone()),
             (Seen::Busy, None) => (FileState::Ok, vec![]),
@@ -185,6 +190,18 @@ impl<'a> Files<'a> {
 /// What is wrong with a `file` that describes an object (`pod default/web`) which `owner` describes already.
 pub fn conflict(file: &str, object: &str, owner: &str) -> String {
     format!("{file}: {object} is described by {owner} already; remove it from one of the two files")
+}
+
+/// What is wrong with a `file` or directory on a file system that hangs.
+pub fn silent(file: &str, since: Time) -> String {
+    let since = since.to_timestamp().strftime("%Y-%m-%dT%H:%M:%SZ");
+    format!(
+        "{file}: has not answered since {since}: the file system that it is on, or leads to, hangs; what it described goes on, and it is read when it answers"
+    )
+}
+
+fn unasked(file: &str) -> String {
+    format!("{file}: not looked at: {MOST_SILENT} others do not answer; what it described goes on")
 }
 
 /// What a file's report says of an object that its user has deleted, or whose time is over.

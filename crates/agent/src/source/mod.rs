@@ -5,6 +5,7 @@
 
 pub mod decide;
 pub mod directory;
+mod looks;
 mod parse;
 mod read;
 mod watch;
@@ -12,6 +13,7 @@ mod watch;
 use podwright_core::manifest::{Kind, Resource};
 use podwright_core::pod::spec::PodSpec;
 use std::collections::BTreeMap;
+use podwright_core::time::Time;
 use std::fmt;
 
 /// Which object.
@@ -75,6 +77,13 @@ pub enum Seen {
     },
     /// Somebody has it open for writing: there will be another look.
     Busy,
+    /// A look at it has not come back: the file system that it leads to hangs. It is read as soon as that answers.
+    Silent {
+        /// Since when.
+        since: Time,
+    },
+    /// Nobody was left to look at it: as many others as may be do not answer.
+    Unasked,
     /// Not a manifest by its name or type.
     Ignored {
         /// Why.

@@ -48,11 +48,18 @@ impl Mark {
 }
 
 /// A file as it was read last.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Cached {
     pub(super) mark: Option<Mark>,
     /// What it was.
     pub(super) seen: Seen,
+}
+
+impl Cached {
+    /// Whether nothing is known about it, since nobody could look.
+    pub(super) fn is_away(&self) -> bool {
+        matches!(self.seen, Seen::Silent { .. } | Seen::Unasked)
+    }
 }
 
 /// Whether the name is one of a manifest.

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -23,11 +23,26 @@ enum Target {
     Parent(WatchDescriptor),
 }
 
+/// Why a wait has ended; neither: it took its longest.
+#[derive(Debug, Default)]
+pub(super) struct Woken {
+    /// The files that may be others now.
+    pub(super) names: Vec<OsString>,
+    /// The bell can be read.
+    pub(super) rung: bool,
+}
+
 /// Tells when to look at the directory.
 pub(super) struct Watch {
     directory: PathBuf,
     inotify: Inotify,
     target: Target,
+}
+
+impl AsFd for Watch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inotify.as_fd()
+    }
 }
 
 impl Watch {
@@ -90,20 +105,25 @@ impl Watch {
         matches!(self.target, Target::Directory(..)) && !self.directory.is_symlink() && local()
     }
 
-    /// Waits until something happened in the directory, `longest` at most. Returns the files that may be others now.
-    pub(super) fn wait(&self, longest: Duration) -> io::Result<Vec<OsString>> {
+    /// Waits until something happened in the directory or the `bell` can be read, `longest` at most.
+    pub(super) fn wait(&self, longest: Duration, bell: BorrowedFd<'_>) -> io::Result<Woken> {
         let end = Instant::now() + longest;
         loop {
             // Rounded up, so that the rest of a millisecond is not spent in a busy loop.
             let left = end.saturating_duration_since(Instant::now()).as_millis().saturating_add(1);
             let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-            match poll(&mut [PollFd::new(self.inotify.as_fd(), PollFlags::POLLIN)], timeout) {
-                Ok(0) if Instant::now() >= end => return Ok(Vec::new()),
+            let mut fds = [self.inotify.as_fd(), bell].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+            match poll(&mut fds, timeout) {
+                Ok(0) if Instant::now() >= end => return Ok(Woken::default()),
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno.into()),
             }
+            let rung = fds[1].any().unwrap_or(false);
             if let Some(names) = self.take()? {
-                return Ok(names);
+                return Ok(Woken { names, rung });
+            }
+            if rung {
+                return Ok(Woken { names: Vec::new(), rung });
             }
         }
     }

@@ -24,6 +24,8 @@ pub enum FileState {
     Ok,
     /// It has a problem; what it last described correctly goes on.
     Rejected,
+    /// It cannot be read, since the file system that it is on does not answer; what it last described correctly goes on.
+    Unresponsive,
     /// Not a manifest by its name or type; never read.
     Ignored,
 }

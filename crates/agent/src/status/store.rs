@@ -1,6 +1,7 @@
 //! The store itself: one lock, held for moments, and a counter that wakes the watchers.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use podwright_core::time::Time;
@@ -90,6 +91,8 @@ struct Inner {
     objects: BTreeMap<(Collection, String, String), StoredObject>,
     events: Events,
     files: Vec<FileReport>,
+    /// Paths, other than manifests, that a call has not come back from, and since when.
+    silent: BTreeMap<PathBuf, Time>,
     changes: ChangeLog,
 }
 
@@ -104,6 +107,7 @@ impl Store {
             objects: BTreeMap::new(),
             events: Events::default(),
             files: Vec::new(),
+            silent: BTreeMap::new(),
             changes: ChangeLog::new(version),
         };
         Store { inner: Arc::new(Mutex::new(inner)), version: Arc::new(watch::Sender::new(version)) }
@@ -218,6 +222,26 @@ impl Store {
     /// The reports of [`Store::set_files`], by name.
     pub fn files(&self) -> Vec<FileReport> {
         self.lock().files.clone()
+    }
+
+    /// A call on that path does not come back.
+    pub fn set_silent(&self, path: &Path, since: Time) {
+        self.lock().silent.insert(path.to_owned(), since);
+    }
+
+    /// It has come back.
+    pub fn unset_silent(&self, path: &Path) {
+        self.lock().silent.remove(path);
+    }
+
+    /// Since when a path does not answer; `None`: it does, as far as is known.
+    pub fn silent_since(&self, path: &Path) -> Option<Time> {
+        self.lock().silent.get(path).copied()
+    }
+
+    /// Every path, other than manifests, that does not answer, and since when.
+    pub fn silent(&self) -> Vec<(PathBuf, Time)> {
+        self.lock().silent.iter().map(|(path, since)| (path.clone(), *since)).collect()
     }
 
     /// The pod of that name that is not ended; else, if `ended` is set, the one that ended last.

@@ -23,7 +23,7 @@ use crate::job::{Order, Owner, Stored};
 use crate::paths::PodPaths;
 use crate::server::Closing;
 use crate::server::command::{Accepted, Command, Refused, Reply};
-use crate::source::decide::{Change, Claim, Claims, decide, stays_away};
+use crate::source::decide::{Change, Claim, Claims, decide, silent, stays_away};
 use crate::source::directory::Word;
 use crate::source::{Identity, Listing};
 use crate::status::{EventInput, FileReport, FileState, PodKey, Retention, Subject};
@@ -195,7 +195,11 @@ impl Manager {
                 // Cancel-safe: a channel. Closing: the directory's task has failed, and the agent ends with it.
                 word = inputs.words.recv() => match word {
                     Some(Word::Listing(listing)) => self.listing(&listing),
-                    Some(Word::Unreadable(reason)) => self.unreadable(&reason),
+                    Some(Word::Unreadable(reason)) => self.unreadable(&reason, FileState::Rejected),
+                    Some(Word::Silent { since }) => {
+                        let reason = silent(&self.ctx.fixed.manifest_dir.display().to_string(), since);
+                        self.unreadable(&reason, FileState::Unresponsive);
+                    }
                     None => break,
                 },
                 // Cancel-safe: a channel. Closing: the server has ended, and the agent ends with it.
@@ -511,6 +515,9 @@ impl Manager {
             report.file.clone_from(&path);
             if self.reports.get(&path).is_none_or(|old| (old.state, &old.problems) != (report.state, &report.problems))
             {
+                if self.reports.get(&path).is_some_and(|old| old.state == FileState::Unresponsive) {
+                    tracing::info!(file = path, "the file answers again");
+                }
                 self.tell(&report);
             }
             next.insert(path, report);
@@ -524,7 +531,11 @@ impl Manager {
             match report.state {
                 FileState::Rejected => {
                     tracing::warn!(file = report.file, "manifest rejected: {problem}");
-                    self.file_event(&report.file, problem.clone());
+                    self.file_event(&report.file, report.state, problem.clone());
+                }
+                FileState::Unresponsive => {
+                    tracing::warn!(file = report.file, "manifest not read: {problem}");
+                    self.file_event(&report.file, report.state, problem.clone());
                 }
                 FileState::Ok => tracing::info!(file = report.file, "{problem}"),
                 FileState::Ignored => tracing::debug!(file = report.file, "{problem}"),
@@ -532,19 +543,20 @@ impl Manager {
         }
     }
 
-    fn unreadable(&mut self, reason: &str) {
+    fn unreadable(&mut self, reason: &str, state: FileState) {
         tracing::warn!("{reason}; its pods go on");
         let file = self.ctx.fixed.manifest_dir.display().to_string();
-        self.file_event(&file, reason.to_owned());
+        self.file_event(&file, state, reason.to_owned());
         let problems = vec![reason.to_owned()];
-        self.reports.insert(file.clone(), FileReport { file, state: FileState::Rejected, pods: vec![], problems });
+        self.reports.insert(file.clone(), FileReport { file, state, pods: vec![], problems });
         self.ctx.store.set_files(self.reports.values().cloned().collect());
     }
 
-    fn file_event(&self, path: &str, message: String) {
+    fn file_event(&self, path: &str, state: FileState, message: String) {
+        let reason = if state == FileState::Unresponsive { "Unresponsive" } else { "FailedValidation" };
         self.ctx.store.record_event(EventInput {
             subject: Subject::File { path: path.to_owned() },
-            reason: "FailedValidation".to_owned(),
+            reason: reason.to_owned(),
             message,
             warning: true,
             at: self.ctx.clock.now(),

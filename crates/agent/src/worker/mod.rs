@@ -28,6 +28,7 @@ pub use publish::event as event_of;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use podwright_core::bundle::NodeFacts;
@@ -37,11 +38,36 @@ use podwright_image::BundleStore;
 use podwright_sys::cgroup::Cgroup;
 use tokio::sync::watch;
 
+use crate::aside::Aside;
 use crate::clock::Clock;
 use crate::config::{Fixed, Live};
 use crate::paths::Paths;
 use crate::shim::ShimBinary;
 use crate::status::Store;
+
+/// The places for calls on paths that a manifest or a bundle names.
+#[derive(Debug)]
+pub struct Asides {
+    /// Looks at `hostPath` volumes.
+    pub host_paths: Aside,
+    /// Looks at bundles and runtimes.
+    pub bundles: Aside,
+    /// Removes what is left of sandboxes, whose processes may be held by a file system.
+    pub removals: Aside,
+}
+
+impl Asides {
+    /// Each with as many threads as are no burden when all of them hang.
+    pub fn new(store: &Store, clock: &Arc<Clock>) -> Asides {
+        let place = |what| Aside::new(what, 64, store.clone(), Arc::clone(clock));
+        Asides {
+            host_paths: place("hostPath volumes"),
+            bundles: place("bundles"),
+            // What has written millions of files takes its time to go.
+            removals: place("sandboxes").patient(Duration::from_secs(60)),
+        }
+    }
+}
 
 /// What every worker shares.
 #[derive(Debug)]
@@ -72,6 +98,8 @@ pub struct Context {
     pub host_name: String,
     /// The node's address, for pods in its network.
     pub host_ip: Option<String>,
+    /// Where calls are made that may not return.
+    pub asides: Asides,
     /// The node's time zone, for schedules without one.
     pub time_zone: TimeZone,
 }

@@ -453,10 +453,10 @@ impl Worker {
     fn prepare(&mut self) {
         let Some(number) = self.sandbox.as_ref().map(|s| s.number).filter(|_| !self.wanted.is_empty()) else { return };
         let (wanted, sender) = (std::mem::take(&mut self.wanted), self.sender.clone());
-        tokio::task::spawn_blocking(move || {
+        tokio::spawn(async move {
             for wanted in wanted {
                 let (container, attempt) = (wanted.container, wanted.attempt);
-                let result = start::prepare(&wanted).map(Box::new);
+                let result = start::request(wanted).await;
                 // The worker may have ended with the agent.
                 drop(sender.send(Input::Prepared { container, attempt, sandbox: number, result }));
             }
@@ -549,7 +549,8 @@ impl Worker {
         self.kept.ended = Some(Ended { at: now, status, stopped, archived: false });
         self.saver.save(&self.kept, None);
         let (paths, cgroup) = (self.paths.clone(), setup::pod_cgroup(&self.ctx, self.machine.spec()));
-        let cleaned = tokio::task::spawn_blocking(move || {
+        let place = paths.run.clone();
+        let cleaned = self.ctx.asides.removals.change(&place, move || {
             setup::dismantle(&cgroup, &paths).map_err(|error| crate::preflight::chain(&error))?;
             setup::remove_tree(&paths.volumes()).map_err(|error| error.to_string())
         });

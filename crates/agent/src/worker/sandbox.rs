@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::Context;
 use super::records;
 use super::setup;
+use super::volumes;
 use crate::paths::PodPaths;
 use crate::preflight::chain;
 use crate::shim::{Connection, ConnectionError, Line, TooLong};
@@ -190,6 +191,8 @@ impl Sandbox {
     async fn make(&self) -> Result<Child, String> {
         let (ctx, document, paths, number) =
             (Arc::clone(&self.ctx), Arc::clone(&self.document), self.paths.clone(), self.number);
+        let volumes = volumes::check_host_paths(&document.pod, &ctx.asides.host_paths).await;
+        volumes.map_err(|error| chain(&error))?;
         let runtime = tokio::runtime::Handle::current();
         let made = tokio::task::spawn_blocking(move || {
             let _entered = runtime.enter();
@@ -272,7 +275,8 @@ impl Sandbox {
     async fn dismantle(&self) -> Vec<Record> {
         loop {
             let (ctx, paths, cgroup) = (Arc::clone(&self.ctx), self.paths.clone(), self.cgroup.clone());
-            let done = tokio::task::spawn_blocking(move || {
+            let (place, removals) = (paths.run.clone(), self.ctx.asides.removals.clone());
+            let done = removals.change(&place, move || {
                 setup::dismantle(&cgroup, &paths).map_err(|error| chain(&error))?;
                 let mut records = records::read(&paths.records(), &ctx.clock).map_err(|error| error.to_string())?;
                 records::complete(&paths.records(), &mut records, &ctx.clock).map_err(|error| chain(&error))

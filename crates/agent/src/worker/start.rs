@@ -20,6 +20,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::{Context, records, volumes};
+use crate::aside::NoAnswer;
 use crate::paths::PodPaths;
 use crate::preflight::chain;
 
@@ -55,19 +56,62 @@ pub(super) struct Refused {
     pub(super) message: String,
 }
 
+/// What the shim is asked.
+///
+/// # Errors
+/// Why it is not.
+pub(super) async fn request(wanted: Wanted) -> Result<Box<StartRequest>, Refused> {
+    let found = find(&wanted).await?;
+    let prepared = tokio::task::spawn_blocking(move || prepare(&wanted, found).map(Box::new)).await;
+    prepared.unwrap_or_else(|error| Err(Refused { reason: "CreateContainerError", message: error.to_string() }))
+}
+
+/// What a start needs of where users and administrators put it.
+struct Found {
+    runtime: PathBuf,
+    bundle: Bundle,
+    fingerprint: String,
+}
+
+/// Looks for what a container is made of. Whatever does not answer is an error, after a while.
+///
+/// # Errors
+/// What is wrong with the image, the runtime or a volume.
+async fn find(wanted: &Wanted) -> Result<Found, Refused> {
+    let Wanted { ctx, document, .. } = wanted;
+    let container = container(wanted)?;
+    let asides = &ctx.asides;
+    let silent = |reason| move |error: NoAnswer| Refused { reason, message: error.to_string() };
+    let (runtime, name) = runtime(ctx, document.pod.runtime_class.as_deref())?;
+    let known = runtime.clone();
+    let runtime = asides.bundles.look(&known, move || canonical(&name, &runtime)).await;
+    let runtime = runtime.map_err(silent(ConfigError::REASON))??;
+    let (bundles, name, policy) = (ctx.bundles.clone(), container.image.clone(), container.pull_policy);
+    let place = ctx.fixed.bundle_dir.join(&container.image);
+    let looked = asides.bundles.look(&place, move || {
+        let bundle = bundles.lookup(&name).map_err(|error| image(&error, policy))?;
+        let fingerprint = fingerprint(&bundle);
+        Ok((bundle, fingerprint))
+    });
+    let (bundle, fingerprint) = looked.await.map_err(silent("ErrImagePull"))??;
+    let volumes = volumes::host_paths_answer(&document.pod, container, &asides.host_paths).await;
+    volumes.map_err(|error| Refused { reason: "CreateContainerError", message: chain(&error) })?;
+    Ok(Found { runtime, bundle, fingerprint })
+}
+
+fn container(wanted: &Wanted) -> Result<&Container, Refused> {
+    let found = wanted.document.pod.containers.get(wanted.container);
+    found.ok_or_else(|| config(&ConfigError::NoContainer { index: wanted.container }))
+}
+
 /// Makes the request.
 ///
 /// # Errors
-/// What is wrong with the image or the configuration.
-pub(super) fn prepare(wanted: &Wanted) -> Result<StartRequest, Refused> {
+/// What is wrong with the configuration.
+fn prepare(wanted: &Wanted, found: Found) -> Result<StartRequest, Refused> {
     let Wanted { ctx, document, paths, pod_cgroup, attempt, .. } = wanted;
-    let pod = &document.pod;
-    let Some(container) = pod.containers.get(wanted.container) else {
-        return Err(config(&ConfigError::NoContainer { index: wanted.container }));
-    };
-    let runtime = runtime(ctx, pod.runtime_class.as_deref())?;
-    let bundle = ctx.bundles.lookup(&container.image).map_err(|error| image(&error, container.pull_policy))?;
-    let fingerprint = fingerprint(&bundle);
+    let (pod, container) = (&document.pod, container(wanted)?);
+    let Found { runtime, bundle, fingerprint } = found;
     let cgroup = pod_cgroup.child(&container.name);
     let stop_signal = stop_signal(container, &bundle)?;
     let (mounts, sub_paths) = mounts(pod, container, paths, &bundle, *attempt);
@@ -119,19 +163,27 @@ fn stop_signal(container: &Container, bundle: &Bundle) -> Result<i32, Refused> {
     })
 }
 
-/// The pod's runtime, as an absolute path without links: the shim has another working directory.
-fn runtime(ctx: &Context, class: Option<&str>) -> Result<PathBuf, Refused> {
+/// Where the pod's runtime is, and what it is called.
+fn runtime(ctx: &Context, class: Option<&str>) -> Result<(PathBuf, String), Refused> {
     let fixed = &ctx.fixed;
-    let refused = |message| Refused { reason: ConfigError::REASON, message };
     let name = class.unwrap_or(&fixed.default_runtime);
     let path = fixed.runtimes.get(name).ok_or_else(|| {
         let known: Vec<&str> = fixed.runtimes.keys().map(String::as_str).collect();
-        refused(format!(
+        let message = format!(
             "spec.runtimeClassName: this node has no runtime {name:?}; it has: {}. Add one to `runtimes` in the configuration",
             known.join(", ")
-        ))
+        );
+        Refused { reason: ConfigError::REASON, message }
     })?;
-    fs::canonicalize(path).map_err(|error| refused(format!("runtime {name:?} ({}): {error}", path.display())))
+    Ok((path.clone(), name.to_owned()))
+}
+
+/// A runtime's path, absolute and without links: the shim has another working directory.
+fn canonical(name: &str, path: &Path) -> Result<PathBuf, Refused> {
+    fs::canonicalize(path).map_err(|error| Refused {
+        reason: ConfigError::REASON,
+        message: format!("runtime {name:?} ({}): {error}", path.display()),
+    })
 }
 
 /// Changes when a bundle's configuration does, when its root file system is another directory, and when an entry of that

@@ -5,8 +5,9 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use podwright_core::pod::spec::{HostPathType, PodSpec, Volume, VolumeSource};
+use podwright_core::pod::spec::{Container, HostPathType, PodSpec, Volume, VolumeSource};
 
+use crate::aside::{Aside, NoAnswer};
 use crate::paths::PodPaths;
 
 /// A volume that cannot be had.
@@ -21,6 +22,14 @@ pub(super) enum VolumeError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// What is on the host does not answer.
+    #[error("volume {volume:?}: {error}")]
+    NoAnswer {
+        /// Its name.
+        volume: String,
+        /// Which path, and since when.
+        error: NoAnswer,
     },
     /// What is on the host is not what the volume asks for.
     #[error("volume {volume:?}: hostPath {path} {found}, and its type is {wanted:?}")]
@@ -45,7 +54,7 @@ pub(super) fn path(volume: &Volume, paths: &PodPaths) -> PathBuf {
     }
 }
 
-/// Makes what has to be there before a sandbox starts, and checks the rest. What exists already is kept.
+/// Makes the volumes of the pod's own that are on disk. What exists already is kept.
 ///
 /// # Errors
 /// The first volume that cannot be had.
@@ -60,7 +69,43 @@ pub(super) fn make(spec: &PodSpec, paths: &PodPaths) -> Result<(), VolumeError> 
                     .and_then(|()| fs::set_permissions(&path, open_to_all))
                     .map_err(|source| VolumeError::Make { volume: volume.name.clone(), path, source })?;
             }
-            VolumeSource::HostPath { path, kind } => host_path(&volume.name, path, *kind)?,
+            VolumeSource::HostPath { .. } => {}
+        }
+    }
+    Ok(())
+}
+
+/// Checks the volumes of the host, and makes those that are to be made. One that does not answer is an error as well.
+///
+/// # Errors
+/// The first volume that cannot be had.
+pub(super) async fn check_host_paths(spec: &PodSpec, place: &Aside) -> Result<(), VolumeError> {
+    for volume in &spec.volumes {
+        if let VolumeSource::HostPath { path, kind } = &volume.source {
+            let (name, at, kind) = (volume.name.clone(), path.clone(), *kind);
+            let checked = place.look(Path::new(path), move || host_path(&name, &at, kind)).await;
+            checked.map_err(|error| VolumeError::NoAnswer { volume: volume.name.clone(), error })??;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the volumes of the host that a container mounts answer. Its mounts are made by a process that could not be stopped.
+///
+/// # Errors
+/// The first one that does not.
+pub(super) async fn host_paths_answer(spec: &PodSpec, container: &Container, place: &Aside) -> Result<(), VolumeError> {
+    for mount in &container.mounts {
+        let Some(volume) = spec.volumes.iter().find(|v| v.name == mount.name) else { continue };
+        if let VolumeSource::HostPath { path, .. } = &volume.source {
+            let at = match &mount.sub_path {
+                Some(below) => Path::new(path).join(below),
+                None => path.into(),
+            };
+            // What is there, and whether anything is, is found out by whoever mounts it.
+            let looked = at.clone();
+            let answer = place.look(&at, move || drop(fs::symlink_metadata(looked))).await;
+            answer.map_err(|error| VolumeError::NoAnswer { volume: volume.name.clone(), error })?;
         }
     }
     Ok(())
