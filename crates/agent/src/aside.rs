@@ -8,8 +8,10 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -180,23 +182,46 @@ impl Aside {
             phase: Mutex::new(Phase::Running),
         });
         let (sender, answer) = oneshot::channel();
-        let begun = Arc::clone(&held);
+        let end = {
+            let held = Arc::clone(&held);
+            move |result: Option<T>| {
+                // First, so that whoever is told finds it so.
+                held.done();
+                drop((turn, thread));
+                held.place.tidy(&held.path);
+                if let Some(result) = result {
+                    // Whoever asked may not wait any more.
+                    drop(sender.send(result));
+                }
+            }
+        };
+        let relay = relay().map_err(|error| broken(path, &error.to_string()))?;
         let spawned = thread::Builder::new().name("aside".to_owned()).spawn(move || {
             if let Err(error) = keep_only(&[]) {
                 tracing::debug!(%error, "a call that may not return shares the agent's descriptors");
             }
-            let result = call();
-            // First, so that whoever is told finds it so.
-            begun.done();
-            drop(turn);
-            drop(thread);
-            begun.place.tidy(&begun.path);
-            // Whoever asked may not wait any more.
-            drop(sender.send(result));
+            let result = catch_unwind(AssertUnwindSafe(call)).ok();
+            // The relay lives as long as the process.
+            let _never = relay.send(Box::new(move || end(result)));
         });
         spawned.map_err(|error| broken(path, &error.to_string()))?;
         Ok((held, answer))
     }
+}
+
+/// What is to be done once a call has returned.
+type End = Box<dyn FnOnce() + Send>;
+
+/// Takes the ends of calls: they wake tasks, which takes descriptors that whoever makes a call does not have.
+fn relay() -> io::Result<mpsc::Sender<End>> {
+    static RELAY: Mutex<Option<mpsc::Sender<End>>> = Mutex::new(None);
+    let mut relay = RELAY.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(relay) = &*relay {
+        return Ok(relay.clone());
+    }
+    let (sender, ends) = mpsc::channel::<End>();
+    thread::Builder::new().name("aside-ends".to_owned()).spawn(move || ends.iter().for_each(|end| end()))?;
+    Ok(relay.insert(sender).clone())
 }
 
 fn broken(path: &Path, message: &str) -> NoAnswer {
@@ -262,7 +287,6 @@ impl Call {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc;
 
     fn aside(most: usize) -> (Aside, Store) {
         let dir = tempfile::tempdir().unwrap();

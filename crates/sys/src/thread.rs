@@ -11,7 +11,8 @@ use nix::sched::{CloneFlags, unshare};
 /// shares with its process would outlive it with it: locks would stay taken and connections open until the file system answers.
 ///
 /// What the thread opens afterwards is its own. Whatever else the process has open, the thread must not use: to it those numbers are
-/// closed. Nothing else changes for the other threads.
+/// closed, and that goes for what a library opens unseen, such as what wakes an
+/// async runtime. Nothing else changes for the other threads.
 ///
 /// # Errors
 /// ENOMEM; EMFILE if the table is larger than it may be by now.
