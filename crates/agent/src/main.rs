@@ -23,8 +23,8 @@ use podwright_agent::server::{self, Api, Closing};
 use podwright_agent::shim::ShimBinary;
 use podwright_agent::source::directory;
 use podwright_agent::status::Store;
-use podwright_agent::worker::{Asides, Context};
 use podwright_agent::worker::manager::{Inputs, Manager, load};
+use podwright_agent::worker::{Asides, Context};
 use podwright_core::bundle::NodeFacts;
 use podwright_image::BundleStore;
 use podwright_sys::printable;
@@ -116,8 +116,7 @@ async fn run(cli: &Cli, config: Config, host: Host, level: &LevelHandle) -> anyh
     };
     let mut server = tokio::spawn(server::serve(listener, api));
     let now = Arc::clone(&ctx.clock);
-    let source =
-        directory::start(config.fixed.manifest_dir.clone(), move || now.now(), live_receiver.clone(), words);
+    let source = directory::start(config.fixed.manifest_dir.clone(), move || now.now(), live_receiver.clone(), words);
     let mut source = tokio::spawn(source.context("watching manifestDir")?);
     let inputs =
         Inputs { words: word_receiver, commands: command_receiver, live: live_receiver, closing: Closing(closing) };

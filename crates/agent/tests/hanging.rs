@@ -79,7 +79,9 @@ fn serve(mut device: File, told: &Receiver<()>, content: &[u8]) {
                     _ => reply(&mut device, &request, content),
                 }
             }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => std::thread::sleep(Duration::from_millis(2)),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                std::thread::sleep(Duration::from_millis(2))
+            }
             // A request was withdrawn.
             Err(error) if error.raw_os_error() == Some(nix::libc::ENOENT) => {}
             // ENODEV: unmounted or aborted.
@@ -167,7 +169,8 @@ fn attributes(out: &mut Vec<u8>, node: u64, content: &[u8]) {
 /// How many of the agent's threads have this name.
 fn threads(node: &Node, name: &str) -> usize {
     let tasks = format!("/proc/{}/task", node.agent.as_ref().unwrap().id());
-    let names = fs::read_dir(tasks).unwrap().flatten().filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
+    let names =
+        fs::read_dir(tasks).unwrap().flatten().filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
     names.filter(|comm| comm.trim() == name).count()
 }
 
@@ -281,10 +284,8 @@ fn a_host_path_that_hangs_stops_its_own_pod_only_and_says_so() {
     let mut node = Node::new();
     let mut hanging = Hanging::mount(&node.path("dead"), "");
     node.start(&QUICK);
-    let volume = format!(
-        "  volumes: [{{name: v, hostPath: {{path: {}, type: File}}}}]\n",
-        hanging.at.join("x.yaml").display()
-    );
+    let volume =
+        format!("  volumes: [{{name: v, hostPath: {{path: {}, type: File}}}}]\n", hanging.at.join("x.yaml").display());
     // More than the agent has threads for what blocks.
     for number in 0..20 {
         node.write(&format!("h{number}.yaml"), &sleeper(&format!("h{number}"), &volume));

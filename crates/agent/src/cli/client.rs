@@ -1,5 +1,6 @@
 //! HTTP/1.1 to the agent over its Unix socket.
 
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ use tokio::net::UnixStream;
 
 /// How long the agent may take to begin its answer. It gives up on its own commands sooner.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Pause between tries to connect.
+const CONNECT_PAUSE: Duration = Duration::from_millis(5);
 /// Most bytes kept of an error's body.
 const MAX_ERROR: usize = 64 << 10;
 
@@ -26,7 +29,7 @@ pub enum ClientError {
         /// Where.
         socket: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// It listened and then said nothing or nonsense.
     #[error("the agent at {} broke off: {message}. Is it being restarted? Try again", socket.display())]
@@ -48,9 +51,9 @@ pub enum ClientError {
     },
 }
 
-fn advice(error: &std::io::Error) -> String {
+fn advice(error: &io::Error) -> String {
     let what_next = match error.kind() {
-        std::io::ErrorKind::PermissionDenied => "only root may talk to it; try sudo",
+        io::ErrorKind::PermissionDenied => "only root may talk to it; try sudo",
         _ => "is podwrightd running? See: systemctl status podwright. Another socket: --socket or PODWRIGHT_SOCKET",
     };
     format!("{error}; {what_next}")
@@ -96,9 +99,8 @@ impl Client {
     }
 
     async fn send(&self, method: Method, target: &str) -> Result<Response<Incoming>, ClientError> {
-        let stream = UnixStream::connect(&self.socket)
-            .await
-            .map_err(|source| ClientError::Unreachable { socket: self.socket.clone(), source })?;
+        let stream =
+            self.connect().await.map_err(|source| ClientError::Unreachable { socket: self.socket.clone(), source })?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.broken(e))?;
         // Ends by itself when the answer is through or dropped; its errors show in the answer.
         tokio::spawn(connection);
@@ -113,6 +115,19 @@ impl Client {
             Err(_) => return Err(self.broken(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()))),
         };
         if response.status().is_success() { Ok(response) } else { Err(self.refused(response).await) }
+    }
+
+    /// Waits while more connect than the agent has taken so far: then the kernel says EAGAIN (unix(7)), and wakes nobody later.
+    async fn connect(&self) -> io::Result<UnixStream> {
+        let begun = tokio::time::Instant::now();
+        loop {
+            match UnixStream::connect(&self.socket).await {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && begun.elapsed() < ANSWER_TIMEOUT => {
+                    tokio::time::sleep(CONNECT_PAUSE).await;
+                }
+                other => return other,
+            }
+        }
     }
 
     async fn refused(&self, response: Response<Incoming>) -> ClientError {

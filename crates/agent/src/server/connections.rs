@@ -107,12 +107,16 @@ pub(super) async fn serve(listener: UnixListener, router: Router, mut closing: C
 }
 
 fn is_of_one_client(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted)
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
 }
 
 /// Says that there are too many, if that can be said at once.
 fn refuse(stream: &UnixStream) {
-    const ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    const ANSWER: &[u8] =
+        b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
     // Whoever does not get it sees the connection close.
     drop(stream.try_write(ANSWER));
 }
@@ -160,7 +164,13 @@ async fn answer(
     let (head, body) = request.into_parts();
     let body = match timeout(REQUEST_TIMEOUT, to_bytes(Body::new(body), LONGEST_BODY)).await {
         Ok(Ok(body)) => body,
-        Ok(Err(_)) => return refused(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", &format!("the body of a request may have {LONGEST_BODY} bytes")),
+        Ok(Err(_)) => {
+            return refused(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "RequestEntityTooLarge",
+                &format!("the body of a request may have {LONGEST_BODY} bytes"),
+            );
+        }
         Err(_) => return refused(StatusCode::REQUEST_TIMEOUT, "Timeout", "the body of the request did not come"),
     };
     let busy = Busy::new(place);
@@ -202,7 +212,12 @@ impl Table {
 
 impl Place {
     fn new(table: &Arc<Table>) -> Place {
-        Place { table: Arc::clone(table), idle: Mutex::default(), abort: OnceLock::new(), streams: AtomicBool::new(false) }
+        Place {
+            table: Arc::clone(table),
+            idle: Mutex::default(),
+            abort: OnceLock::new(),
+            streams: AtomicBool::new(false),
+        }
     }
 
     fn key(&self) -> MutexGuard<'_, Option<u64>> {

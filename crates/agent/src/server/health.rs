@@ -31,8 +31,11 @@ fn report(store: &Store) -> String {
 fn silent(store: &Store) -> Vec<String> {
     let files = store.files().into_iter().filter(|report| report.state == FileState::Unresponsive);
     let mut all: Vec<String> = files.flat_map(|report| report.problems).collect();
-    all.extend(store.silent().into_iter().map(|(path, since)| {
-        crate::source::decide::silent(&path.display().to_string(), since)
-    }));
+    all.extend(
+        store
+            .silent()
+            .into_iter()
+            .map(|(path, since)| crate::source::decide::silent(&path.display().to_string(), since)),
+    );
     all
 }

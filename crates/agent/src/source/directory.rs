@@ -117,8 +117,7 @@ fn run(mut sweeper: Sweeper, now: &impl Fn() -> Time, live: &watch::Receiver<Liv
         };
         match sweeper.rest(pause) {
             Ok(undisturbed) => {
-                unsettled =
-                    if undisturbed && sweeper.unsettled() { unsettled.saturating_mul(2) } else { UNSETTLED };
+                unsettled = if undisturbed && sweeper.unsettled() { unsettled.saturating_mul(2) } else { UNSETTLED };
             }
             Err(error) => {
                 tracing::warn!(%error, "inotify failed; trying again");
@@ -166,7 +165,9 @@ impl Sweeper {
 
     /// Whether a file was not read to its end, or may have changed right after.
     fn unsettled(&self) -> bool {
-        self.cache.values().any(|known| known.mark.is_none() && matches!(known.seen, Seen::Good { .. } | Seen::Bad { .. } | Seen::Busy))
+        self.cache.values().any(|known| {
+            known.mark.is_none() && matches!(known.seen, Seen::Good { .. } | Seen::Bad { .. } | Seen::Busy)
+        })
     }
 
     fn listing(&self) -> Listing {

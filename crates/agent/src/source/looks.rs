@@ -164,11 +164,8 @@ impl Looks {
 
     fn ask(&mut self, directory: &Path, jobs: VecDeque<Job>, found: &mut Found) -> io::Result<()> {
         let (mut waiting, first) = (jobs.len(), self.count + 1 - jobs.len() as u64);
-        let round = Arc::new(Round {
-            directory: directory.to_owned(),
-            jobs: Mutex::new(jobs),
-            over: AtomicBool::new(false),
-        });
+        let round =
+            Arc::new(Round { directory: directory.to_owned(), jobs: Mutex::new(jobs), over: AtomicBool::new(false) });
         let begun = self.helpers < MOST_SILENT;
         if begun && let Err(error) = self.help(&round) {
             self.asked.retain(|_, asked| asked.number < first);

@@ -12,8 +12,8 @@ mod watch;
 
 use podwright_core::manifest::{Kind, Resource};
 use podwright_core::pod::spec::PodSpec;
-use std::collections::BTreeMap;
 use podwright_core::time::Time;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Which object.

@@ -175,4 +175,3 @@ pub(crate) fn pod(name: &str, script: &str, extra: &str) -> String {
          containers:\n  - {{name: app, image: box, args: [\"{script}\"], env: [{{name: PATH, value: /bin}}]}}\n"
     )
 }
-
