@@ -1,15 +1,28 @@
-//! `podwrightd` as its users have it: real directory, shim, runtime and processes. Needs root, cgroup v2, busybox-static,
-//! and the workspace's programs beside each other (`cargo build`).
+//! `podwrightd` as its users have it: real directory, shim, runtime and processes.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use node::Node;
 
 mod node;
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+/// A pod that runs until it is told to stop.
+fn sleeper(name: &str, extra: &str) -> String {
+    let script = "trap 'echo term; exit 0' TERM; echo started; while :; do busybox sleep 1 & wait $!; done";
+    pod(name, script, extra)
+}
 
-use podwright_sys::cgroup::{Cgroup, v2_mount};
-use serde_json::Value;
+fn pod(name: &str, script: &str, extra: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  terminationGracePeriodSeconds: 5\n{extra}  \
+         containers:\n  - {{name: app, image: box, args: [\"{script}\"], env: [{{name: PATH, value: /bin}}]}}\n"
+    )
+}
 
 #[test]
 fn a_wrong_configuration_is_told_in_full() {

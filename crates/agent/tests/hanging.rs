@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
-use node::{Node, sleeper};
+use node::Node;
 
 /// A FUSE mount. Its server takes requests, so that not even SIGKILL ends whoever waits for an answer, and answers only once it is
 /// told to; then it has one file, `x.yaml`.
@@ -94,6 +94,15 @@ fn serve(mut device: File, told: &Receiver<()>, content: &[u8]) {
             }
         }
     }
+}
+
+/// A pod that runs until it is told to stop.
+fn sleeper(name: &str, extra: &str) -> String {
+    let script = "trap 'exit 0' TERM; while :; do busybox sleep 1 & wait $!; done";
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  terminationGracePeriodSeconds: 5\n{extra}  \
+         containers:\n  - {{name: app, image: box, args: [\"{script}\"], env: [{{name: PATH, value: /bin}}]}}\n"
+    )
 }
 
 /// A little-endian number in a request.

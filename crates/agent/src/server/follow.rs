@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::Closing;
 use super::inotify::DirWatch;
 use super::logdir::{LogReader, Step};
+use super::reads::read;
 use crate::status::{Collection, PodKey, Store, Watcher};
 
 /// Whose log.
@@ -32,17 +33,19 @@ pub(super) struct LogStream {
 }
 
 struct Follow {
-    files: DirWatch,
+    /// Absent only after a failure.
+    files: Option<DirWatch>,
     pods: Watcher,
 }
 
 impl LogStream {
-    pub(super) fn new(target: Target, reader: LogReader, follow: bool, closing: Closing) -> io::Result<Self> {
+    pub(super) async fn new(target: Target, reader: LogReader, follow: bool, closing: Closing) -> io::Result<Self> {
         let follow = if follow {
-            let mut files = DirWatch::new(&target.dir, &target.root)?;
+            let mut follow =
+                Follow { files: Some(DirWatch::new(&target.dir, &target.root)?), pods: watch_pods(&target.store) };
             // Before the first look at the pod and its files, so that nothing falls in between.
-            files.arm()?;
-            Some(Follow { files, pods: watch_pods(&target.store) })
+            follow.arm().await?;
+            Some(follow)
         } else {
             None
         };
@@ -55,10 +58,9 @@ impl LogStream {
             // First the pod, then the files: what it wrote before its end is there by then.
             let over = self.follow.is_none() || self.target.is_over();
             let mut reader = self.reader.take()?;
-            let read = tokio::task::spawn_blocking(move || (reader.step(), reader)).await;
-            let (step, reader) = match read {
+            let (step, reader) = match read(move || (reader.step(), reader)).await {
                 Ok(done) => done,
-                Err(e) => return Some(Err(io::Error::other(e))),
+                Err(e) => return Some(Err(e)),
             };
             match step {
                 Ok(Step::Text(text)) => {
@@ -88,19 +90,33 @@ impl LogStream {
 
     /// Waits for a reason to look again; false if the agent stops.
     async fn wait(follow: &mut Follow, target: &Target, closing: &mut Closing) -> io::Result<bool> {
-        if follow.files.arm()? {
+        if follow.arm().await? {
             return Ok(true);
         }
+        let Some(files) = &mut follow.files else { return Ok(false) };
         // Every arm may be dropped at any time: each is a wait for a state that the next look finds by itself.
         tokio::select! {
             () = closing.wait() => return Ok(false),
-            changed = follow.files.changed() => changed?,
+            changed = files.changed() => changed?,
             changed = follow.pods.next() => if changed.is_err() {
                 // Too far behind: only the present state matters here.
                 follow.pods = watch_pods(&target.store);
             },
         }
         Ok(true)
+    }
+}
+
+impl Follow {
+    /// Watches the directory, or what is there of its parents; whether that is new. In the file system of the logs, so not here.
+    async fn arm(&mut self) -> io::Result<bool> {
+        if self.files.as_ref().is_none_or(DirWatch::is_armed) {
+            return Ok(false);
+        }
+        let Some(mut files) = self.files.take() else { return Ok(false) };
+        let (armed, files) = read(move || (files.arm(), files)).await?;
+        self.files = Some(files);
+        armed
     }
 }
 

@@ -44,6 +44,11 @@ impl DirWatch {
         Ok(DirWatch { source, path, watched: None })
     }
 
+    /// Whether it is the directory itself that is watched.
+    pub(super) fn is_armed(&self) -> bool {
+        matches!(self.watched, Some((0, _)))
+    }
+
     /// Sets the watch, nearer to the directory if that is possible by now. Returns whether it moved: then something may
     /// have happened before it stood, and the caller has to look once more.
     pub(super) fn arm(&mut self) -> io::Result<bool> {
@@ -67,7 +72,12 @@ impl DirWatch {
     fn add_nearest(&self, limit: usize) -> io::Result<Option<(usize, WatchDescriptor)>> {
         for (i, dir) in self.path[..limit].iter().enumerate() {
             let events = if i == 0 { IN_DIRECTORY } else { IN_PARENT };
-            match self.source.get_ref().0.add_watch(dir, events | AddWatchFlags::IN_ONLYDIR) {
+            match self
+                .source
+                .get_ref()
+                .0
+                .add_watch(dir, events | AddWatchFlags::IN_ONLYDIR | AddWatchFlags::IN_DONT_FOLLOW)
+            {
                 Ok(watch) => return Ok(Some((i, watch))),
                 Err(Errno::ENOENT) => {}
                 Err(e) => return Err(e.into()),

@@ -11,6 +11,7 @@ use super::error::ApiError;
 use super::follow::{LogStream, Target};
 use super::logdir::{self, LogReader, Start};
 use super::query::Params;
+use super::reads::read;
 use crate::paths::log_directory;
 
 pub(super) async fn log(
@@ -36,7 +37,8 @@ pub(super) async fn log(
     let unreadable =
         |e: std::io::Error| ApiError::internal(format!("log of container \"{container}\" in {}: {e}", dir.display()));
 
-    let attempts = logdir::attempts(&dir).map_err(unreadable)?;
+    let listed = dir.clone();
+    let attempts = read(move || logdir::attempts(&listed)).await.and_then(|all| all).map_err(unreadable)?;
     let status = container_status(&pod, &container);
     let attempt = if previous {
         Some(previous_attempt(status).filter(|attempt| attempts.contains(attempt)).ok_or_else(|| {
@@ -52,11 +54,10 @@ pub(super) async fn log(
         Target { store: api.store, pod: key, container: container.clone(), root: api.log_dir, dir: dir.clone() };
     let closing = api.closing;
     // The search for the last lines may read a whole file.
-    let opened = tokio::task::spawn_blocking(move || {
-        LogReader::new(target.dir.clone(), attempt, start, timestamps, follow).map(|r| (target, r))
-    });
-    let (target, reader) = opened.await.map_err(|e| ApiError::internal(e.to_string()))?.map_err(unreadable)?;
-    let stream = LogStream::new(target, reader, follow, closing).map_err(unreadable)?;
+    let opened =
+        read(move || LogReader::new(target.dir.clone(), attempt, start, timestamps, follow).map(|r| (target, r)));
+    let (target, reader) = opened.await.and_then(|opened| opened).map_err(unreadable)?;
+    let stream = LogStream::new(target, reader, follow, closing).await.map_err(unreadable)?;
     let body = Body::from_stream(futures_util::stream::unfold(stream, |mut stream| async move {
         let piece = stream.next().await?;
         Some((piece.map(Bytes::from), stream))

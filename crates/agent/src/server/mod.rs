@@ -32,6 +32,7 @@ mod inotify;
 mod logdir;
 mod logs;
 mod query;
+mod reads;
 mod resources;
 mod selector;
 mod watch;

@@ -1,7 +1,7 @@
 //! `v1` Events: a bounded list in which the same event said again is counted, as kubelet's event correlator does
 //! (client-go `tools/record/events_cache.go`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ use super::index::{EVENT_FIELDS, Index};
 
 /// Most events kept; the one that was silent longest goes first.
 pub const MAX_EVENTS: usize = 2000;
+/// Most events kept about one object: one that tells much takes no other's place.
+pub const MAX_PER_OBJECT: usize = 100;
 /// An event goes this long after it was last seen: one hour, as in Kubernetes.
 pub const EVENT_TTL: Duration = Duration::from_secs(3600);
 
@@ -48,6 +50,18 @@ pub enum Subject {
     },
 }
 
+impl Subject {
+    /// The whole object, of whichever part of it this is.
+    fn object(&self) -> Subject {
+        match self.clone() {
+            Subject::Pod { namespace, name, uid, field_path: _ } => {
+                Subject::Pod { namespace, name, uid, field_path: None }
+            }
+            other => other,
+        }
+    }
+}
+
 /// Something worth telling.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventInput {
@@ -76,6 +90,7 @@ struct Identity {
 pub(super) struct Record {
     identity: Identity,
     name: String,
+    version: u64,
     count: u32,
     first: Time,
     last: Time,
@@ -88,6 +103,10 @@ pub(super) struct Record {
 pub(super) struct Events {
     by_version: BTreeMap<u64, Record>,
     known: HashMap<Identity, u64>,
+    /// Of each object, the versions of its events.
+    of_object: HashMap<Subject, BTreeSet<u64>>,
+    /// Objects with more events than one may have.
+    crowded: Vec<Subject>,
 }
 
 impl Events {
@@ -97,29 +116,60 @@ impl Events {
         let identity = Identity { subject, reason, message, warning };
         let earlier = self.known.insert(identity.clone(), version).and_then(|v| self.by_version.remove(&v));
         let before = earlier.as_ref().map(|e| e.index.clone());
+        let object = identity.subject.object();
+        let versions = self.of_object.entry(object.clone()).or_default();
+        if let Some(earlier) = &earlier {
+            versions.remove(&earlier.version);
+        }
+        versions.insert(version);
+        if versions.len() > MAX_PER_OBJECT {
+            self.crowded.push(object);
+        }
         let (name, count, first) = match earlier {
             Some(e) => (e.name, e.count.saturating_add(1), e.first),
             None => (format!("{}.{version:x}", subject_name(&identity.subject)), 1, at),
         };
         let object = to_json(&identity, &name, count, first, at, version);
         let index = Arc::new(Index::of(&object, EVENT_FIELDS));
-        let record = Record { identity, name, count, first, last: at, index, object: object.to_string().into() };
+        let object = object.to_string().into();
+        let record = Record { identity, name, version, count, first, last: at, index, object };
         (before, self.by_version.entry(version).or_insert(record))
     }
 
     /// Takes out what is too old at `now` or too much.
     pub(super) fn expire(&mut self, now: Time) -> Vec<Record> {
         let mut gone = Vec::new();
-        while let Some(first) = self.by_version.first_entry() {
-            let too_old = now.since(first.get().last) >= EVENT_TTL;
+        for object in std::mem::take(&mut self.crowded) {
+            while let Some(oldest) = self.oldest_of_too_many(&object) {
+                gone.extend(self.remove(oldest));
+            }
+        }
+        while let Some((version, first)) = self.by_version.first_key_value() {
+            let too_old = now.since(first.last) >= EVENT_TTL;
             if !too_old && self.known.len() <= MAX_EVENTS {
                 break;
             }
-            let record = first.remove();
-            self.known.remove(&record.identity);
-            gone.push(record);
+            gone.extend(self.remove(*version));
         }
         gone
+    }
+
+    fn oldest_of_too_many(&self, object: &Subject) -> Option<u64> {
+        let versions = self.of_object.get(object)?;
+        (versions.len() > MAX_PER_OBJECT).then(|| versions.first().copied())?
+    }
+
+    fn remove(&mut self, version: u64) -> Option<Record> {
+        let record = self.by_version.remove(&version)?;
+        self.known.remove(&record.identity);
+        let object = record.identity.subject.object();
+        if let Some(versions) = self.of_object.get_mut(&object) {
+            versions.remove(&version);
+            if versions.is_empty() {
+                self.of_object.remove(&object);
+            }
+        }
+        Some(record)
     }
 
     /// All of them, the one seen last at the end.
@@ -220,10 +270,33 @@ mod tests {
     }
 
     #[test]
+    fn one_object_that_tells_much_takes_no_others_place() {
+        let mut events = Events::default();
+        let file = |path: &str, n: u64| EventInput {
+            subject: Subject::File { path: path.to_owned() },
+            message: format!("message {n}"),
+            ..input("A", 0)
+        };
+        events.record(file("quiet", 0), 1);
+        for n in 0..5000 {
+            events.record(file("loud", n), 2 + n);
+            events.expire(Time(0));
+        }
+        let of = |path: &str| {
+            let subject = Subject::File { path: path.to_owned() };
+            events.iter().filter(|r| r.identity.subject == subject).count()
+        };
+        assert_eq!((of("quiet"), of("loud")), (1, MAX_PER_OBJECT));
+        assert!(events.iter().any(|r| r.identity.message == "message 4999"), "the newest are kept");
+        assert_eq!((events.known.len(), events.of_object.len()), (1 + MAX_PER_OBJECT, 2));
+    }
+
+    #[test]
     fn the_list_is_bounded() {
         let mut events = Events::default();
         for i in 0..MAX_EVENTS as u64 + 5 {
-            events.record(input(&format!("R{i}"), 1), i);
+            let subject = Subject::File { path: format!("f{}", i / 50) };
+            events.record(EventInput { subject, ..input(&format!("R{i}"), 1) }, i);
             events.expire(Time(1_000_000_000));
         }
         assert_eq!(events.iter().count(), MAX_EVENTS);

@@ -1,4 +1,5 @@
-//! A node of a test's own: `podwrightd` with its directories, bundle and cgroup.
+//! `podwrightd` with directories and a cgroup of its own, real shims, runtime and processes. Needs root, cgroup v2, busybox-static,
+//! and the workspace's programs beside each other (`cargo build`).
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::fs;
@@ -40,7 +41,7 @@ impl Node {
         node
     }
 
-    fn make_bundle(&self) {
+    pub(crate) fn make_bundle(&self) {
         let bundle = self.dir.path().join("bundles/box");
         for directory in ["bin", "dev", "etc", "proc", "sys", "tmp", "data"] {
             fs::create_dir_all(bundle.join("rootfs").join(directory)).unwrap();
@@ -81,8 +82,14 @@ impl Node {
     }
 
     pub(crate) fn start(&mut self, extra: &[&str]) {
+        let command = self.command(extra);
+        self.start_by(command);
+    }
+
+    /// Starts the agent by another command line than its own.
+    pub(crate) fn start_by(&mut self, mut command: Command) {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path("agent.log")).unwrap();
-        self.agent = Some(self.command(extra).stderr(log).spawn().unwrap());
+        self.agent = Some(command.stderr(log).spawn().unwrap());
         self.until("the API answers", || self.podwright(&["get", "pods"]).status.success());
     }
 
@@ -161,17 +168,4 @@ impl Node {
         }
         lines
     }
-}
-
-/// A pod that runs until it is told to stop.
-pub(crate) fn sleeper(name: &str, extra: &str) -> String {
-    let script = "trap 'echo term; exit 0' TERM; echo started; while :; do busybox sleep 1 & wait $!; done";
-    pod(name, script, extra)
-}
-
-pub(crate) fn pod(name: &str, script: &str, extra: &str) -> String {
-    format!(
-        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  terminationGracePeriodSeconds: 5\n{extra}  \
-         containers:\n  - {{name: app, image: box, args: [\"{script}\"], env: [{{name: PATH, value: /bin}}]}}\n"
-    )
 }
