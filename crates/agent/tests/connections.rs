@@ -143,3 +143,25 @@ async fn there_are_only_so_many_streams_and_room_for_others_beside_them() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
+
+#[tokio::test]
+async fn there_are_only_so_many_follows() {
+    let server = Server::start();
+    server.put(pod("web", "Running", &running()));
+    server.write_log("web", "app", "0.log", &["a"]);
+    let client = server.client();
+    let target = "/api/v1/namespaces/default/pods/web/log?follow=true";
+    let mut follows = Vec::new();
+    for n in 0..64 {
+        follows.push(client.stream(target).await.unwrap_or_else(|e| panic!("follow {n}: {e}")));
+    }
+    let refused = client.stream(target).await.err().expect("one too many");
+    assert!(refused.to_string().contains("64 logs are followed"), "{refused}");
+    assert!(client.stream(target.split('?').next().unwrap()).await.is_ok(), "a log is read beside them");
+    drop(follows.pop());
+    let begun = Instant::now();
+    while client.stream(target).await.is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "a follow that ended makes room");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

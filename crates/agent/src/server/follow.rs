@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use serde_json::Value;
+use tokio::sync::SemaphorePermit;
 
 use super::Closing;
 use super::inotify::DirWatch;
@@ -36,13 +37,20 @@ struct Follow {
     /// Absent only after a failure.
     files: Option<DirWatch>,
     pods: Watcher,
+    _place: SemaphorePermit<'static>,
 }
 
 impl LogStream {
-    pub(super) async fn new(target: Target, reader: LogReader, follow: bool, closing: Closing) -> io::Result<Self> {
-        let follow = if follow {
-            let mut follow =
-                Follow { files: Some(DirWatch::new(&target.dir, &target.root)?), pods: watch_pods(&target.store) };
+    /// With a `place` among the follows, it goes on until the container will not run again.
+    pub(super) async fn new(
+        target: Target,
+        reader: LogReader,
+        place: Option<SemaphorePermit<'static>>,
+        closing: Closing,
+    ) -> io::Result<Self> {
+        let follow = if let Some(place) = place {
+            let files = Some(DirWatch::new(&target.dir, &target.root)?);
+            let mut follow = Follow { files, pods: watch_pods(&target.store), _place: place };
             // Before the first look at the pod and its files, so that nothing falls in between.
             follow.arm().await?;
             Some(follow)

@@ -5,6 +5,7 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use super::Api;
 use super::error::ApiError;
@@ -13,6 +14,14 @@ use super::logdir::{self, LogReader, Start};
 use super::query::Params;
 use super::reads::read;
 use crate::paths::log_directory;
+
+/// Follows at a time. Each has an inotify instance, of which the kernel gives each user 128 by default, and root is who needs them.
+static FOLLOWS: Semaphore = Semaphore::const_new(64);
+
+fn too_many() -> ApiError {
+    let message = "64 logs are followed already; end one of them".to_owned();
+    ApiError { code: StatusCode::TOO_MANY_REQUESTS, reason: "TooManyRequests", message }
+}
 
 pub(super) async fn log(
     State(api): State<Api>,
@@ -26,6 +35,7 @@ pub(super) async fn log(
             "follow and previous exclude each other: an earlier instance writes no more",
         ));
     }
+    let place = if follow { Some(FOLLOWS.try_acquire().map_err(|_| too_many())?) } else { None };
     let start = params.number("tailLines")?.map_or(Start::Oldest, Start::Tail);
     let timestamps = params.flag("timestamps")?;
     let stored = api.store.pod(&namespace, &name, true).ok_or_else(|| ApiError::no_pod(&name))?;
@@ -57,7 +67,7 @@ pub(super) async fn log(
     let opened =
         read(move || LogReader::new(target.dir.clone(), attempt, start, timestamps, follow).map(|r| (target, r)));
     let (target, reader) = opened.await.and_then(|opened| opened).map_err(unreadable)?;
-    let stream = LogStream::new(target, reader, follow, closing).await.map_err(unreadable)?;
+    let stream = LogStream::new(target, reader, place, closing).await.map_err(unreadable)?;
     let body = Body::from_stream(futures_util::stream::unfold(stream, |mut stream| async move {
         let piece = stream.next().await?;
         Some((piece.map(Bytes::from), stream))
