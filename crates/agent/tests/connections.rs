@@ -133,7 +133,7 @@ async fn there_are_only_so_many_streams_and_room_for_others_beside_them() {
     for n in 0..MOST_STREAMS {
         streams.push(client.stream("/api/v1/pods?watch=true").await.unwrap_or_else(|e| panic!("stream {n}: {e}")));
     }
-    let refused = client.stream("/api/v1/pods?watch=true").await.err().expect("one too many");
+    let Err(refused) = client.stream("/api/v1/pods?watch=true").await else { panic!("one too many") };
     assert!(refused.to_string().contains("256 watches and follows"), "{refused}");
     client.get("/api/v1/pods").await.unwrap();
     drop(streams.pop());
@@ -155,7 +155,7 @@ async fn there_are_only_so_many_follows() {
     for n in 0..64 {
         follows.push(client.stream(target).await.unwrap_or_else(|e| panic!("follow {n}: {e}")));
     }
-    let refused = client.stream(target).await.err().expect("one too many");
+    let Err(refused) = client.stream(target).await else { panic!("one too many") };
     assert!(refused.to_string().contains("64 logs are followed"), "{refused}");
     assert!(client.stream(target.split('?').next().unwrap()).await.is_ok(), "a log is read beside them");
     drop(follows.pop());
