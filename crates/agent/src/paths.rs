@@ -123,19 +123,29 @@ impl PodPaths {
         self.run.join("shm")
     }
 
+    /// Directory of the files that each container of the pod gets. In the shim's mount namespace, copies in a tmpfs cover it.
+    pub fn files(&self) -> PathBuf {
+        self.run.join("files")
+    }
+
     /// The containers' `/etc/hosts`.
     pub fn hosts(&self) -> PathBuf {
-        self.run.join("hosts")
+        self.files().join("hosts")
     }
 
     /// The containers' `/etc/hostname`.
     pub fn hostname(&self) -> PathBuf {
-        self.run.join("hostname")
+        self.files().join("hostname")
     }
 
-    /// Where a container writes its termination message, seen from the host.
+    /// The containers' `/etc/resolv.conf`.
+    pub fn resolv_conf(&self) -> PathBuf {
+        self.files().join("resolv.conf")
+    }
+
+    /// Where a container writes its termination message, seen from the shim, which mounts a tmpfs at the directory.
     pub fn message(&self, container: &str) -> PathBuf {
-        self.run.join("messages").join(container)
+        self.run.join("messages").join(container).join("log")
     }
 
     /// The log of one instance.

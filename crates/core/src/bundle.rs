@@ -5,6 +5,7 @@
 //! annotations, hooks, capabilities, and seccomp filter are kept where the pod does not speak of them.
 
 mod expand;
+mod files;
 mod mounts;
 mod seccomp;
 mod security;
@@ -22,6 +23,7 @@ use crate::pod::spec::{Container, EnvVar, PodSpec};
 
 use expand::Expanded;
 pub use expand::{LONGEST_ARGUMENT, MOST_ARGUMENTS, TooLong, Wrong, check_container, probe_command};
+pub use files::{hosts, node_hosts};
 
 /// Version of the runtime spec that is written: nothing newer is used, and crun before 1.9 (Debian 12) takes only 1.0.x.
 const OCI_VERSION: &str = "1.0.2";
@@ -48,7 +50,7 @@ pub struct Context {
     pub node: NodeFacts,
     /// The host name that the container sees: the pod's, or the node's with `hostNetwork`.
     pub hostname: String,
-    /// Bound at `/etc/hosts`.
+    /// Bound at `/etc/hosts`; as with the next two, a file of the pod's own: containers write to it.
     pub hosts: Option<PathBuf>,
     /// Bound at `/etc/hostname`.
     pub hostname_file: Option<PathBuf>,

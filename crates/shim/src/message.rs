@@ -6,6 +6,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use podwright_shim::proto::MessageRequest;
+use podwright_sys::podmount::{self, PodMountError};
 
 /// Bytes of the file that are taken, from its end.
 const MAX_FILE: u64 = 4096;
@@ -16,15 +17,36 @@ const MAX_LOG_LINES: usize = 80;
 /// Bytes of the log's file that hold as much text, whatever stands before each line (time, stream and tag: 43 bytes).
 const LOG_WINDOW: u64 = MAX_LOG as u64 + 64 * (MAX_LOG_LINES as u64 + 1) + (16 << 10);
 
-/// Makes the file, empty, for anybody to write to.
-pub(crate) fn create(file: &Path) -> io::Result<()> {
+/// Makes the file, empty, for anybody to write to; where it is bounded, in a tmpfs that holds nothing else.
+pub(crate) fn create(from: &MessageRequest) -> io::Result<()> {
+    let file = &from.file;
     if let Some(directory) = file.parent() {
         fs::create_dir_all(directory)?;
+        if let Some(bound) = from.bound {
+            podmount::small_tmpfs(directory, bound, 1).map_err(|error| error.source)?;
+        }
     }
     let open =
         OpenOptions::new().write(true).create(true).truncate(true).custom_flags(nix::libc::O_NOFOLLOW).open(file)?;
     // Past the umask.
     open.set_permissions(Permissions::from_mode(0o666))
+}
+
+/// Undoes [`create`].
+pub(crate) fn remove(from: &MessageRequest) -> Result<(), PodMountError> {
+    let (path, removed) = match (from.bound, from.file.parent()) {
+        (Some(_), Some(directory)) => {
+            podmount::unmount(directory)?;
+            (directory, fs::remove_dir(directory))
+        }
+        _ => (from.file.as_path(), fs::remove_file(&from.file)),
+    };
+    match removed {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(PodMountError { action: "remove", path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The message of an instance that has ended. A file that cannot be read is no message.
@@ -87,9 +109,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (file, log_file) = (dir.path().join("m/app"), dir.path().join("log"));
         fs::write(&log_file, log(&[("F", "from the log")])).unwrap();
-        create(&file).unwrap();
+        let from = MessageRequest { file: file.clone(), fallback_to_log: true, bound: None };
+        create(&from).unwrap();
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o666);
-        let from = MessageRequest { file: file.clone(), fallback_to_log: true };
         assert_eq!(read(&from, true, &log_file), "from the log\n");
         assert_eq!(read(&from, false, &log_file), "");
         assert_eq!(read(&MessageRequest { fallback_to_log: false, ..from.clone() }, true, &log_file), "");

@@ -93,6 +93,10 @@ pub struct SandboxConfig {
     pub records: PathBuf,
     /// Directory for what lives as long as the sandbox: bundles, mount points, runtime state. On a tmpfs.
     pub run: PathBuf,
+    /// Directory of the files that every container of the pod gets (`/etc/hosts` and its like), as the agent has made them. The
+    /// shim covers it with a tmpfs of its own that holds copies: what containers write stays in the pod, and is bounded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<PathBuf>,
 }
 
 /// What the agent asks of a shim. The socket is the shim's standard input, listening.
@@ -215,6 +219,10 @@ pub struct MessageRequest {
     pub file: PathBuf,
     /// Take the end of the log instead, when the instance failed and the file is empty.
     pub fallback_to_log: bool,
+    /// The file is alone in its directory, which becomes a tmpfs of this many bytes: what the container writes is bounded.
+    /// Absent in requests of older agents, which keep several files in one directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound: Option<u64>,
 }
 
 /// Which hook.

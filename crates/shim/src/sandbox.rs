@@ -15,12 +15,18 @@ pub(crate) const SUPERVISOR: &str = "_supervisor";
 /// starts gets the value of its own config.
 const OOM_SCORE_ADJ: &str = "-999";
 
+/// What the containers of a pod may add to its `/etc/hosts` and its like in all, bytes.
+const FILES_SLACK: u64 = 64 << 10;
+
 /// A step towards the sandbox that failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SandboxError {
     /// The shim could not move into its own cgroup.
     #[error("cannot enter the cgroup of the pod's supervisor")]
     Cgroup(#[source] CgroupError),
+    /// The pod's own files could not be made.
+    #[error("cannot make the pod's files")]
+    Files(#[source] podmount::PodMountError),
     /// A system call failed.
     #[error("cannot {action}")]
     Call {
@@ -50,6 +56,9 @@ pub(crate) fn enter(config: &SandboxConfig) -> Result<(), SandboxError> {
     namespaces.set(CloneFlags::CLONE_NEWNET, config.unshare_net);
     unshare(namespaces).map_err(failed("make the pod's namespaces"))?;
     podmount::follow_host().map_err(failed("detach the pod's mounts from the host's"))?;
+    if let Some(files) = &config.files {
+        podmount::cover_with_copies(files, FILES_SLACK).map_err(SandboxError::Files)?;
+    }
     if config.unshare_net {
         netns::loopback_up().map_err(failed("set the loopback device up"))?;
     }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use podwright_shim::proto::{Evidence, MessageRequest, PodMount, SandboxConfig, StartRequest};
+use podwright_shim::proto::{Evidence, PodMount, SandboxConfig, StartRequest};
 use podwright_sys::cgroup::{Cgroup, CgroupError};
 use podwright_sys::durable::{Durability, WriteError, write_atomic};
 use podwright_sys::podmount::{self, PodMountError};
@@ -120,8 +120,8 @@ impl Site {
         let config = serde_json::to_vec(&config).map_err(|error| failed("encode", &self.bundle)(error.into()))?;
         write_atomic(&self.bundle.join("config.json"), &config, Durability::Rename)?;
         let request = &self.request;
-        if let Some(MessageRequest { file, .. }) = &request.message {
-            message::create(file).map_err(failed("create the termination message's file", file))?;
+        if let Some(from) = &request.message {
+            message::create(from).map_err(failed("create the termination message's file", &from.file))?;
         }
         let log = Log::open(&request.log, request.log_max_bytes, request.log_max_files);
         self.log = Some(log.map_err(failed("open the log file", &request.log))?);
@@ -235,8 +235,8 @@ impl Site {
             }
         }
         report(remove_tree(&self.bundle).map_err(failed("remove the bundle", &self.bundle)));
-        if let Some(MessageRequest { file, .. }) = &self.request.message {
-            report(remove_empty(file));
+        if let Some(from) = &self.request.message {
+            report(message::remove(from));
         }
         // With processes in it, it cannot be removed, and waiting here would hold up the other containers.
         if self.cgroup.populated().is_ok_and(|populated| !populated) {

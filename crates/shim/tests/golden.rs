@@ -121,8 +121,11 @@ fn sandbox_config() {
         cgroup: "/sys/fs/cgroup/podwright.slice/pod5c2b0c9e".into(),
         records: "/var/lib/podwright/pods/5c2b0c9e/records".into(),
         run: "/run/podwright/pods/5c2b0c9e".into(),
+        files: None,
     };
     check("sandbox", &config);
+    let files = Some("/run/podwright/pods/5c2b0c9e/files".into());
+    check("sandbox-files", &SandboxConfig { files, ..config.clone() });
     check("sandbox-host-network", &SandboxConfig { hostname: None, unshare_net: false, ..config });
 }
 
@@ -193,8 +196,11 @@ fn requests() {
     check("request-start", &Request::Start(Box::new(start.clone())));
     let origin = Some(Origin { agent: "0.1.0".into(), image: String::new() });
     check("request-start-origin", &Request::Start(Box::new(StartRequest { origin, ..start.clone() })));
-    let message = Some(MessageRequest { file: "/run/messages/app".into(), fallback_to_log: true });
-    check("request-start-message", &Request::Start(Box::new(StartRequest { stop_signal: Some(10), message, ..start })));
+    let message = MessageRequest { file: "/run/messages/app".into(), fallback_to_log: true, bound: None };
+    let with = |message| StartRequest { stop_signal: Some(10), message: Some(message), ..start.clone() };
+    check("request-start-message", &Request::Start(Box::new(with(message))));
+    let message = MessageRequest { file: "/run/messages/app/log".into(), fallback_to_log: false, bound: Some(1 << 16) };
+    check("request-start-message-bound", &Request::Start(Box::new(with(message))));
 }
 
 #[test]

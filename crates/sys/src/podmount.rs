@@ -2,16 +2,17 @@
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, fchmod, fstat, mkdirat};
+use nix::unistd::{SysconfVar, sysconf};
 
 use crate::mount::{Change, attach, change, clone_tree};
 
@@ -103,6 +104,58 @@ pub fn tmpfs(target: &Path, size: Option<u64>) -> Result<(), PodMountError> {
     let options = size.map_or_else(|| "mode=1777".to_owned(), |size| format!("mode=1777,size={size}"));
     mount(Some("tmpfs"), target, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))
         .map_err(failed("mount a tmpfs at", target))
+}
+
+/// Mounts a tmpfs at `target` for a few small files that containers write to: at most `size` bytes (whole pages) and `files` files, each
+/// of them counted by the kernel. Only the owner makes files in it, and none of them is a program or a device.
+///
+/// # Errors
+/// [`PodMountError`] with the path at fault.
+pub fn small_tmpfs(target: &Path, size: u64, files: usize) -> Result<(), PodMountError> {
+    fs::create_dir_all(target).map_err(failed("create directory", target))?;
+    // One more for the directory itself.
+    let options = format!("mode=0755,size={size},nr_inodes={}", files + 1);
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("tmpfs"), target, Some("tmpfs"), flags, Some(options.as_str()))
+        .map_err(failed("mount a tmpfs at", target))
+}
+
+/// Covers `directory` with a tmpfs that holds copies of the regular files in it, mode 0644, and leaves `slack` bytes for what
+/// containers write to them.
+///
+/// # Errors
+/// [`PodMountError`] with the path at fault.
+pub fn cover_with_copies(directory: &Path, slack: u64) -> Result<(), PodMountError> {
+    let mut files = Vec::new();
+    let mut size = slack;
+    for entry in fs::read_dir(directory).map_err(failed("read directory", directory))? {
+        let path = entry.map_err(failed("read directory", directory))?.path();
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(&path)
+            .map_err(failed("open", &path))?;
+        let stat = file.metadata().map_err(failed("read", &path))?;
+        if stat.is_file() {
+            size += stat.len().next_multiple_of(page_size());
+            files.push((path, file, stat.len()));
+        }
+    }
+    small_tmpfs(directory, size, files.len())?;
+    for (path, file, length) in files {
+        let copy = OpenOptions::new().write(true).create_new(true).open(&path).and_then(|mut copy| {
+            io::copy(&mut file.take(length), &mut copy)?;
+            copy.set_permissions(fs::Permissions::from_mode(0o644))
+        });
+        copy.map_err(failed("copy", &path))?;
+    }
+    Ok(())
+}
+
+/// What a tmpfs counts in, bytes.
+fn page_size() -> u64 {
+    // sysconf(3) knows it on every Linux; else the largest that there is.
+    sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|size| u64::try_from(size).ok()).unwrap_or(64 << 10)
 }
 
 /// Binds `volume`/`path` at `target`, which is made, a file or a directory like its source.
@@ -237,6 +290,39 @@ mod tests {
             assert_eq!(fs::metadata(&target).unwrap().mode() & 0o7777, 0o1777);
             let error = fs::write(target.join("big"), vec![0; 2 << 20]).unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
+        });
+    }
+
+    #[test]
+    fn small_files_are_bounded_together_and_copies_hide_what_they_are_of() {
+        in_private_mounts(|dir| {
+            let files = dir.join("files");
+            fs::create_dir(&files).unwrap();
+            fs::write(files.join("hosts"), "h\n").unwrap();
+            fs::write(files.join("big"), vec![b'b'; 100_000]).unwrap();
+            let outside = open(&files, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
+            cover_with_copies(&files, 64 << 10).unwrap();
+            assert_eq!(fs::read_to_string(files.join("hosts")).unwrap(), "h\n");
+            assert_eq!(fs::metadata(files.join("big")).unwrap().len(), 100_000);
+            assert_eq!(fs::metadata(files.join("hosts")).unwrap().mode() & 0o7777, 0o644);
+            let mut hosts = OpenOptions::new().append(true).open(files.join("hosts")).unwrap();
+            let error = io::Write::write_all(&mut hosts, &vec![0; 1 << 20]).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
+            assert!(fs::metadata(files.join("hosts")).unwrap().len() >= 64 << 10);
+            assert_eq!(fs::write(files.join("more"), "").unwrap_err().raw_os_error(), Some(libc::ENOSPC));
+            let own = openat(&outside, "hosts", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
+            assert_eq!(io::read_to_string(fs::File::from(own)).unwrap(), "h\n");
+        });
+    }
+
+    #[test]
+    fn links_are_not_copied() {
+        in_private_mounts(|dir| {
+            let files = dir.join("files");
+            fs::create_dir(&files).unwrap();
+            symlink("/etc/passwd", files.join("hosts")).unwrap();
+            let error = cover_with_copies(&files, 1).unwrap_err();
+            assert_eq!(error.source.raw_os_error(), Some(libc::ELOOP));
         });
     }
 

@@ -5,6 +5,7 @@
 //! out by others ([`sandbox`], [`start`], [`crate::probe`]) without ever waiting for one of them.
 
 mod disk;
+mod files;
 mod hook;
 mod inspect;
 mod inspect_job;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,7 @@ use podwright_sys::durable::{Durability, WriteError, write_atomic};
 use tokio::process::Child;
 
 use super::Context;
+use super::files::{self, FilesError};
 use super::volumes::{self, VolumeError};
 use crate::paths::{PodPaths, short};
 
@@ -29,6 +30,9 @@ pub(super) enum SetupError {
     /// A volume could not be had.
     #[error(transparent)]
     Volume(#[from] VolumeError),
+    /// The files that each container gets could not be made.
+    #[error(transparent)]
+    Files(#[from] FilesError),
     /// The shim's configuration could not be written.
     #[error("the sandbox's configuration could not be written")]
     Write(#[from] WriteError),
@@ -78,7 +82,7 @@ pub(super) fn make(ctx: &Context, spec: &PodSpec, paths: &PodPaths, number: u32)
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
         made.map_err(io_error("making", directory))?;
     }
-    write_names(spec, paths)?;
+    files::make(ctx, spec, paths)?;
     let config = SandboxConfig {
         version: VERSION,
         uid: spec.uid.clone(),
@@ -92,6 +96,7 @@ pub(super) fn make(ctx: &Context, spec: &PodSpec, paths: &PodPaths, number: u32)
         cgroup: cgroup.path().to_owned(),
         records: paths.records(),
         run: paths.run.clone(),
+        files: Some(paths.files()),
     };
     let file = paths.sandbox();
     let text = serde_json::to_vec(&config).map_err(|e| io_error("writing", &file)(e.into()))?;
@@ -100,21 +105,6 @@ pub(super) fn make(ctx: &Context, spec: &PodSpec, paths: &PodPaths, number: u32)
     let bound = short(&socket).and_then(|(path, _directory)| UnixListener::bind(path));
     let listener = bound.map_err(io_error("listening on", &socket))?;
     ctx.shim.spawn(&file, listener, &paths.shim_log()).map_err(io_error("starting the shim with", &file))
-}
-
-/// `/etc/hosts` and `/etc/hostname` of the pod's containers.
-fn write_names(spec: &PodSpec, paths: &PodPaths) -> Result<(), SetupError> {
-    if spec.host_network {
-        return Ok(());
-    }
-    let name = &spec.hostname;
-    let hosts = format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.0.1\t{name}\n");
-    for (file, text) in [(paths.hosts(), hosts), (paths.hostname(), format!("{name}\n"))] {
-        let written =
-            fs::write(&file, text).and_then(|()| fs::set_permissions(&file, fs::Permissions::from_mode(0o644)));
-        written.map_err(io_error("writing", &file))?;
-    }
-    Ok(())
 }
 
 fn make_cgroups(ctx: &Context, spec: &PodSpec) -> Result<Cgroup, CgroupError> {

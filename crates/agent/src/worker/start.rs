@@ -19,13 +19,16 @@ use podwright_sys::cgroup::Cgroup;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::{Context, records, volumes};
+use super::{Context, files, records, volumes};
 use crate::aside::NoAnswer;
 use crate::paths::PodPaths;
 use crate::preflight::chain;
 
 /// Size of a pod's `/dev/shm`, bytes; containerd's.
 const SHM_BYTES: u64 = 64 << 20;
+
+/// How much a container may write to its termination message's file, bytes; the last 4 KiB of it are taken.
+const MESSAGE_BYTES: u64 = 64 << 10;
 
 /// What is to be started.
 pub(super) struct Wanted {
@@ -114,6 +117,11 @@ fn prepare(wanted: &Wanted, found: Found) -> Result<StartRequest, Refused> {
     let Found { runtime, bundle, fingerprint } = found;
     let cgroup = pod_cgroup.child(&container.name);
     let stop_signal = stop_signal(container, &bundle)?;
+    if !paths.files().is_dir() {
+        // A sandbox that an older agent has made.
+        files::make(ctx, pod, paths)
+            .map_err(|error| Refused { reason: "CreateContainerError", message: chain(&error) })?;
+    }
     let (mounts, sub_paths) = mounts(pod, container, paths, &bundle, *attempt);
     let context = context(wanted, container, bundle, &cgroup, sub_paths);
     let spec = bundle::container_spec(pod, wanted.container, &context).map_err(|error| config(&error))?;
@@ -136,6 +144,7 @@ fn prepare(wanted: &Wanted, found: Found) -> Result<StartRequest, Refused> {
         message: Some(MessageRequest {
             file: paths.message(&container.name),
             fallback_to_log: container.message_policy == MessagePolicy::FallbackToLogsOnError,
+            bound: Some(MESSAGE_BYTES),
         }),
         log_max_bytes: live.container_log_max_size,
         log_max_files: live.container_log_max_files,
@@ -231,7 +240,7 @@ fn context(
 ) -> bundle::Context {
     let Wanted { ctx, document, paths, .. } = wanted;
     let pod = &document.pod;
-    let hosts = if pod.host_network { "/etc/hosts".into() } else { paths.hosts() };
+    // Never the host's own files: what a container writes to them stays in the pod.
     let existing = |path: PathBuf| path.is_file().then_some(path);
     bundle::Context {
         bundle: bundle.config,
@@ -241,9 +250,9 @@ fn context(
         cgroups_path: Path::new("/").join(cgroup.path().strip_prefix(&ctx.cgroup_mount).unwrap_or(cgroup.path())),
         node: ctx.node,
         hostname: if pod.host_network { ctx.host_name.clone() } else { pod.hostname.clone() },
-        hosts: existing(hosts),
-        hostname_file: if pod.host_network { existing("/etc/hostname".into()) } else { Some(paths.hostname()) },
-        resolv_conf: existing("/etc/resolv.conf".into()),
+        hosts: existing(paths.hosts()),
+        hostname_file: existing(paths.hostname()),
+        resolv_conf: existing(paths.resolv_conf()),
         message: Some(paths.message(&container.name)),
         shm: Some(if pod.host_ipc { "/dev/shm".into() } else { paths.shm() }),
         host_devices: if container.security.privileged { devices(Path::new("/dev")) } else { Vec::new() },

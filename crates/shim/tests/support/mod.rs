@@ -59,6 +59,7 @@ impl Sandbox {
             cgroup: cgroup.path().to_owned(),
             records: dir.path().join("records"),
             run: dir.path().join("run"),
+            files: None,
         };
         change(&mut config);
         fs::create_dir(dir.path().join("run")).unwrap();
