@@ -234,14 +234,22 @@ fn parse_stat(text: &str) -> Option<Stat> {
     Some(Stat { start: fields.nth(18)?.parse().ok()?, zombie: matches!(state, "Z" | "X" | "x") })
 }
 
-/// Undoes what a program would inherit: nothing is blocked, no signal is ignored. (The Rust runtime ignores SIGPIPE.)
+/// Undoes what a program would inherit: nothing is blocked, no signal is ignored. (The Rust runtime ignores SIGPIPE, and glibc's
+/// posix_spawn(3) the two signals that glibc keeps to itself.)
 ///
 /// # Errors
 /// sigprocmask(2)'s.
 pub fn reset_signals() -> nix::Result<()> {
-    for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: SIG_DFL runs no code of ours. Those that cannot be set (SIGKILL, SIGSTOP, the C library's own) are refused.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    /// The kernel's `struct sigaction` where it is largest (handler, flags, restorer, mask), all zero: SIG_DFL, no flags.
+    const DEFAULT: [u64; 4] = [0; 4];
+    /// Bytes of the kernel's signal mask, and with eight in each the number of its signals.
+    const MASK: usize = 8;
+    for signal in 1..=MASK * 8 {
+        let none = std::ptr::null_mut::<libc::c_void>();
+        // SAFETY: the kernel reads at most the struct, which outlives the call, and writes nothing (the third argument is null).
+        // SIG_DFL runs no code of ours. It is the kernel's own call since the C library's refuses signals 32 and 33, which are
+        // only of use to threads, and what comes next is execve(2). SIGKILL and SIGSTOP are refused, and are never ignored.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), none, MASK) };
     }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
 }
@@ -369,6 +377,22 @@ pub fn wait_any_end<const N: usize>(
 pub fn exit_now(status: i32) -> ! {
     // SAFETY: the call ends the process; it takes an integer and touches no memory.
     unsafe { libc::_exit(status) }
+}
+
+/// The caller's hard resource limits, in the order of their numbers in getrlimit(2).
+///
+/// # Errors
+/// prlimit(2)'s.
+pub fn hard_limits() -> nix::Result<[u64; 16]> {
+    let mut limits = [0; 16];
+    for (resource, hard) in (0u32..).zip(&mut limits) {
+        let mut found = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+        let none = std::ptr::null::<libc::rlimit64>();
+        // SAFETY: the kernel writes one rlimit64, which outlives the call, and reads none (that argument is null).
+        Errno::result(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, none, &raw mut found) })?;
+        *hard = found.rlim_max;
+    }
+    Ok(limits)
 }
 
 /// Sets a resource limit by its number in getrlimit(2).
