@@ -25,7 +25,7 @@ use podwright_agent::source::directory;
 use podwright_agent::status::Store;
 use podwright_agent::worker::manager::{Inputs, Manager, load};
 use podwright_agent::worker::{Asides, Context};
-use podwright_core::bundle::NodeFacts;
+use podwright_core::bundle::{NodeFacts, NodeLimits};
 use podwright_image::BundleStore;
 use podwright_sys::printable;
 use tokio::net::UnixListener;
@@ -274,14 +274,37 @@ fn node_facts(host: &Host) -> anyhow::Result<NodeFacts> {
         memory_controller,
         swap_controller: memory_controller && host.cgroup_root.path().join("memory.swap.max").exists(),
         lowest_oom_score_adj: lowest_oom_score_adj()?,
+        limits: node_limits()?,
     })
+}
+
+/// What the kernel and the agent's capabilities allow of resource limits. What the agent itself has counts for nothing.
+fn node_limits() -> anyhow::Result<NodeLimits> {
+    let number = |path: &str| -> anyhow::Result<u64> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
+        text.trim().parse().with_context(|| format!("{path} is no number"))
+    };
+    let ceilings = match may_raise_limits()? {
+        true => None,
+        false => Some(podwright_sys::process::hard_limits().context("reading the agent's resource limits")?),
+    };
+    Ok(NodeLimits {
+        open_files: number("/proc/sys/fs/nr_open")?,
+        pending_signals: number("/proc/sys/kernel/threads-max")? / 2,
+        ceilings,
+    })
+}
+
+/// Whether the agent has CAP_SYS_RESOURCE.
+fn may_raise_limits() -> anyhow::Result<bool> {
+    const CAP_SYS_RESOURCE: u32 = 24;
+    Ok(podwright_sys::caps::permitted().context("reading the agent's capabilities")?.has(CAP_SYS_RESOURCE))
 }
 
 /// Without CAP_SYS_RESOURCE nobody goes below what he has (proc(5)): root in a container, mostly. Pods run all the same.
 fn lowest_oom_score_adj() -> anyhow::Result<i32> {
     const LOWEST: i32 = -1000;
-    const CAP_SYS_RESOURCE: u32 = 24;
-    if podwright_sys::caps::permitted().context("reading the agent's capabilities")?.has(CAP_SYS_RESOURCE) {
+    if may_raise_limits()? {
         return Ok(LOWEST);
     }
     let own = std::fs::read_to_string("/proc/self/oom_score_adj").context("reading /proc/self/oom_score_adj")?;

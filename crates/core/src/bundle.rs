@@ -4,6 +4,7 @@
 //! (net, ipc, uts) are inherited, so they do not appear. And a bundle knows more than an image: its rlimits, extra mounts,
 //! annotations, hooks, capabilities, and seccomp filter are kept where the pod does not speak of them.
 
+mod defaults;
 mod expand;
 mod files;
 mod mounts;
@@ -21,6 +22,7 @@ use oci_spec::runtime::{
 use crate::pod::resources::{CPU_PERIOD, cpu_quota, cpu_weight, oom_score_adj, shares};
 use crate::pod::spec::{Container, EnvVar, PodSpec};
 
+pub use defaults::{LIMIT_COUNT, NodeLimits, SHM_BYTES};
 use expand::Expanded;
 pub use expand::{LONGEST_ARGUMENT, MOST_ARGUMENTS, TooLong, Wrong, check_container, probe_command};
 pub use files::{hosts, node_hosts};
@@ -30,8 +32,6 @@ const OCI_VERSION: &str = "1.0.2";
 /// How many leading words of a bundle's `process.args` are its entrypoint, which a container's `args` leave in place; the
 /// rest are default arguments, which they replace. Without this annotation of the bundle all are entrypoint.
 pub const ENTRYPOINT_LENGTH: &str = "podwright.dev/entrypoint-length";
-/// For bundles that do not set one.
-const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What a container's spec depends on besides the pod.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,6 +60,8 @@ pub struct Context {
     pub message: Option<PathBuf>,
     /// Bound at `/dev/shm`: a tmpfs that the pod's containers share, or the node's with `hostIPC`. `None`: one of its own.
     pub shm: Option<PathBuf>,
+    /// What this node has that is hidden like the paths that are hidden everywhere: sensors of its processors.
+    pub sensors: Vec<String>,
     /// The node's devices; used for privileged containers.
     pub host_devices: Vec<LinuxDevice>,
 }
@@ -77,6 +79,8 @@ pub struct NodeFacts {
     pub swap_controller: bool,
     /// The lowest `oom_score_adj` that the agent may give; -1000 with CAP_SYS_RESOURCE (proc(5)).
     pub lowest_oom_score_adj: i32,
+    /// What it allows of resource limits.
+    pub limits: NodeLimits,
 }
 
 /// Why a container cannot be run as it stands. The kubelet's reason for all of these is [`ConfigError::REASON`].
@@ -188,10 +192,11 @@ fn process(pod: &PodSpec, index: usize, container: &Container, context: &Context
         .set_cwd(cwd)
         .set_capabilities(Some(security::sets(security::bounding(security, &bundle), user.uid())))
         .set_user(user)
+        .set_rlimits(Some(defaults::limits(bundle.rlimits().as_deref().unwrap_or_default(), &context.node)))
         .set_oom_score_adj(Some(oom_score_adj(pod, index, context.node.memory).max(context.node.lowest_oom_score_adj)));
-    if let Some(allowed) = security.allow_privilege_escalation {
-        process.set_no_new_privileges(Some(!allowed));
-    }
+    let escalation = security.allow_privilege_escalation.map(|allowed| !allowed);
+    process
+        .set_no_new_privileges(Some(escalation.or(bundle.no_new_privileges()).unwrap_or(defaults::NO_NEW_PRIVILEGES)));
     if security.privileged {
         process.set_no_new_privileges(Some(false)).set_apparmor_profile(None);
     }
@@ -247,7 +252,7 @@ fn environment(bundle: &Process, hostname: &str, variables: &[EnvVar]) -> Vec<St
         set(format!("{name}={value}"));
     }
     if !env.iter().any(|variable| variable.starts_with("PATH=")) {
-        env.insert(0, PATH.to_owned());
+        env.insert(0, defaults::PATH.to_owned());
     }
     env
 }
@@ -255,7 +260,7 @@ fn environment(bundle: &Process, hostname: &str, variables: &[EnvVar]) -> Vec<St
 fn linux(pod: &PodSpec, container: &Container, context: &Context) -> Result<Linux, ConfigError> {
     let bundle = context.bundle.linux().clone();
     let security = &container.security;
-    let owned = |paths: &[&str]| Some(paths.iter().map(|&path| path.to_owned()).collect::<Vec<_>>());
+    let owned = |paths: &[&str]| paths.iter().map(|&path| path.to_owned()).collect::<Vec<_>>();
     let empty = empty_process();
     let capabilities = security::bounding(security, context.bundle.process().as_ref().unwrap_or(&empty));
     let seccomp = bundle.as_ref().and_then(|linux| linux.seccomp().clone());
@@ -274,8 +279,10 @@ fn linux(pod: &PodSpec, container: &Container, context: &Context) -> Result<Linu
         let masked = bundle.as_ref().and_then(|linux| linux.masked_paths().clone());
         let read_only = bundle.as_ref().and_then(|linux| linux.readonly_paths().clone());
         linux
-            .set_masked_paths(masked.or_else(|| owned(&mounts::MASKED)))
-            .set_readonly_paths(read_only.or_else(|| owned(&mounts::READ_ONLY)));
+            .set_masked_paths(Some(
+                masked.unwrap_or_else(|| [owned(&defaults::MASKED), context.sensors.clone()].concat()),
+            ))
+            .set_readonly_paths(Some(read_only.unwrap_or_else(|| owned(&defaults::READ_ONLY))));
     }
     Ok(linux)
 }

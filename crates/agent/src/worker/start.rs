@@ -24,9 +24,6 @@ use crate::aside::NoAnswer;
 use crate::paths::PodPaths;
 use crate::preflight::chain;
 
-/// Size of a pod's `/dev/shm`, bytes; containerd's.
-const SHM_BYTES: u64 = 64 << 20;
-
 /// How much a container may write to its termination message's file, bytes; the last 4 KiB of it are taken.
 const MESSAGE_BYTES: u64 = 64 << 10;
 
@@ -255,6 +252,7 @@ fn context(
         resolv_conf: existing(paths.resolv_conf()),
         message: Some(paths.message(&container.name)),
         shm: Some(if pod.host_ipc { "/dev/shm".into() } else { paths.shm() }),
+        sensors: sensors(Path::new("/sys/devices/system/cpu")),
         host_devices: if container.security.privileged { devices(Path::new("/dev")) } else { Vec::new() },
     }
 }
@@ -270,7 +268,7 @@ fn mounts(
     let volume = |name: &str| -> Option<&Volume> { pod.volumes.iter().find(|v| v.name == name) };
     let mut mounts = Vec::new();
     if !pod.host_ipc {
-        mounts.push(PodMount::Tmpfs { target: paths.shm(), size: Some(SHM_BYTES) });
+        mounts.push(PodMount::Tmpfs { target: paths.shm(), size: Some(bundle::SHM_BYTES) });
     }
     for mounted in container.mounts.iter().filter_map(|m| volume(&m.name)) {
         if let VolumeSource::EmptyDir { memory: true, size_limit } = mounted.source {
@@ -297,6 +295,15 @@ fn mounts(
         target: paths.root(&container.name),
     });
     (mounts, sub_paths)
+}
+
+/// Counters of the processors' heat, by which others can be watched; only some processors have them.
+fn sensors(cpus: &Path) -> Vec<String> {
+    let names = fs::read_dir(cpus).into_iter().flatten().flatten().map(|entry| entry.path().join("thermal_throttle"));
+    let mut found: Vec<String> =
+        names.filter(|path| path.is_dir()).filter_map(|path| path.to_str().map(str::to_owned)).collect();
+    found.sort();
+    found
 }
 
 /// The node's devices below a directory, without what each container has of its own. What disappears meanwhile is left out.

@@ -4,26 +4,8 @@ use std::str::FromStr;
 
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, LinuxSeccomp, Process, User};
 
-use super::{ConfigError, seccomp};
+use super::{ConfigError, defaults, seccomp};
 use crate::pod::spec::{Container, PodSpec, Seccomp, Security};
-
-/// What a container gets when neither its bundle nor its pod says anything: containerd's set.
-const DEFAULT: [Capability; 14] = [
-    Capability::AuditWrite,
-    Capability::Chown,
-    Capability::DacOverride,
-    Capability::Fowner,
-    Capability::Fsetid,
-    Capability::Kill,
-    Capability::Mknod,
-    Capability::NetBindService,
-    Capability::NetRaw,
-    Capability::Setfcap,
-    Capability::Setgid,
-    Capability::Setpcap,
-    Capability::Setuid,
-    Capability::SysChroot,
-];
 
 /// All of capabilities(7).
 const ALL: [Capability; 41] = [
@@ -94,7 +76,7 @@ pub(super) fn user(pod: &PodSpec, container: &Container, bundle: &User) -> Resul
     let mut user = User::default();
     user.set_uid(uid);
     user.set_gid(group.unwrap_or(if own { bundle.gid() } else { 0 }));
-    user.set_umask(bundle.umask());
+    user.set_umask(bundle.umask().or(Some(defaults::UMASK)));
     user.set_additional_gids(Some(groups).filter(|g| !g.is_empty()));
     Ok(user)
 }
@@ -107,7 +89,7 @@ pub(super) fn bounding(security: &Security, bundle: &Process) -> Capabilities {
     let has = |list: &[String], name: &str| list.iter().any(|c| c == name);
     let named = |list: &[String]| list.iter().filter_map(|name| capability(name)).collect::<Vec<_>>();
     let given = bundle.capabilities().as_ref().and_then(|c| c.bounding().clone());
-    let mut set = given.unwrap_or_else(|| DEFAULT.into());
+    let mut set = given.unwrap_or_else(|| defaults::CAPABILITIES.into());
     if has(&security.add_capabilities, "ALL") {
         set.extend(ALL);
     }

@@ -24,6 +24,7 @@ const NODE: NodeFacts = NodeFacts {
     memory_controller: true,
     swap_controller: true,
     lowest_oom_score_adj: -1000,
+    limits: NodeLimits { open_files: 1 << 20, pending_signals: 4000, ceilings: None },
 };
 
 fn context(bundle: &str) -> Context {
@@ -40,6 +41,7 @@ fn context(bundle: &str) -> Context {
         resolv_conf: None,
         message: None,
         shm: Some("/run/shm".into()),
+        sensors: vec!["/sys/devices/system/cpu/cpu0/thermal_throttle".to_owned()],
         host_devices: vec![LinuxDevice::default()],
     }
 }
@@ -106,7 +108,7 @@ fn a_bundle_of_only_a_root_gets_defaults() {
     let made =
         container_spec(&pod("", "command: [a]"), 0, &context(r#"{"ociVersion": "1.2.0", "root": {"path": "r"}}"#));
     let process = made.unwrap().process().clone().unwrap();
-    assert_eq!(process.env().as_deref().unwrap(), [PATH, "HOSTNAME=web"]);
+    assert_eq!(process.env().as_deref().unwrap(), [defaults::PATH, "HOSTNAME=web"]);
     assert_eq!((process.user().uid(), process.cwd().as_path()), (0, Path::new("/")));
     let capabilities = process.capabilities().clone().unwrap();
     assert_eq!(capabilities.effective().as_ref().unwrap().len(), 14);
@@ -207,7 +209,7 @@ fn namespaces_mappings_and_paths() {
     assert_eq!(kinds(&linux), [LinuxNamespaceType::Pid, LinuxNamespaceType::Mount, LinuxNamespaceType::Cgroup]);
     assert_eq!(linux.uid_mappings(), &None);
     assert_eq!(linux.masked_paths().as_deref().unwrap(), ["/proc/kcore"]);
-    assert_eq!(linux.readonly_paths().as_deref().unwrap(), mounts::READ_ONLY);
+    assert_eq!(linux.readonly_paths().as_deref().unwrap(), defaults::READ_ONLY);
     assert_eq!(linux.cgroups_path().as_deref(), Some(Path::new("/podwright.slice/pod1/app")));
     assert!(!linux.resources().as_ref().unwrap().devices().as_ref().unwrap()[0].allow());
     let host = linux_of("hostPID: true,", "");
@@ -302,4 +304,39 @@ fn what_the_node_lacks_is_left_out() {
     let made = container_spec(&pod("", "resources: {limits: {cpu: 1, memory: 64Mi}}"), 0, &context).unwrap();
     let resources = made.linux().as_ref().unwrap().resources().clone().unwrap();
     assert_eq!((resources.cpu(), resources.memory(), resources.unified()), (&None, &None, &None));
+}
+
+#[test]
+fn nothing_is_left_to_what_the_agent_has() {
+    let config = r#"{"ociVersion": "1.2.0", "process": {"user": {"uid": 0, "gid": 0}, "cwd": "/", "args": ["x"],
+        "rlimits": [{"type": "RLIMIT_CORE", "soft": 7, "hard": 8}]}}"#;
+    let process = |context: &Context| container_spec(&pod("", ""), 0, context).unwrap().process().clone().unwrap();
+    let limits = |node: NodeFacts| -> BTreeMap<String, (u64, u64)> {
+        let process = process(&Context { node, ..context(config) });
+        let limits = process.rlimits().clone().unwrap();
+        assert_eq!(limits.len(), LIMIT_COUNT);
+        limits.iter().map(|limit| (limit.typ().to_string(), (limit.soft(), limit.hard()))).collect()
+    };
+    let with = |limits: NodeLimits| NodeFacts { limits, ..NODE };
+    let all = limits(NODE);
+    assert_eq!(all.len(), LIMIT_COUNT, "each kind once");
+    assert_eq!(all["RLIMIT_CORE"], (7, 8), "the bundle's own");
+    assert_eq!(all["RLIMIT_NOFILE"], (1024, 524_288));
+    assert_eq!(all["RLIMIT_SIGPENDING"], (4000, 4000));
+    assert_eq!(all["RLIMIT_NPROC"], (u64::MAX, u64::MAX));
+    // Where the agent may not raise limits, its own are as far as it goes.
+    let mut ceilings = [u64::MAX; LIMIT_COUNT];
+    (ceilings[7], ceilings[3], ceilings[4]) = (512, 4 << 20, 1);
+    let less = limits(with(NodeLimits { ceilings: Some(ceilings), ..NODE.limits }));
+    assert_eq!((less["RLIMIT_NOFILE"], less["RLIMIT_STACK"]), ((512, 512), (4 << 20, 4 << 20)));
+    assert_eq!(less["RLIMIT_CORE"], (7, 8));
+    let less = limits(with(NodeLimits { open_files: 4096, ..NODE.limits }));
+    assert_eq!(less["RLIMIT_NOFILE"], (1024, 4096));
+    let plain = process(&context(config));
+    assert_eq!((plain.user().umask(), plain.no_new_privileges()), (Some(0o022), Some(false)));
+    let linux = container_spec(&pod("", ""), 0, &context(config)).unwrap().linux().clone().unwrap();
+    let masked = linux.masked_paths().clone().unwrap();
+    for path in ["/proc/kcore", "/proc/interrupts", "/sys/devices/system/cpu/cpu0/thermal_throttle"] {
+        assert!(masked.iter().any(|other| other == path), "{path} in {masked:?}");
+    }
 }
