@@ -5,6 +5,7 @@
 //! [`server`] (the API) -> [`cli`].
 
 pub mod aside;
+pub mod address;
 pub mod cli;
 pub mod clock;
 pub mod config;

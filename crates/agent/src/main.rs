@@ -1,6 +1,5 @@
 //! `podwrightd`: configuration, host checks, then the tasks that the agent is made of.
 
-use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -11,6 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser;
 use podwright_agent::aside::Aside;
+use podwright_agent::address;
 use podwright_agent::clock::{Clock, local_zone};
 use podwright_agent::config::{self, Config, Live, Settings};
 use podwright_agent::job::Stored;
@@ -257,7 +257,7 @@ fn context(config: &Config, host: &Host, paths: Paths, live: watch::Receiver<Liv
         controllers: host.controllers.clone(),
         node: node_facts(host)?,
         host_name: std::fs::read_to_string("/proc/sys/kernel/hostname")?.trim().to_owned(),
-        host_ip: host_ip(),
+        host_ips: address::of_node().iter().map(ToString::to_string).collect(),
         time_zone: local_zone(),
         fixed: fixed.clone(),
     })
@@ -311,12 +311,4 @@ fn lowest_oom_score_adj() -> anyhow::Result<i32> {
     let own = own.trim().parse().context("/proc/self/oom_score_adj is no number")?;
     tracing::warn!(lowest = own, "the agent lacks CAP_SYS_RESOURCE: no container gets a lower oom_score_adj than this");
     Ok(own)
-}
-
-/// The address that packets to elsewhere would come from. Nothing is sent.
-fn host_ip() -> Option<String> {
-    // TEST-NET-1 (RFC 5737): routed like any address that is not the node's own.
-    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
-    socket.connect("192.0.2.1:9").ok()?;
-    Some(socket.local_addr().ok()?.ip().to_string())
 }

@@ -256,3 +256,61 @@ fn why_explains_jobs_and_cron_jobs() {
     node.until("its removal is shown", || String::from_utf8_lossy(&shown(&node)).contains("\"deletionTimestamp\""));
     node.until("no job is left", || node.ok(&["get", "jobs", "-o", "name"]).is_empty());
 }
+
+/// Starts the agent in a network of its own, whose only device has these addresses.
+fn start_with_addresses(node: &mut Node, addresses: &[&str]) {
+    let mut script = "ip link add va type veth peer name vb && ip link set lo up".to_owned();
+    for address in addresses {
+        let nodad = if address.contains(':') { " nodad" } else { "" };
+        script += &format!(" && ip addr add {address} dev va{nodad}");
+    }
+    script += " && ip link set va up && ip link set vb up && exec \"$0\" \"$@\"";
+    let agent = node.command(&[]);
+    let mut command = Command::new("unshare");
+    command.args(["--net", "sh", "-c", &script]).arg(agent.get_program()).args(agent.get_args());
+    node.start_by(command);
+}
+
+#[test]
+fn a_node_without_ipv4_has_addresses_and_is_probed_there() {
+    for (addresses, expected) in
+        [(&["fd00:7::1/64"][..], &["fd00:7::1"][..]), (&["fd00:7::1/64", "10.9.8.7/24"], &["10.9.8.7", "fd00:7::1"])]
+    {
+        let mut node = Node::new();
+        start_with_addresses(&mut node, addresses);
+        let first = expected[0];
+        let listen = if first.contains(':') { format!("[{first}]") } else { first.to_owned() };
+        let script = format!("busybox touch /data/ok; exec busybox httpd -f -p {listen}:8080 -h /data");
+        let probe = "readinessProbe: {httpGet: {path: /ok, port: 8080}, periodSeconds: 1}, livenessProbe: {tcpSocket: {port: 8080}}";
+        node.write(
+            "web.yaml",
+            &format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec:\n  hostNetwork: true\n  terminationGracePeriodSeconds: 2\n  \
+                 containers:\n  - {{name: app, image: box, args: [\"{script}\"], env: [{{name: PATH, value: /bin}}], {probe}}}\n"
+            ),
+        );
+        node.until("the pod is ready", || node.pod("web")["status"]["containerStatuses"][0]["ready"] == true);
+        let status = node.pod("web")["status"].clone();
+        let list = |ips: &Value| -> Vec<String> {
+            ips.as_array().unwrap().iter().map(|entry| entry["ip"].as_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(
+            (list(&status["hostIPs"]), list(&status["podIPs"])),
+            (expected.into_iter().map(|&a| a.into()).collect(), list(&status["hostIPs"]))
+        );
+        assert_eq!((&status["hostIP"], &status["podIP"]), (&first.into(), &first.into()));
+    }
+}
+
+#[test]
+fn shims_are_called_by_their_name() {
+    let mut node = Node::new();
+    node.start(&[]);
+    node.write("web.yaml", &sleeper("web", ""));
+    node.until_phase("web", "Running");
+    let uid = node.pod("web")["metadata"]["uid"].as_str().unwrap().to_owned();
+    let supervisor = node.cgroup.child("besteffort").child(&format!("pod{uid}")).child("_supervisor");
+    let pids = supervisor.procs().unwrap();
+    assert_eq!(pids.len(), 1);
+    assert_eq!(fs::read_to_string(format!("/proc/{}/comm", pids[0])).unwrap(), "podwright-shim\n");
+}

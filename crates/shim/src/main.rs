@@ -39,6 +39,8 @@ fn main() -> ExitCode {
     if let Err(errno) = nix::sys::prctl::set_dumpable(false) {
         return outcome(Err(format!("cannot be hidden from containers: {errno}").into()));
     }
+    // It was executed from a descriptor. A name is no reason to fail.
+    child::set_name(c"podwright-shim").unwrap_or(());
     child::keep_heap_small();
     let args: Vec<_> = std::env::args_os().skip(1).collect();
     match args.as_slice() {

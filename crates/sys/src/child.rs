@@ -132,6 +132,15 @@ pub fn become_subreaper() -> nix::Result<()> {
     nix::sys::prctl::set_child_subreaper(true)
 }
 
+/// Names the calling process, as ps(1) and the kernel's log call it (`PR_SET_NAME`): one that was executed from a descriptor is named
+/// after its number. At most 15 bytes count.
+///
+/// # Errors
+/// prctl(2)'s.
+pub fn set_name(name: &std::ffi::CStr) -> nix::Result<()> {
+    nix::sys::prctl::set_name(name)
+}
+
 /// Marks every descriptor from `first` on close-on-exec: what a careless parent let through.
 ///
 /// # Errors

@@ -79,7 +79,7 @@ pub(super) fn plan(args: &Plan, context: &mut Context) -> Done {
             Gate::Started => StartGate::Started,
         },
         crash_backoff: backoff::DEFAULT,
-        host_ip: None,
+        host_ips: Vec::new(),
     };
     let stop_takes = match args.stop_takes {
         StopTakes::After(time) => Some(time),

@@ -97,8 +97,8 @@ pub struct Context {
     pub node: NodeFacts,
     /// The node's host name.
     pub host_name: String,
-    /// The node's address, for pods in its network.
-    pub host_ip: Option<String>,
+    /// The node's addresses, the first one for pods in its network.
+    pub host_ips: Vec<String>,
     /// Where calls are made that may not return.
     pub asides: Asides,
     /// The node's time zone, for schedules without one.
@@ -112,7 +112,7 @@ impl Context {
         NodePolicy {
             start_gate: live.sidecar_start_gate,
             crash_backoff: Curve { initial: live.back_off_initial, max: live.back_off_max },
-            host_ip: self.host_ip.clone(),
+            host_ips: self.host_ips.clone(),
         }
     }
 

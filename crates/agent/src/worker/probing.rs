@@ -91,7 +91,7 @@ impl Worker {
 
     /// Where a probe or hook that names no host finds the pod.
     fn address(&self) -> String {
-        match &self.ctx.host_ip {
+        match self.ctx.host_ips.first() {
             Some(ip) if self.machine.spec().host_network => ip.clone(),
             _ => "127.0.0.1".to_owned(),
         }

@@ -35,7 +35,7 @@ const fn signal(container: usize, by: Asker) -> Step {
 
 /// A sidecar that runs and a main that does, or did, in a sandbox of second 0, taken up at a moment.
 fn machine(spec: PodSpec, main: Instance, taken_up_at: Time) -> Machine {
-    let policy = NodePolicy { start_gate: StartGate::Ready, crash_backoff: backoff::DEFAULT, host_ip: None };
+    let policy = NodePolicy { start_gate: StartGate::Ready, crash_backoff: backoff::DEFAULT, host_ips: Vec::new() };
     let mut observed = Observed::new(at(0), 2);
     observed.taken_up_at = taken_up_at;
     observed.sandbox = Sandbox::Ready { number: 1, created_at: at(0) };
@@ -118,7 +118,7 @@ fn alone(rest: &str) -> Machine {
          restartPolicy: OnFailure, containers: [{{name: app, image: i, {rest}}}]}}}}"
     );
     let spec = parse(&text, Format::Yaml).unwrap().remove(0).pod;
-    let policy = NodePolicy { start_gate: StartGate::Ready, crash_backoff: backoff::DEFAULT, host_ip: None };
+    let policy = NodePolicy { start_gate: StartGate::Ready, crash_backoff: backoff::DEFAULT, host_ips: Vec::new() };
     let mut observed = Observed::new(at(0), 1);
     observed.sandbox = Sandbox::Ready { number: 1, created_at: at(0) };
     observed.containers[0].instances.push(instance(0, 0, None));

@@ -48,8 +48,8 @@ pub(super) fn status(view: View<'_>, goal: &Goal, memo: &Memo) -> (v1::PodStatus
         list.push(container_status(view, goal, i));
     }
     let (reason, message) = reason(view, goal, phase);
-    let address = view.policy.host_ip.clone();
-    let pod_ip = address.clone().filter(|_| view.spec.host_network);
+    let host_ips = view.policy.host_ips.clone();
+    let pod_ips = if view.spec.host_network { host_ips.clone() } else { Vec::new() };
     let status = v1::PodStatus {
         phase: Some(phase.name().to_owned()),
         reason,
@@ -59,10 +59,10 @@ pub(super) fn status(view: View<'_>, goal: &Goal, memo: &Memo) -> (v1::PodStatus
         container_statuses: Some(mains),
         start_time: Some(api_time(view.observed.accepted_at)),
         qos_class: Some(qos_name(resources::qos(view.spec)).to_owned()),
-        host_ips: address.clone().map(|ip| vec![v1::HostIP { ip }]),
-        host_ip: address,
-        pod_ips: pod_ip.clone().map(|ip| vec![v1::PodIP { ip }]),
-        pod_ip,
+        host_ip: host_ips.first().cloned(),
+        host_ips: (!host_ips.is_empty()).then(|| host_ips.into_iter().map(|ip| v1::HostIP { ip }).collect()),
+        pod_ip: pod_ips.first().cloned(),
+        pod_ips: (!pod_ips.is_empty()).then(|| pod_ips.into_iter().map(|ip| v1::PodIP { ip }).collect()),
         ..v1::PodStatus::default()
     };
     (status, transitions)

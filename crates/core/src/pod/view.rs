@@ -17,8 +17,8 @@ pub struct NodePolicy {
     pub start_gate: StartGate,
     /// `crashLoopBackOff`.
     pub crash_backoff: Curve,
-    /// The node's address, for pods in the host's network.
-    pub host_ip: Option<String>,
+    /// The node's addresses, the preferred one first: what pods in its network have as well.
+    pub host_ips: Vec<String>,
 }
 
 /// A pod at one moment.

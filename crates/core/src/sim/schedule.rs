@@ -63,7 +63,7 @@ impl Schedule {
     pub fn run(&self, crashes: &[u64]) -> Report {
         let start = Time(1_700_000_000_000_000_000);
         let random = Random::new(self.seed ^ 0x5eed);
-        let policy = NodePolicy { start_gate: StartGate::Ready, crash_backoff: backoff::DEFAULT, host_ip: None };
+        let policy = NodePolicy { start_gate: StartGate::Ready, crash_backoff: backoff::DEFAULT, host_ips: Vec::new() };
         let mut world = World::new(start, policy, Some(random.clone()));
         for (spec, actors) in &self.pods {
             world.add(spec.clone(), actors.clone());

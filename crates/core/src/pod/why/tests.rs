@@ -37,7 +37,7 @@ impl Story {
     fn new(spec: &str) -> Story {
         let text = format!("{{apiVersion: v1, kind: Pod, metadata: {{name: web}}, spec: {{{spec}}}}}");
         let document = parse(&text, Format::Yaml).unwrap().remove(0);
-        let policy = NodePolicy { start_gate: StartGate::Ready, crash_backoff: backoff::DEFAULT, host_ip: None };
+        let policy = NodePolicy { start_gate: StartGate::Ready, crash_backoff: backoff::DEFAULT, host_ips: Vec::new() };
         let observed = Observed::new(at(0), document.pod.containers.len());
         let machine = Machine::new(document.pod.clone(), policy.clone(), observed, Memo::default());
         Story {
