@@ -48,6 +48,53 @@ fn known<T>(result: Result<Option<T>, CgroupError>) -> Option<T> {
     result.ok().flatten()
 }
 
+/// How often a pod has been out of memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Ooms {
+    /// By the pod's own limit (`memory.events.local`).
+    own: u64,
+    /// By that or a container's (`memory.events`); it outlives the container's cgroup.
+    all: u64,
+}
+
+/// Counts them. Without the memory controller there are none.
+pub(crate) fn ooms(pod: &Cgroup) -> Ooms {
+    let count = |file| known(pod.keyed(file)).map_or(0, |events| events.get("oom"));
+    Ooms { own: count("memory.events.local"), all: count("memory.events") }
+}
+
+/// What a start takes of memory: podwright-oci's, with nothing in the page cache (`oci_memory_vs_crun` in SPECIFICATION.md), rounded up.
+const START_BYTES: u64 = 256 << 10;
+
+/// Which memory limit ended a start, for people. `container` may be gone: then the pod's counters, compared with those of `before`, tell.
+pub(crate) fn starved(container: &Cgroup, limit: Option<i64>, pod: &Cgroup, before: Ooms) -> Option<String> {
+    let now = ooms(pod);
+    let in_container = known(container.keyed("memory.events.local")).map(|events| events.get("oom") > 0);
+    let by_container = in_container.unwrap_or(now.all - before.all.min(now.all) > now.own - before.own.min(now.own));
+    let (whose, bytes) = if by_container {
+        ("container's", limit.and_then(|bytes| u64::try_from(bytes).ok()))
+    } else if now.own > before.own {
+        ("pod's", known(pod.number("memory.max")))
+    } else {
+        return None;
+    };
+    let limit = bytes.map(|bytes| format!(" of {}", size(bytes))).unwrap_or_default();
+    let needed = size(START_BYTES);
+    Some(format!(
+        "the {whose} memory limit{limit} ended the start: to start a container takes some {needed}, and its program comes on top"
+    ))
+}
+
+/// A number of bytes, for people.
+fn size(bytes: u64) -> String {
+    match bytes {
+        1 => "1 byte".to_owned(),
+        0..1024 => format!("{bytes} bytes"),
+        _ if bytes.is_multiple_of(1 << 20) => format!("{} MiB", bytes >> 20),
+        _ => format!("{} KiB", bytes.div_ceil(1024)),
+    }
+}
+
 /// Who was killed for memory in this cgroup, as the kernel's log tells it. Only worth the reading when somebody was.
 pub(crate) fn victim(cgroup: &Cgroup, first_process: Option<i32>) -> Option<Victim> {
     let mount = cgroup::v2_mount().ok()?;
@@ -170,6 +217,46 @@ mod tests {
         assert_eq!(printable("cut \u{1b}[31"), "cut ");
         assert_eq!(lines_of(b"T stdout P half\nT stderr F \nnonsense", true), ["half", "", "nonsense"]);
         assert_eq!(lines_of(b"ut off\nT stdout F whole\n", false), ["whole"]);
+    }
+
+    #[test]
+    fn a_start_that_lacked_memory_names_the_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let (pod, container) = (dir.path().join("pod"), dir.path().join("pod/app"));
+        std::fs::create_dir_all(&container).unwrap();
+        let write = |own: u32, all: u32, container_own: Option<u32>| {
+            std::fs::write(pod.join("memory.events.local"), format!("oom {own}\n")).unwrap();
+            std::fs::write(pod.join("memory.events"), format!("oom {all}\n")).unwrap();
+            std::fs::write(pod.join("memory.max"), "4194304\n").unwrap();
+            let file = container.join("memory.events.local");
+            match container_own {
+                Some(count) => std::fs::write(file, format!("oom {count}\n")).unwrap(),
+                None => std::fs::remove_file(file).unwrap_or(()),
+            }
+        };
+        let before = Ooms { own: 2, all: 5 };
+        let told = |limit| starved(&Cgroup::at(&container), limit, &Cgroup::at(&pod), before);
+        write(2, 5, Some(0));
+        assert_eq!(told(Some(8192)), None);
+        write(2, 6, Some(1));
+        let text = told(Some(8192)).unwrap();
+        assert!(
+            text.starts_with("the container's memory limit of 8 KiB ended the start: ") && text.contains("256 KiB"),
+            "{text}"
+        );
+        write(3, 6, Some(0));
+        assert!(told(Some(1)).unwrap().starts_with("the pod's memory limit of 4 MiB ended"), "{:?}", told(Some(1)));
+        // The runtime has removed the cgroup.
+        write(2, 6, None);
+        assert!(
+            told(Some(1)).unwrap().starts_with("the container's memory limit of 1 byte ended"),
+            "{:?}",
+            told(Some(1))
+        );
+        write(3, 6, None);
+        assert!(told(Some(1)).unwrap().starts_with("the pod's"));
+        write(2, 5, None);
+        assert_eq!(told(None), None);
     }
 
     #[test]

@@ -134,7 +134,11 @@ impl Shim {
                 match left {
                     Ok(Left::Behind(pid)) => self.helpers.push(Helper { pid, task: Task::Run(id) }),
                     Ok(Left::Process(process)) => self.inputs.push_back(Input::Launched { id, result: Ok(process) }),
-                    Err(reason) => self.inputs.push_back(Input::Launched { id, result: Err(reason) }),
+                    Err(reason) => {
+                        let reason =
+                            site.starved().map_or_else(|| reason.clone(), |limit| format!("{limit} ({reason})"));
+                        self.inputs.push_back(Input::Launched { id, result: Err(reason) });
+                    }
                 }
             }
             Task::Exec(seq) => {

@@ -14,7 +14,7 @@ use podwright_sys::podmount::{self, PodMountError};
 
 use crate::clock;
 use crate::enter::Way;
-use crate::evidence;
+use crate::evidence::{self, Ooms};
 use crate::log::{Batch, Log};
 use crate::message;
 use crate::stdio::{Stream, pipe};
@@ -45,6 +45,10 @@ pub(crate) struct Site {
     pub(crate) way: Option<Option<Way>>,
     /// The instance has ended with anything but 0.
     failed: bool,
+    /// The container's memory limit, bytes.
+    memory_limit: Option<i64>,
+    /// How often the pod had been out of memory before the runtime was called.
+    ooms_before: Ooms,
 }
 
 /// Why an instance could not be prepared.
@@ -82,6 +86,8 @@ impl Site {
             events: None,
             way: None,
             failed: false,
+            memory_limit: None,
+            ooms_before: Ooms::default(),
         }
     }
 
@@ -117,6 +123,8 @@ impl Site {
             // Else it would inherit the shim's own.
             process.entry("oomScoreAdj").or_insert(0.into());
         }
+        self.memory_limit = config.pointer("/linux/resources/memory/limit").and_then(serde_json::Value::as_i64);
+        self.ooms_before = evidence::ooms(&self.pod());
         let config = serde_json::to_vec(&config).map_err(|error| failed("encode", &self.bundle)(error.into()))?;
         write_atomic(&self.bundle.join("config.json"), &config, Durability::Rename)?;
         let request = &self.request;
@@ -137,6 +145,16 @@ impl Site {
     pub(crate) fn way(&mut self, root: &Path, pid: i32) -> Option<&mut Way> {
         let (id, cgroup) = (&self.runtime_id, &self.cgroup);
         self.way.get_or_insert_with(|| Way::find(&root.join(id), pid, cgroup)).as_mut()
+    }
+
+    /// The pod's cgroup.
+    fn pod(&self) -> Cgroup {
+        Cgroup::at(self.cgroup.path().parent().unwrap_or(self.cgroup.path()))
+    }
+
+    /// Which memory limit kept the runtime from starting the container, for people; `None`: none did.
+    pub(crate) fn starved(&self) -> Option<String> {
+        evidence::starved(&self.cgroup, self.memory_limit, &self.pod(), self.ooms_before)
     }
 
     /// A file beside the bundle's config.

@@ -37,6 +37,10 @@ pub fn qos(pod: &PodSpec) -> Qos {
     if all.iter().all(equal) { Qos::Guaranteed } else { Qos::Burstable }
 }
 
+/// The smallest memory limit of a pod, bytes: room for the supervisor and the runtime, which are in the pod's cgroup too. What limits a
+/// container stays its own limit.
+const SMALLEST_POD: u64 = 4 << 20;
+
 /// Values for the pod's cgroup. A limit is set only where every container has one.
 pub fn pod_limits(pod: &PodSpec) -> PodLimits {
     let every = |limit: fn(&Resources) -> Option<u64>| {
@@ -46,7 +50,7 @@ pub fn pod_limits(pod: &PodSpec) -> PodLimits {
     PodLimits {
         cpu_weight: cpu_weight(shares(pod_total(pod, |r| r.cpu_request))),
         cpu_max: every(|r| r.cpu_limit).map(|milli| (cpu_quota(milli), CPU_PERIOD)),
-        memory_max: every(|r| r.memory_limit),
+        memory_max: every(|r| r.memory_limit).map(|sum| sum.max(SMALLEST_POD)),
     }
 }
 
