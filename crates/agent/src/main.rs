@@ -242,6 +242,8 @@ fn context(config: &Config, host: &Host, paths: Paths, live: watch::Receiver<Liv
         .with_context(|| format!("bootIdFile: reading {}", fixed.boot_id_file.display()))?;
     let clock = Arc::new(clock);
     let store = Store::new(clock.now());
+    let shown = Arc::clone(&clock);
+    store.shown_by(move || shown.calendar());
     let asides = Asides::new(&store, &clock);
     let shim = ShimBinary::open(&fixed.shim).with_context(|| format!("shim: reading {}", fixed.shim.display()))?;
     Ok(Context {

@@ -171,7 +171,7 @@ fn refused(problems: &[Problem]) -> KeptError {
 }
 
 fn stamped<'a, S>(clock: &Clock, state: &'a S) -> StateFile<&'a S> {
-    StateFile { version: VERSION, boot_id: clock.boot_id().to_owned(), epoch: clock.stamp_of(Time(0)), state }
+    StateFile { version: VERSION, boot_id: clock.boot_id().to_owned(), epoch: clock.epoch(), state }
 }
 
 /// The state by this agent's clock. What is past stays past, also where the clock of a new boot stands behind the old one.

@@ -294,12 +294,13 @@ impl Life {
             self.tell(notice);
         }
         let state = &self.worker.kept.state;
+        let calendar = self.worker.ctx.clock.calendar();
         let seen = JobSeen {
             uid: self.worker.kept.claim.object.job.uid.clone(),
-            created_at: state.accepted_at.to_timestamp(),
+            created_at: calendar.show(state.accepted_at).to_timestamp(),
             end: state.finished_at.map(|at| JobEnd {
                 success: state.verdict.as_ref().is_some_and(|verdict| verdict.success),
-                at: at.to_timestamp(),
+                at: calendar.show(at).to_timestamp(),
             }),
             removing: state.removal_at.is_some() || plan.expired,
         };

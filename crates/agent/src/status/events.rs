@@ -10,6 +10,7 @@ use podwright_core::time::Time;
 use serde_json::{Value, json};
 
 use super::index::{EVENT_FIELDS, Index};
+use crate::clock::Calendar;
 
 /// Most events kept; the one that was silent longest goes first.
 pub const MAX_EVENTS: usize = 2000;
@@ -111,7 +112,12 @@ pub(super) struct Events {
 
 impl Events {
     /// Adds an event, or counts it once more; returns the earlier state, if any, and the new one.
-    pub(super) fn record(&mut self, input: EventInput, version: u64) -> (Option<Arc<Index>>, &Record) {
+    pub(super) fn record(
+        &mut self,
+        input: EventInput,
+        version: u64,
+        calendar: &Calendar,
+    ) -> (Option<Arc<Index>>, &Record) {
         let EventInput { subject, reason, message, warning, at } = input;
         let identity = Identity { subject, reason, message, warning };
         let earlier = self.known.insert(identity.clone(), version).and_then(|v| self.by_version.remove(&v));
@@ -129,7 +135,8 @@ impl Events {
             Some(e) => (e.name, e.count.saturating_add(1), e.first),
             None => (format!("{}.{version:x}", subject_name(&identity.subject)), 1, at),
         };
-        let object = to_json(&identity, &name, count, first, at, version);
+        let times = (calendar.show(first), calendar.show(at));
+        let object = to_json(&identity, &name, count, times, version);
         let index = Arc::new(Index::of(&object, EVENT_FIELDS));
         let object = object.to_string().into();
         let record = Record { identity, name, version, count, first, last: at, index, object };
@@ -185,7 +192,7 @@ fn subject_name(subject: &Subject) -> &str {
     }
 }
 
-fn to_json(identity: &Identity, name: &str, count: u32, first: Time, last: Time, version: u64) -> Value {
+fn to_json(identity: &Identity, name: &str, count: u32, (first, last): (Time, Time), version: u64) -> Value {
     let (namespace, involved) = match &identity.subject {
         Subject::Pod { namespace, name, uid, field_path } => {
             let mut involved =
@@ -247,9 +254,9 @@ mod tests {
     #[test]
     fn the_same_event_again_is_counted_and_moves_to_the_end() {
         let mut events = Events::default();
-        assert!(events.record(input("BackOff", 10), 1).0.is_none());
-        events.record(input("Killing", 11), 2);
-        assert!(events.record(input("BackOff", 20), 3).0.is_some());
+        assert!(events.record(input("BackOff", 10), 1, &Calendar::default()).0.is_none());
+        events.record(input("Killing", 11), 2, &Calendar::default());
+        assert!(events.record(input("BackOff", 20), 3, &Calendar::default()).0.is_some());
         let all: Vec<Value> = events.iter().map(parsed).collect();
         assert_eq!(all.iter().map(|e| e["reason"].as_str().unwrap()).collect::<Vec<_>>(), ["Killing", "BackOff"]);
         assert_eq!(all[1]["count"], 2);
@@ -262,11 +269,11 @@ mod tests {
     #[test]
     fn old_ones_go_and_a_later_repetition_starts_anew() {
         let mut events = Events::default();
-        events.record(input("A", 0), 1);
-        events.record(input("B", 3000), 2);
+        events.record(input("A", 0), 1, &Calendar::default());
+        events.record(input("B", 3000), 2, &Calendar::default());
         let gone = events.expire(Time(3600 * 1_000_000_000));
         assert_eq!(gone.iter().map(|r| r.identity.reason.as_str()).collect::<Vec<_>>(), ["A"]);
-        assert_eq!(parsed(events.record(input("A", 3601), 3).1)["count"], 1);
+        assert_eq!(parsed(events.record(input("A", 3601), 3, &Calendar::default()).1)["count"], 1);
     }
 
     #[test]
@@ -277,9 +284,9 @@ mod tests {
             message: format!("message {n}"),
             ..input("A", 0)
         };
-        events.record(file("quiet", 0), 1);
+        events.record(file("quiet", 0), 1, &Calendar::default());
         for n in 0..5000 {
-            events.record(file("loud", n), 2 + n);
+            events.record(file("loud", n), 2 + n, &Calendar::default());
             events.expire(Time(0));
         }
         let of = |path: &str| {
@@ -296,7 +303,7 @@ mod tests {
         let mut events = Events::default();
         for i in 0..MAX_EVENTS as u64 + 5 {
             let subject = Subject::File { path: format!("f{}", i / 50) };
-            events.record(EventInput { subject, ..input(&format!("R{i}"), 1) }, i);
+            events.record(EventInput { subject, ..input(&format!("R{i}"), 1) }, i, &Calendar::default());
             events.expire(Time(1_000_000_000));
         }
         assert_eq!(events.iter().count(), MAX_EVENTS);

@@ -10,6 +10,7 @@ pub mod files;
 pub mod index;
 pub mod retention;
 mod store;
+mod wall;
 
 pub use changes::{Change, Collection, Expired};
 pub use events::{EventInput, Subject};

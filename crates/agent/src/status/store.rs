@@ -13,6 +13,8 @@ use super::events::{EventInput, Events};
 use super::files::FileReport;
 use super::index::{Index, OBJECT_FIELDS, POD_FIELDS};
 use super::retention::{self, Retention};
+use super::wall;
+use crate::clock::Calendar;
 
 /// Annotation that a pod bears once it has ended and was removed: when it ended.
 pub const ENDED_AT: &str = "podwright.dev/ended-at";
@@ -94,6 +96,23 @@ struct Inner {
     /// Paths, other than manifests, that a call has not come back from, and since when.
     silent: BTreeMap<PathBuf, Time>,
     changes: ChangeLog,
+    calendar: Calendars,
+}
+
+/// Where the store learns how moments are shown.
+#[derive(Clone)]
+struct Calendars(Arc<dyn Fn() -> Calendar + Send + Sync>);
+
+impl Calendars {
+    fn now(&self) -> Calendar {
+        (self.0)()
+    }
+}
+
+impl std::fmt::Debug for Calendars {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.now().fmt(f)
+    }
 }
 
 impl Store {
@@ -109,8 +128,14 @@ impl Store {
             files: Vec::new(),
             silent: BTreeMap::new(),
             changes: ChangeLog::new(version),
+            calendar: Calendars(Arc::new(Calendar::default)),
         };
         Store { inner: Arc::new(Mutex::new(inner)), version: Arc::new(watch::Sender::new(version)) }
+    }
+
+    /// From now on moments are shown by this calendar: everything that is shown passes through here.
+    pub fn shown_by(&self, calendar: impl Fn() -> Calendar + Send + Sync + 'static) {
+        self.lock().calendar = Calendars(Arc::new(calendar));
     }
 
     /// The newest state of a pod: a whole `v1` Pod with `metadata.{namespace,name,uid}`. Nothing happens if it is the
@@ -118,9 +143,10 @@ impl Store {
     ///
     /// # Errors
     /// If one of the three is absent.
-    pub fn put_pod(&self, pod: Value, now: Time) -> Result<(), PutError> {
+    pub fn put_pod(&self, mut pod: Value, now: Time) -> Result<(), PutError> {
         let key = key_of(&pod)?;
         self.change(|inner| {
+            wall::show(&mut pod, &inner.calendar.now());
             let replaced: Vec<PodKey> = inner.named(&key.namespace, &key.name).map(|p| p.key.clone()).collect();
             for old in replaced.iter().filter(|k| **k != key) {
                 inner.archive(old, now);
@@ -134,9 +160,16 @@ impl Store {
     ///
     /// # Errors
     /// If it has no namespace, name or uid.
-    pub fn put_object(&self, collection: Collection, object: Value) -> Result<(), PutError> {
+    pub fn put_object(&self, collection: Collection, mut object: Value) -> Result<(), PutError> {
         let key = key_of(&object)?;
-        self.change(|inner| inner.put_object((collection, key.namespace, key.name), object));
+        // A cron job goes by the wall clock throughout.
+        let by_wall = collection == Collection::CronJobs;
+        self.change(|inner| {
+            if !by_wall {
+                wall::show(&mut object, &inner.calendar.now());
+            }
+            inner.put_object((collection, key.namespace, key.name), object);
+        });
         Ok(())
     }
 
@@ -201,7 +234,7 @@ impl Store {
         self.change(|inner| {
             inner.expire_events(event.at);
             let version = inner.next_version();
-            let (before, record) = inner.events.record(event, version);
+            let (before, record) = inner.events.record(event, version, &inner.calendar.now());
             let change = Change {
                 version,
                 collection: Collection::Events,
@@ -311,7 +344,7 @@ impl Inner {
     }
 
     fn put(&mut self, key: PodKey, mut pod: Value, ended_at: Option<Time>) {
-        mark_ended(&mut pod, ended_at);
+        mark_ended(&mut pod, ended_at.map(|at| self.calendar.now().show(at)));
         let mut index = Index::of(&pod, POD_FIELDS);
         index.archived = ended_at.is_some();
         if let Some(known) = self.pods.get(&key) {
