@@ -53,13 +53,7 @@ pub(super) async fn run(worker: Worker, go: Option<watch::Receiver<bool>>) -> Op
         // An error: the agent ends.
         let _gone = go.wait_for(|go| *go).await;
     }
-    let timer = match WallTimer::new() {
-        Ok(timer) => Some(timer),
-        Err(error) => {
-            tracing::error!(%error, "no timer for a cron job: a clock that is set is noticed late");
-            None
-        }
-    };
+    let timer = WallTimer::or_none("a cron job");
     let cron = &worker.kept.claim.object.cron;
     let life = Life {
         identity: Identity::new(Kind::CronJob, &cron.namespace, &cron.name),

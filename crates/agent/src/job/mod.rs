@@ -10,7 +10,7 @@ pub(crate) mod disk;
 pub(crate) mod places;
 mod publish;
 pub(crate) mod seen;
-mod wall;
+pub(crate) mod wall;
 mod worker;
 
 pub use places::Stored;

@@ -13,7 +13,7 @@ use tokio::io::unix::AsyncFd;
 const FAR_SECONDS: i64 = 2_000_000_000;
 
 /// The timer.
-pub(super) struct WallTimer {
+pub(crate) struct WallTimer {
     timer: TimerFd,
     /// A copy of its descriptor, for waiting.
     ready: AsyncFd<OwnedFd>,
@@ -24,7 +24,7 @@ impl WallTimer {
     ///
     /// # Errors
     /// When the process has too many descriptors.
-    pub(super) fn new() -> io::Result<WallTimer> {
+    pub(crate) fn new() -> io::Result<WallTimer> {
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
         let timer = TimerFd::new(ClockId::CLOCK_REALTIME, flags)?;
         #[expect(
@@ -35,9 +35,20 @@ impl WallTimer {
         Ok(WallTimer { timer, ready })
     }
 
+    /// A timer, or none and a line in the log.
+    pub(crate) fn or_none(whose: &str) -> Option<WallTimer> {
+        match WallTimer::new() {
+            Ok(timer) => Some(timer),
+            Err(error) => {
+                tracing::error!(%error, "no timer for {whose}: a clock that is set is noticed late");
+                None
+            }
+        }
+    }
+
     /// Returns when the wall clock shows `at`, or has been set since the timer was (or was so before it was): look again. Without
     /// `at` only when it is set. Cancel-safe.
-    pub(super) async fn wait(&mut self, at: Option<Timestamp>, now: Timestamp) -> io::Result<()> {
+    pub(crate) async fn wait(&mut self, at: Option<Timestamp>, now: Timestamp) -> io::Result<()> {
         let far = now.as_second().saturating_add(FAR_SECONDS);
         let (seconds, nanos) = at.map_or((far, 0), |at| (at.as_second(), i64::from(at.subsec_nanosecond())));
         let flags = TimerSetTimeFlags::TFD_TIMER_ABSTIME | TimerSetTimeFlags::TFD_TIMER_CANCEL_ON_SET;
@@ -56,6 +67,14 @@ impl WallTimer {
             Ok(()) | Err(Errno::ECANCELED | Errno::EAGAIN) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// Returns when the wall clock is set; without a timer never. Cancel-safe.
+pub(crate) async fn clock_set(timer: Option<&mut WallTimer>, now: Timestamp) -> io::Result<()> {
+    match timer {
+        Some(timer) => timer.wait(None, now).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -143,6 +143,15 @@ impl Events {
         (before, self.by_version.entry(version).or_insert(record))
     }
 
+    /// Writes the moments of all of them anew.
+    pub(super) fn reshow(&mut self, calendar: &Calendar) {
+        for (version, record) in &mut self.by_version {
+            let times = (calendar.show(record.first), calendar.show(record.last));
+            let object = to_json(&record.identity, &record.name, record.count, times, *version);
+            record.object = object.to_string().into();
+        }
+    }
+
     /// Takes out what is too old at `now` or too much.
     pub(super) fn expire(&mut self, now: Time) -> Vec<Record> {
         let mut gone = Vec::new();
@@ -296,6 +305,16 @@ mod tests {
         assert_eq!((of("quiet"), of("loud")), (1, MAX_PER_OBJECT));
         assert!(events.iter().any(|r| r.identity.message == "message 4999"), "the newest are kept");
         assert_eq!((events.known.len(), events.of_object.len()), (1 + MAX_PER_OBJECT, 2));
+    }
+
+    #[test]
+    fn a_set_clock_moves_those_of_this_boot() {
+        let mut events = Events::default();
+        events.record(input("A", 10), 1, &Calendar::default());
+        events.reshow(&Calendar::shifted(Time(0), Time(60_000_000_000), 3_600_000_000_000));
+        let all: Vec<Value> = events.iter().map(parsed).collect();
+        assert_eq!(all[0]["lastTimestamp"], "1970-01-01T01:00:10Z");
+        assert_eq!(all[0]["metadata"]["creationTimestamp"], "1970-01-01T01:00:10Z");
     }
 
     #[test]

@@ -296,6 +296,11 @@ impl Store {
         self.lock().version
     }
 
+    /// Shows all events by the calendar as it is now: the clock was set.
+    pub fn reshow_events(&self) {
+        self.change(|inner| inner.events.reshow(&inner.calendar.now()));
+    }
+
     /// The events at `now`, the one seen last at the end.
     pub fn events(&self, now: Time) -> Snapshot {
         self.change(|inner| {

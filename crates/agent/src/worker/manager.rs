@@ -19,6 +19,7 @@ use super::slot::{Act, Slot, Stage};
 use super::{Context, inspect, inspect_job, publish, setup};
 use crate::config::Live;
 use crate::job::places::{self, Jobs};
+use crate::job::wall::{self, WallTimer};
 use crate::job::{Order, Owner, Stored};
 use crate::paths::PodPaths;
 use crate::server::Closing;
@@ -189,6 +190,7 @@ impl Manager {
 
     /// Runs until the agent ends, then lets go of the pods.
     pub async fn run(mut self, mut inputs: Inputs) {
+        let mut timer = WallTimer::or_none("what is shown");
         loop {
             let prune_in = self.prune_at.map(|at| self.ctx.clock.until(at));
             tokio::select! {
@@ -231,6 +233,14 @@ impl Manager {
                     Ok(()) => self.settings_changed(),
                     Err(_) => break,
                 },
+                // Cancel-safe, see there. It is set anew each time.
+                set = wall::clock_set(timer.as_mut(), self.ctx.clock.wall()), if timer.is_some() => match set {
+                    Ok(()) => self.clock_set(),
+                    Err(error) => {
+                        tracing::error!(%error, "the timer for the wall clock failed");
+                        timer = None;
+                    }
+                },
                 // Cancel-safe: a timer.
                 () = tokio::time::sleep(prune_in.unwrap_or_default()), if prune_in.is_some() => self.prune(),
                 // Cancel-safe: a value. Closing: the agent ends.
@@ -253,6 +263,15 @@ impl Manager {
         }
         if tokio::time::timeout(LEAVE_TIMEOUT, self.disk.finish()).await.is_err() {
             tracing::warn!("some ended pods' state is still being written; leaving all the same");
+        }
+    }
+
+    /// What is shown already follows the wall clock.
+    fn clock_set(&mut self) {
+        tracing::info!(now = %self.ctx.clock.wall(), "the clock was set");
+        self.ctx.store.reshow_events();
+        for place in self.places.values() {
+            send(place.worker.as_ref(), Input::Policy);
         }
     }
 

@@ -250,7 +250,11 @@ impl Worker {
     fn take(&mut self, input: Input) -> bool {
         match input {
             Input::Leave => return false,
-            Input::Policy => self.machine.set_policy(self.ctx.policy()),
+            Input::Policy => {
+                self.machine.set_policy(self.ctx.policy());
+                // The store knows whether it differs.
+                self.shown = None;
+            }
             Input::Update(claim) => {
                 self.kept.claim = *claim;
                 self.machine.update(self.kept.document().pod.clone(), self.ctx.clock.now());
