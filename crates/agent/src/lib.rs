@@ -4,8 +4,8 @@
 //! caller of the core's decisions) -> [`shim`] (what a worker says to its pod's shim) -> [`status`] (what is known) ->
 //! [`server`] (the API) -> [`cli`].
 
-pub mod aside;
 pub mod address;
+pub mod aside;
 pub mod cli;
 pub mod clock;
 pub mod config;

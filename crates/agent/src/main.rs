@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
-use podwright_agent::aside::Aside;
 use podwright_agent::address;
+use podwright_agent::aside::Aside;
 use podwright_agent::clock::{Clock, local_zone};
 use podwright_agent::config::{self, Config, Live, Settings};
 use podwright_agent::job::Stored;

@@ -296,7 +296,7 @@ fn a_node_without_ipv4_has_addresses_and_is_probed_there() {
         };
         assert_eq!(
             (list(&status["hostIPs"]), list(&status["podIPs"])),
-            (expected.into_iter().map(|&a| a.into()).collect(), list(&status["hostIPs"]))
+            (expected.iter().map(|&a| a.into()).collect(), list(&status["hostIPs"]))
         );
         assert_eq!((&status["hostIP"], &status["podIP"]), (&first.into(), &first.into()));
     }
