@@ -67,6 +67,8 @@ fn main() -> ExitCode {
         println!("OK");
         return ExitCode::SUCCESS;
     }
+    // Nothing that the agent makes depends on who started it; a socket is nobody else's even before its mode is set.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     match start(&cli, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -393,10 +393,7 @@ impl StateDir {
         if !self.is_held_by(lock)? {
             return Ok(());
         }
-        match fs::remove_dir_all(&self.path) {
-            Err(err) if err.kind() != io::ErrorKind::NotFound => Err(file("remove", &self.path)(err)),
-            _ => Ok(()),
-        }
+        podwright_sys::tree::remove(&self.path).map_err(|error| file("remove", &self.path)(error.into()))
     }
 
     fn state_file(&self) -> PathBuf {

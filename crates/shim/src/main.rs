@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().skip(1).collect();
     match args.as_slice() {
         [flag, layer] if flag == execute::REMOVE_FLAG => {
-            outcome(site::remove_tree(Path::new(layer)).map_err(Into::into))
+            outcome(podwright_sys::tree::remove(Path::new(layer)).map_err(Into::into))
         }
         [config] => outcome(run(Path::new(config))),
         _ => outcome(Err("usage: podwright-shim SANDBOX.json, with a listening Unix socket as standard input".into())),

@@ -11,6 +11,7 @@ use podwright_shim::proto::{Evidence, PodMount, SandboxConfig, StartRequest};
 use podwright_sys::cgroup::{Cgroup, CgroupError};
 use podwright_sys::durable::{Durability, WriteError, write_atomic};
 use podwright_sys::podmount::{self, PodMountError};
+use podwright_sys::tree::{self, RemoveError};
 
 use crate::clock;
 use crate::enter::Way;
@@ -57,6 +58,8 @@ pub(crate) enum PrepareError {
     #[error("cannot remove the leftover cgroup of an earlier instance")]
     Cgroup(#[source] CgroupError),
     #[error(transparent)]
+    Remove(#[from] RemoveError),
+    #[error(transparent)]
     Mount(#[from] PodMountError),
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -101,7 +104,7 @@ impl Site {
             self.mounts_begun += 1;
             match mount {
                 PodMount::Overlay { lower, layer, target } => {
-                    remove_tree(layer).map_err(failed("remove the leftover layer", layer))?;
+                    tree::remove(layer)?;
                     podmount::overlay(lower, layer, target)?;
                 }
                 PodMount::Tmpfs { target, .. } if volumes.contains(target) => {}
@@ -112,7 +115,7 @@ impl Site {
                 PodMount::Subpath { volume, path, target } => podmount::subpath(volume, path, target)?,
             }
         }
-        remove_tree(&self.bundle).map_err(failed("remove the leftover bundle", &self.bundle))?;
+        tree::remove(&self.bundle)?;
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -241,7 +244,7 @@ impl Site {
                         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
                             big_layer = Some(layer.clone())
                         }
-                        _ => report(remove_tree(layer).map_err(failed("remove the layer", layer))),
+                        _ => report(tree::remove(layer)),
                     }
                 }
                 PodMount::Subpath { target, .. } => {
@@ -252,7 +255,7 @@ impl Site {
                 PodMount::Tmpfs { .. } => {}
             }
         }
-        report(remove_tree(&self.bundle).map_err(failed("remove the bundle", &self.bundle)));
+        report(tree::remove(&self.bundle));
         if let Some(from) = &self.request.message {
             report(message::remove(from));
         }
@@ -261,14 +264,6 @@ impl Site {
             report(self.cgroup.remove());
         }
         big_layer
-    }
-}
-
-/// Removes a directory with all below it. One that is not there is fine.
-pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }
 

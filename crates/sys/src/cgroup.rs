@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
+use crate::tree;
+
 mod stat;
 
 pub use stat::{Keyed, Pressure};
@@ -559,16 +561,10 @@ impl Cgroup {
 
 /// Removes a cgroup's directory, the ones below first.
 fn remove_tree(path: &Path) -> Result<()> {
-    let entries = match fs::read_dir(path) {
-        Ok(entries) => entries,
-        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(err) => return Err(io_error("list cgroup", path)(err)),
-    };
-    for entry in entries {
-        let entry = entry.map_err(io_error("list cgroup", path))?;
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_tree(&entry.path())?;
-        }
+    match tree::remove_nested(path, RMDIR_TRIES, RMDIR_PAUSE) {
+        Ok(()) => {}
+        Err(nix::Error::ENOENT) => return Ok(()),
+        Err(errno) => return Err(io_error("remove what is below cgroup", path)(errno.into())),
     }
     // A process that has left `cgroup.procs` may still hold the directory for a moment.
     let mut tries = 0;

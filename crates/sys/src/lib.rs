@@ -27,4 +27,5 @@ pub mod stdio;
 pub mod terminal;
 pub mod thread;
 pub mod timens;
+pub mod tree;
 pub mod userns;

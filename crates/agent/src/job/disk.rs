@@ -14,6 +14,7 @@ use podwright_core::manifest::{self, CronJobDocument, JobDocument, Problem};
 use podwright_core::time::Time;
 use podwright_shim::proto::Stamp;
 use podwright_sys::durable::{self, Durability};
+use podwright_sys::tree;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -252,7 +253,7 @@ pub(super) fn forget(directory: &Path) {
     };
     let removed = gone(std::fs::remove_file(directory.join(OBJECT)))
         .and_then(|()| if directory.is_dir() { durable::sync_directory(directory) } else { Ok(()) })
-        .and_then(|()| gone(std::fs::remove_dir_all(directory)))
+        .and_then(|()| Ok(tree::remove(directory)?))
         .and_then(|()| directory.parent().map_or(Ok(()), durable::sync_directory));
     if let Err(error) = removed {
         tracing::error!(directory = %directory.display(), %error, "what is kept of a removed job cannot be removed");

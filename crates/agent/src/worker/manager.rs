@@ -8,6 +8,7 @@ use std::time::Duration;
 use podwright_core::ledger::{Asker, Cause};
 use podwright_core::manifest::{Kind, Resource};
 use podwright_sys::durable::Durability;
+use podwright_sys::tree;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -16,7 +17,7 @@ use super::kept::{Ended, Kept};
 use super::pod::{self, Finished, Gate, Input};
 use super::recover::{self, Beginning};
 use super::slot::{Act, Slot, Stage};
-use super::{Context, inspect, inspect_job, publish, setup};
+use super::{Context, inspect, inspect_job, publish};
 use crate::config::Live;
 use crate::job::places::{self, Jobs};
 use crate::job::wall::{self, WallTimer};
@@ -631,7 +632,7 @@ fn show_ended(ctx: &Context, kept: &Kept, ended: &Ended) {
 
 fn forget(paths: &PodPaths) {
     for path in [&paths.state, &paths.log] {
-        if let Err(error) = setup::remove_tree(path) {
+        if let Err(error) = tree::remove(path) {
             tracing::warn!(path = %path.display(), %error, "what an ended pod left could not be removed");
         }
     }

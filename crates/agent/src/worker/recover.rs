@@ -11,6 +11,7 @@ use podwright_core::pod::spec::PodSpec;
 use podwright_shim::proto::SandboxConfig;
 use podwright_sys::cgroup::Cgroup;
 use podwright_sys::durable::Durability;
+use podwright_sys::tree;
 use tokio::sync::mpsc;
 
 use super::Context;
@@ -204,8 +205,7 @@ pub(super) fn remove_strays(ctx: &Context, known: &[OsString]) {
         let cgroup = read_sandbox(&entry.path().join("sandbox.json")).map(|(_, cgroup)| cgroup);
         tracing::warn!(directory = %entry.path().display(), "removing a sandbox that belongs to no pod");
         let removed = cgroup.map_or(Ok(()), |cgroup| cgroup.remove()).map_err(|error| chain(&error));
-        if let Err(error) = removed.and_then(|()| setup::remove_tree(&entry.path()).map_err(|error| error.to_string()))
-        {
+        if let Err(error) = removed.and_then(|()| tree::remove(&entry.path()).map_err(|error| error.to_string())) {
             tracing::error!(directory = %entry.path().display(), error, "it cannot be removed");
         }
     }

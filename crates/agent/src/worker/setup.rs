@@ -11,6 +11,7 @@ use podwright_core::pod::spec::{PodSpec, Qos};
 use podwright_shim::proto::{SandboxConfig, VERSION};
 use podwright_sys::cgroup::{Cgroup, CgroupError};
 use podwright_sys::durable::{Durability, WriteError, write_atomic};
+use podwright_sys::tree::{self, RemoveError};
 use tokio::process::Child;
 
 use super::Context;
@@ -36,6 +37,9 @@ pub(super) enum SetupError {
     /// The shim's configuration could not be written.
     #[error("the sandbox's configuration could not be written")]
     Write(#[from] WriteError),
+    /// Something of an earlier sandbox is left.
+    #[error(transparent)]
+    Remove(#[from] RemoveError),
     /// Something else in the run directory.
     #[error("{action} {} failed", path.display())]
     Io {
@@ -77,7 +81,7 @@ fn qos_directory(spec: &PodSpec) -> Option<&'static str> {
 pub(super) fn make(ctx: &Context, spec: &PodSpec, paths: &PodPaths, number: u32) -> Result<Child, SetupError> {
     let cgroup = make_cgroups(ctx, spec)?;
     volumes::make(spec, paths)?;
-    remove_tree(&paths.run).map_err(io_error("removing", &paths.run))?;
+    tree::remove(&paths.run)?;
     for directory in [&paths.run, &paths.records()] {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
         made.map_err(io_error("making", directory))?;
@@ -153,19 +157,8 @@ fn limit_files(limits: &PodLimits, pids: Option<u64>) -> Vec<(&'static str, Stri
 /// When processes survive SIGKILL, or a directory cannot be removed.
 pub(super) fn dismantle(cgroup: &Cgroup, paths: &PodPaths) -> Result<(), SetupError> {
     cgroup.remove()?;
-    remove_tree(&paths.run).map_err(io_error("removing", &paths.run))?;
-    remove_tree(&paths.state.join("layers")).map_err(io_error("removing", &paths.state))
-}
-
-/// Removes a directory and all below; one that does not exist is fine. Links are removed, not followed.
-///
-/// # Errors
-/// Those of the file system.
-pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
+    tree::remove(&paths.run)?;
+    Ok(tree::remove(&paths.state.join("layers"))?)
 }
 
 #[cfg(test)]

@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use podwright_core::pod::spec::{Container, HostPathType, PodSpec, Volume, VolumeSource};
+use podwright_sys::tree::{self, Usage};
 
 use crate::aside::{Aside, NoAnswer};
 use crate::paths::PodPaths;
@@ -120,10 +123,8 @@ fn host_path(volume: &str, path: &str, wanted: HostPathType) -> Result<(), Volum
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return match wanted {
                 // Without a type, what is absent becomes a directory, as with containerd.
-                HostPathType::DirectoryOrCreate | HostPathType::Unset => make(fs::create_dir_all(path)),
-                HostPathType::FileOrCreate => {
-                    make(fs::OpenOptions::new().create(true).append(true).open(path).map(drop))
-                }
+                HostPathType::DirectoryOrCreate | HostPathType::Unset => make(make_directories(Path::new(path))),
+                HostPathType::FileOrCreate => make(make_file(Path::new(path))),
                 HostPathType::Directory
                 | HostPathType::File
                 | HostPathType::Socket
@@ -144,6 +145,29 @@ fn host_path(volume: &str, path: &str, wanted: HostPathType) -> Result<(), Volum
     if fits { Ok(()) } else { Err(mismatch(volume, path, kind_of(found), wanted)) }
 }
 
+/// Makes a directory, and those above it that are missing, with mode 0755 whatever the umask is.
+fn make_directories(path: &Path) -> io::Result<()> {
+    // From the outside in: a path of a manifest may have thousands of parts.
+    let above: Vec<&Path> = path.ancestors().collect();
+    for directory in above.into_iter().rev().filter(|directory| !directory.as_os_str().is_empty()) {
+        match fs::create_dir(directory) {
+            Ok(()) => fs::set_permissions(directory, fs::Permissions::from_mode(0o755))?,
+            Err(_) if directory.is_dir() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Makes an empty file with mode 0644 whatever the umask is.
+fn make_file(path: &Path) -> io::Result<()> {
+    match fs::OpenOptions::new().write(true).create_new(true).open(path) {
+        Ok(file) => file.set_permissions(fs::Permissions::from_mode(0o644)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 fn mismatch(volume: &str, path: &str, found: &str, wanted: HostPathType) -> VolumeError {
     VolumeError::HostPath { volume: volume.to_owned(), path: path.to_owned(), found: found.to_owned(), wanted }
 }
@@ -159,17 +183,63 @@ fn kind_of(found: fs::FileType) -> &'static str {
     }
 }
 
-/// The first disk `emptyDir` that takes more space than its `sizeLimit`: a message for the pod's status.
-pub(super) fn over_limit(spec: &PodSpec, paths: &PodPaths) -> Option<String> {
-    limited(spec).find_map(|(volume, limit)| {
-        let used = usage(&path(volume, paths));
-        let name = &volume.name;
-        (used > limit)
-            .then(|| format!("Usage of EmptyDir volume {name:?} exceeds the limit \"{limit}\" ({used} bytes used)."))
-    })
+/// How often a measurement may be disturbed in a row.
+const DISTURBED: u32 = 6;
+
+/// Measures the disk volumes of a pod that have a limit.
+#[derive(Debug, Default)]
+pub(super) struct Gauge {
+    stop: Arc<AtomicBool>,
+    /// Measurements in a row that were disturbed.
+    disturbed: u32,
 }
 
-/// Whether there is anything for [`over_limit`] to look at.
+impl Gauge {
+    /// What ends a measurement under way.
+    pub(super) fn stop(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stop)
+    }
+
+    /// The first disk `emptyDir` that takes more space than its `sizeLimit`, or cannot be measured: a message for the pod's
+    /// status. Takes as long as the volumes are big.
+    pub(super) fn over_limit(&mut self, spec: &PodSpec, paths: &PodPaths) -> Option<String> {
+        let mut disturbed = false;
+        for (volume, limit) in limited(spec) {
+            let (name, path) = (&volume.name, path(volume, paths));
+            let measured = tree::usage(&path, &self.stop);
+            if measured == Ok(Usage::Stopped) {
+                return None;
+            }
+            disturbed |= matches!(measured, Ok(Usage::Disturbed(_)));
+            match measured {
+                Ok(Usage::Whole(used) | Usage::TooDeep(used) | Usage::Disturbed(used)) if used > limit => {
+                    return Some(format!(
+                        "Usage of EmptyDir volume {name:?} exceeds the limit \"{limit}\" ({used} bytes used)."
+                    ));
+                }
+                Ok(Usage::TooDeep(_)) => {
+                    return Some(format!(
+                        "EmptyDir volume {name:?} has a limit and cannot be measured: its directories are nested too deeply."
+                    ));
+                }
+                Ok(Usage::Disturbed(_)) if self.disturbed + 1 >= DISTURBED => {
+                    return Some(format!(
+                        "EmptyDir volume {name:?} has a limit and cannot be measured: deeply nested directories of it are \
+                         moved all the time."
+                    ));
+                }
+                Ok(_) => {}
+                Err(errno) => {
+                    tracing::warn!(volume = name, path = %path.display(), error = errno.desc(), "a volume cannot be measured")
+                }
+            }
+        }
+        self.disturbed = if disturbed { self.disturbed + 1 } else { 0 };
+        None
+    }
+}
+
+/// Whether there is anything to measure.
 pub(super) fn has_limits(spec: &PodSpec) -> bool {
     limited(spec).next().is_some()
 }
@@ -179,28 +249,6 @@ fn limited(spec: &PodSpec) -> impl Iterator<Item = (&Volume, u64)> {
         VolumeSource::EmptyDir { memory: false, size_limit: Some(limit) } => Some((volume, limit)),
         VolumeSource::EmptyDir { .. } | VolumeSource::HostPath { .. } => None,
     })
-}
-
-/// Bytes that a directory takes on disk, like du(1): hard links once per name, other file systems not at all. What
-/// disappears meanwhile counts for nothing.
-fn usage(directory: &Path) -> u64 {
-    let Ok(root) = fs::symlink_metadata(directory) else { return 0 };
-    let mut total = root.blocks() * 512;
-    let mut pending = vec![directory.to_owned()];
-    while let Some(next) = pending.pop() {
-        let Ok(entries) = fs::read_dir(&next) else { continue };
-        for entry in entries.flatten() {
-            let Ok(stat) = entry.metadata() else { continue };
-            if stat.dev() != root.dev() {
-                continue;
-            }
-            total += stat.blocks() * 512;
-            if stat.is_dir() {
-                pending.push(entry.path());
-            }
-        }
-    }
-    total
 }
 
 #[cfg(test)]
@@ -225,13 +273,62 @@ mod tests {
     }
 
     #[test]
-    fn usage_counts_what_is_below_and_follows_no_link() {
+    fn what_is_made_does_not_depend_on_the_umask() {
         let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("d")).unwrap();
-        fs::write(dir.path().join("d/f"), vec![1; 300_000]).unwrap();
-        std::os::unix::fs::symlink("/", dir.path().join("root")).unwrap();
-        let used = usage(dir.path());
-        assert!((300_000..400_000).contains(&used), "{used}");
-        assert_eq!(usage(&dir.path().join("none")), 0);
+        let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        let mode = |name: &str| fs::metadata(at(name)).unwrap().permissions().mode() & 0o7777;
+        for (number, umask) in [0o000, 0o022, 0o077, 0o777].into_iter().enumerate() {
+            let name = |what: &str| format!("{what}{number}");
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    // The umask of this thread alone.
+                    nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).unwrap();
+                    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(umask));
+                    host_path("v", &at(&name("a/b")), HostPathType::DirectoryOrCreate).unwrap();
+                    host_path("v", &at(&name("u")), HostPathType::Unset).unwrap();
+                    host_path("v", &at(&name("f")), HostPathType::FileOrCreate).unwrap();
+                });
+            });
+            let found = [format!("a/b{number}"), format!("u{number}"), format!("f{number}")].map(|name| mode(&name));
+            assert_eq!(found, [0o755, 0o755, 0o644], "umask {umask:o}");
+        }
+        assert_eq!(mode("a"), 0o755);
+        // What is there already keeps its mode.
+        fs::set_permissions(at("f0"), fs::Permissions::from_mode(0o600)).unwrap();
+        host_path("v", &at("f0"), HostPathType::FileOrCreate).unwrap();
+        assert_eq!(mode("f0"), 0o600);
+    }
+
+    #[test]
+    fn a_volume_is_measured_at_any_depth_and_one_that_cannot_be_is_over_its_limit() {
+        let text = "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: a, image: i}],
+            volumes: [{name: v, emptyDir: {sizeLimit: 1Mi}}]}}";
+        let format = podwright_core::manifest::Format::Yaml;
+        let spec = podwright_core::manifest::parse(text, format).unwrap().remove(0).pod;
+        let dir = tempfile::tempdir().unwrap();
+        let paths = PodPaths { state: dir.path().join("s"), run: dir.path().join("r"), log: dir.path().join("l") };
+        make(&spec, &paths).unwrap();
+        let mut gauge = Gauge::default();
+        assert_eq!(gauge.over_limit(&spec, &paths), None);
+        let volume = paths.volumes().join("v");
+        // By steps: a path may not be that long.
+        let mut deep = std::fs::File::open(&volume).unwrap();
+        for _ in 0..3_000 {
+            use nix::fcntl::{OFlag, openat};
+            nix::sys::stat::mkdirat(&deep, "d", nix::sys::stat::Mode::S_IRWXU).unwrap();
+            deep = openat(&deep, "d", OFlag::O_DIRECTORY, nix::sys::stat::Mode::empty()).unwrap().into();
+        }
+        let file = nix::fcntl::openat(
+            &deep,
+            "big",
+            nix::fcntl::OFlag::O_CREAT | nix::fcntl::OFlag::O_WRONLY,
+            nix::sys::stat::Mode::S_IRWXU,
+        );
+        std::io::Write::write_all(&mut fs::File::from(file.unwrap()), &vec![1; 30 << 20]).unwrap();
+        let message = gauge.over_limit(&spec, &paths).unwrap();
+        assert!(message.starts_with("Usage of EmptyDir volume \"v\" exceeds the limit \"1048576\""), "{message}");
+        gauge.stop().store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(gauge.over_limit(&spec, &paths), None);
+        tree::remove(&paths.volumes()).unwrap();
     }
 }
