@@ -34,6 +34,23 @@ pub struct Entry {
     pub end: Option<End>,
 }
 
+/// Lines of a run that could not be written to its log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLoss {
+    /// How many, so far.
+    pub lines: u64,
+    /// Their bytes in the log.
+    pub bytes: u64,
+    /// When the first was lost.
+    pub first: Time,
+    /// When the last was lost.
+    pub last: Time,
+    /// Why.
+    pub error: String,
+    /// More are going to be lost.
+    pub ongoing: bool,
+}
+
 /// Who asked for an end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {

@@ -182,7 +182,12 @@ impl Shim {
                 let result = self.serve(flags);
                 self.keep_connection(result);
             }
-            Source::Stream(site, stream) => self.sites.get_mut(site).into_iter().for_each(|site| site.read(stream)),
+            Source::Stream(site, stream) => {
+                if let Some(site) = self.sites.get_mut(site) {
+                    site.read(stream);
+                    self.inputs.extend(site.log_lost());
+                }
+            }
             Source::Cgroup(site) => self.check_end(site),
             Source::Command(index) => self.commands.get_mut(index).into_iter().for_each(Command::read),
         }

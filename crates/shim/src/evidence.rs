@@ -1,13 +1,14 @@
 //! What is found when the last process of an instance has gone: figures of its cgroup, the process that was killed for
 //! memory, the last lines of its log. What cannot be read is left out: a record without it is better than none.
 
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use podwright_shim::proto::{CpuTime, Figures, MemoryEvents, OomLimit, Pressure, Victim};
 use podwright_sys::cgroup::{self, Cgroup, CgroupError};
 use podwright_sys::kmsg;
+
+use crate::log;
 
 /// Lines and bytes of output that a record keeps.
 const TAIL_LINES: usize = 10;
@@ -134,7 +135,7 @@ fn last_lines(log: &Path) -> Vec<String> {
 
 /// The end of a file, and whether that is all of it.
 fn read_end(path: &Path) -> io::Result<(Vec<u8>, bool)> {
-    let mut file = File::open(path)?;
+    let mut file = log::open_to_read(path)?;
     let length = file.metadata()?.len();
     let start = length.saturating_sub(READ_BYTES);
     file.seek(SeekFrom::Start(start))?;

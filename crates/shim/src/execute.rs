@@ -205,7 +205,8 @@ impl Shim {
         let pid = self.machine.pid(&id);
         let Some(site) = self.site(&id) else { return };
         let (oom, evidence) = site.finish(pid);
-        let message = site.message();
+        let (message, lost) = (site.message(), site.log_lost());
+        self.inputs.extend(lost);
         self.inputs.push_back(Input::Drained { id, oom, evidence, message });
     }
 

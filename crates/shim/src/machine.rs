@@ -11,8 +11,8 @@
 //! An instance waits until the one before it of the same container is gone: both use the same cgroup and mount points.
 
 use crate::proto::{
-    Cause, Evidence, ExecResult, Exit, Health, HookKind, HookRun, InstanceId, Origin, Outcome, Record, SANDBOX_REMOVED,
-    Stamp, StartStage, VERSION,
+    Cause, Evidence, ExecResult, Exit, Health, HookKind, HookRun, InstanceId, LogLoss, Origin, Outcome, Record,
+    SANDBOX_REMOVED, Stamp, StartStage, VERSION,
 };
 use podwright_sys::child::Ended;
 use podwright_sys::durable::Durability;
@@ -103,6 +103,13 @@ pub enum Input {
         id: InstanceId,
         /// All of it.
         health: Health,
+    },
+    /// Lines of an instance's log were lost, or can be written again.
+    LogLost {
+        /// Whose.
+        id: InstanceId,
+        /// All of them.
+        loss: LogLoss,
     },
     /// [`crate::proto::Request::Exec`].
     Exec {
@@ -336,6 +343,7 @@ impl Machine {
             Input::HookDone { id, kind, failure } => self.hook_done(&id, kind, failure, now, &mut todo),
             Input::Kill { id, cause } => self.kill(&id, cause, now, &mut todo),
             Input::Fares { id, health } => self.fares(&id, health),
+            Input::LogLost { id, loss } => self.log_lost(&id, loss, &mut todo),
             Input::Exec { seq, id, timeout_ms } => self.exec(seq, id, timeout_ms, now, &mut todo),
             Input::NewAgent => self.abandon_commands(now, &mut todo),
             Input::Shutdown => self.shutdown(now, &mut todo),
@@ -383,6 +391,7 @@ impl Machine {
             killed: None,
             cause: None,
             health: Health::default(),
+            log_lost: None,
             exit: None,
         }
     }
@@ -447,6 +456,15 @@ impl Machine {
         for id in all {
             let cause = Cause { kind: SANDBOX_REMOVED.to_owned(), message: String::new() };
             self.kill(&id, Some(cause), now, todo);
+        }
+    }
+
+    /// Told at once; written with the end: the disk that has no room for a log may have none for a record.
+    fn log_lost(&mut self, id: &InstanceId, loss: LogLoss, todo: &mut Vec<Action>) {
+        let known = self.instances.iter_mut().find(|instance| instance.record.id == *id);
+        if let Some(instance) = known.filter(|instance| instance.record.exit.is_none()) {
+            instance.record.log_lost = Some(loss);
+            todo.push(Action::Announce(Box::new(instance.record.clone())));
         }
     }
 

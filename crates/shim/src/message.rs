@@ -1,12 +1,15 @@
 //! The termination message of an instance: what it left in a file, or the end of its log. Limits are the kubelet's.
 
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use podwright_shim::proto::MessageRequest;
+use podwright_sys::file;
 use podwright_sys::podmount::{self, PodMountError};
+
+use crate::log;
 
 /// Bytes of the file that are taken, from its end.
 const MAX_FILE: u64 = 4096;
@@ -50,18 +53,21 @@ pub(crate) fn remove(from: &MessageRequest) -> Result<(), PodMountError> {
 }
 
 /// The message of an instance that has ended. A file that cannot be read is no message.
-pub(crate) fn read(from: &MessageRequest, failed: bool, log: &Path) -> String {
-    let text = tail(&from.file, MAX_FILE).unwrap_or_default();
+pub(crate) fn read(from: &MessageRequest, failed: bool, log_file: &Path) -> String {
+    let text = open(&from.file).and_then(|file| end(file, MAX_FILE)).unwrap_or_default();
     if text.is_empty() && failed && from.fallback_to_log {
-        return end_of_log(&tail(log, LOG_WINDOW).unwrap_or_default());
+        return end_of_log(&log::open_to_read(log_file).and_then(|log| end(log, LOG_WINDOW)).unwrap_or_default());
     }
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// At most so many bytes from the end of a regular file.
-fn tail(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
-    let mut file =
-        OpenOptions::new().read(true).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK).open(path)?;
+fn open(path: &Path) -> io::Result<File> {
+    let (directory, name) = path.parent().zip(path.file_name()).ok_or(io::ErrorKind::InvalidInput)?;
+    file::open_to_read(file::directory(directory, Path::new(""))?, name)
+}
+
+/// At most so many bytes from the end of a file.
+fn end(mut file: File, bytes: u64) -> io::Result<Vec<u8>> {
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(bytes)))?;
     let mut text = Vec::new();

@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 mod ledger;
 
 pub use ledger::{
-    Cause, CpuTime, Evidence, Figures, Health, MAX_CHANGES, MAX_TEXT, MemoryEvents, OomLimit, Origin, Pressure,
-    ProbeFailures, ReadyChange, SANDBOX_REMOVED, Victim,
+    Cause, CpuTime, Evidence, Figures, Health, LogLoss, MAX_CHANGES, MAX_TEXT, MemoryEvents, OomLimit, Origin,
+    Pressure, ProbeFailures, ReadyChange, SANDBOX_REMOVED, Victim,
 };
 
 /// Version of the wire and of the disk format.
@@ -359,6 +359,9 @@ pub struct Record {
     /// How it fared; in the file as of its last write.
     #[serde(default, skip_serializing_if = "Health::is_empty")]
     pub health: Health,
+    /// What of its output is not in its log; absent if nothing was lost. In the file as of its last write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_lost: Option<LogLoss>,
     /// How and when it ended, once it has. Durable (fsync) before any [`Event`] tells of it.
     pub exit: Option<Exit>,
 }

@@ -7,7 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use podwright_shim::proto::{Evidence, PodMount, SandboxConfig, StartRequest};
+use podwright_shim::machine::Input;
+use podwright_shim::proto::{Evidence, LogLoss, PodMount, SandboxConfig, StartRequest};
 use podwright_sys::cgroup::{Cgroup, CgroupError};
 use podwright_sys::durable::{Durability, WriteError, write_atomic};
 use podwright_sys::podmount::{self, PodMountError};
@@ -35,6 +36,8 @@ pub(crate) struct Site {
     pub(crate) bundle: PathBuf,
     pub(crate) cgroup: Cgroup,
     log: Option<Log>,
+    /// News of the closed log.
+    lost: Option<LogLoss>,
     pub(crate) streams: Vec<Stream>,
     /// The container's ends of its pipes, until the runtime has them.
     pub(crate) outputs: Option<(OwnedFd, OwnedFd)>,
@@ -83,6 +86,7 @@ impl Site {
             cgroup: Cgroup::at(&request.cgroup),
             request,
             log: None,
+            lost: None,
             streams: Vec::new(),
             outputs: None,
             mounts_begun: 0,
@@ -167,14 +171,20 @@ impl Site {
 
     /// Reads one stream and logs what is through.
     pub(crate) fn read(&mut self, stream: usize) {
-        let now = clock::now().wall_ns;
+        let now = clock::now();
         let mut batch = Batch::default();
         if let Some(stream) = self.streams.get_mut(stream) {
-            stream.read(&clock::rfc3339(now), &mut batch);
+            stream.read(&clock::rfc3339(now.wall_ns), &mut batch);
         }
         if let Some(log) = &mut self.log {
             log.write(&batch, now);
         }
+    }
+
+    /// What of the output has been lost, if there is news of it.
+    pub(crate) fn log_lost(&mut self) -> Option<Input> {
+        let loss = self.lost.take().or_else(|| self.log.as_mut()?.lost_since_told())?;
+        Some(Input::LogLost { id: self.request.id.clone(), loss })
     }
 
     /// Starts waiting until no process of the instance is left. Returns whether that is so already.
@@ -207,13 +217,16 @@ impl Site {
                 self.read(index);
             }
         }
-        let now = clock::now().wall_ns;
+        let now = clock::now();
         let mut batch = Batch::default();
-        self.streams.iter_mut().for_each(|stream| stream.close(&clock::rfc3339(now), &mut batch));
-        if let Some(log) = &mut self.log {
+        self.streams.iter_mut().for_each(|stream| stream.close(&clock::rfc3339(now.wall_ns), &mut batch));
+        let mut rotated = None;
+        if let Some(mut log) = self.log.take() {
             log.write(&batch, now);
+            log.close(now);
+            self.lost = log.lost_since_told();
+            rotated = log.rotated_last;
         }
-        let rotated = self.log.take().and_then(|log| log.rotated_last);
         let figures = evidence::figures(&self.cgroup);
         // Without the memory controller there is no count, and no limit that could kill.
         let oom = figures.memory_events.is_some_and(|events| events.oom_kill > 0);

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use podwright_shim::proto::{
-    Cause, CpuTime, Event, Evidence, ExecResult, Exit, Figures, Health, HookKind, HookRun, InstanceId, MAX_CHANGES,
+    Cause, CpuTime, Event, Evidence, ExecResult, Exit, Figures, Health, HookKind, HookRun, InstanceId, LogLoss, MAX_CHANGES,
     MAX_EVENT, MAX_REQUEST, MAX_TEXT, MemoryEvents, MessageRequest, OomLimit, Origin, Outcome, PodMount, Pressure,
     ProbeFailures, ReadyChange, Record, Request, SandboxConfig, Stamp, StartRequest, StartStage, UNSAID_LIMIT, VERSION,
     Victim,
@@ -60,6 +60,7 @@ fn record(outcome: Option<Outcome>) -> Record {
         signaled: Some(stamp(12)),
         killed: Some(stamp(13)),
         health: Health::default(),
+        log_lost: None,
         exit: outcome.map(|outcome| Exit {
             outcome,
             oom: true,
@@ -132,6 +133,16 @@ fn sandbox_config() {
 #[test]
 fn records() {
     check("record-full", &full());
+    let mut record = record(None);
+    record.log_lost = Some(LogLoss {
+        lines: 12,
+        bytes: 3456,
+        first: stamp(12),
+        last: stamp(13),
+        error: "No space left on device (os error 28)".into(),
+        ongoing: true,
+    });
+    check("record-log-lost", &record);
     let unstarted = Record { pid: None, pid_start: None, started: None, signaled: None, killed: None, ..record(None) };
     check("record-requested", &unstarted);
     check("record-running", &record(None));

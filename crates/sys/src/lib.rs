@@ -10,6 +10,7 @@ pub mod device;
 pub mod durable;
 pub mod enter;
 pub mod fdpass;
+pub mod file;
 pub mod ids;
 pub mod kmsg;
 pub mod lease;

@@ -3,12 +3,21 @@
 //! A suffix is a time, the greatest being the youngest (kubelet's `20060102-150405`, here also `20060102-150405.001`), or,
 //! as other tools have it, a counter with 1 for the youngest.
 //! A reader knows a file by its inode: a rotation renames it and changes nothing else.
+//!
+//! A pod may have the directory as a writable `hostPath`: it is looked up below the directory of all logs without links, only
+//! regular files of one name are read, and what is remembered of a listing or a file does not grow with it.
 
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use podwright_sys::file;
 
 use super::cri::{Joiner, parse};
 
@@ -18,6 +27,12 @@ const BLOCK: usize = 64 << 10;
 const MAX_LINE: usize = 1 << 20;
 /// Listings tried until two in a row agree.
 const LISTINGS: u32 = 10;
+/// Attempts, and files of one, that are looked at: the newest.
+const MAX_LISTED: usize = 4096;
+/// How far back from the end of a file its last lines are looked for.
+const MAX_TAIL: u64 = 1 << 30;
+/// Bytes at the beginning of a line that tell whether it is a part: time, stream and tag.
+const HEAD: u64 = 64;
 
 /// Where to begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,19 +57,35 @@ type FileId = (u64, u64);
 
 /// Every attempt that has a log, in order.
 pub(super) fn attempts(dir: &Path) -> io::Result<Vec<u32>> {
-    let mut all: Vec<u32> = names(dir)?.iter().filter_map(|n| split_name(n).map(|(attempt, _)| attempt)).collect();
-    all.sort_unstable();
-    all.dedup();
-    Ok(all)
+    let mut all = BTreeSet::new();
+    if let Some(dir) = open_directory(dir)? {
+        for_each_name(dir, |name| {
+            all.extend(split_name(name).map(|(attempt, _)| attempt));
+            if all.len() > MAX_LISTED {
+                all.pop_first();
+            }
+        })?;
+    }
+    Ok(all.into_iter().collect())
 }
 
-fn names(dir: &Path) -> io::Result<Vec<String>> {
-    let entries = match std::fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(e),
-    };
-    entries.map(|e| Ok(e?.file_name().to_string_lossy().into_owned())).collect()
+/// The directory of a container's logs, LOGS/POD/CONTAINER; `None` if there is none.
+fn open_directory(dir: &Path) -> io::Result<Option<OwnedFd>> {
+    let root = dir.parent().and_then(Path::parent).ok_or(io::ErrorKind::InvalidInput)?;
+    let below = dir.strip_prefix(root).map_err(io::Error::other)?;
+    match file::directory(root, below) {
+        Err(Errno::ENOENT) => Ok(None),
+        other => Ok(Some(other?)),
+    }
+}
+
+fn for_each_name(dir: OwnedFd, mut each: impl FnMut(&str)) -> io::Result<()> {
+    for entry in Dir::from_fd(dir)?.iter() {
+        if let Ok(name) = entry?.file_name().to_str() {
+            each(name);
+        }
+    }
+    Ok(())
 }
 
 /// `N.log` or `N.log.SUFFIX`; compressed and unfinished files are none of ours.
@@ -81,20 +112,30 @@ fn age(suffix: Option<&str>) -> (u8, i64, String) {
 }
 
 /// The files of an attempt, oldest first. Listed until two listings agree: a rotation may be under way.
-fn files(dir: &Path, attempt: u32) -> io::Result<Vec<(FileId, PathBuf)>> {
-    let list = || -> io::Result<Vec<(FileId, PathBuf)>> {
+fn files(dir: &Path, attempt: u32) -> io::Result<Vec<(FileId, String)>> {
+    let list = || -> io::Result<Vec<(FileId, String)>> {
+        let Some(dir) = open_directory(dir)? else { return Ok(Vec::new()) };
+        let mut names = BTreeSet::new();
+        for_each_name(dir.try_clone()?, |name| {
+            if let Some((_, suffix)) = split_name(name).filter(|(a, _)| *a == attempt) {
+                names.insert((age(suffix), name.to_owned()));
+                if names.len() > MAX_LISTED {
+                    names.pop_first();
+                }
+            }
+        })?;
         let mut found = Vec::new();
-        for name in names(dir)? {
-            let Some((_, suffix)) = split_name(&name).filter(|(a, _)| *a == attempt) else { continue };
-            let path = dir.join(&name);
-            match std::fs::metadata(&path) {
-                Ok(meta) => found.push((age(suffix), (meta.dev(), meta.ino()), path)),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => return Err(e),
+        for (_, name) in names {
+            match file::look(&dir, OsStr::new(&name)) {
+                Ok(stat) => match file::check(&stat) {
+                    Ok(()) => found.push(((stat.st_dev, stat.st_ino), name)),
+                    Err(refused) => return Err(io::Error::other(format!("{name} is not read: {refused}"))),
+                },
+                Err(Errno::ENOENT) => {}
+                Err(errno) => return Err(errno.into()),
             }
         }
-        found.sort();
-        Ok(found.into_iter().map(|(_, id, path)| (id, path)).collect())
+        Ok(found)
     };
     let mut last = list()?;
     for _ in 0..LISTINGS {
@@ -191,14 +232,14 @@ impl LogReader {
 
     /// At the end of a file: finds the one after it. Returns whether there is more to read.
     fn advance(&mut self) -> io::Result<bool> {
-        let Some((attempt, id, path)) = self.successor()? else { return Ok(false) };
+        let Some((attempt, id, name)) = self.successor()? else { return Ok(false) };
         if self.file.is_some() && !self.sealed {
             // The successor may have appeared after the read that found the end, and with it a last line here.
             self.sealed = true;
             return Ok(true);
         }
         // Renamed in between: the next listing has its new name.
-        let Some(file) = open_listed(&path, id)? else { return Ok(true) };
+        let Some(file) = open_listed(&self.dir, &name, id)? else { return Ok(true) };
         self.end_file();
         if self.attempt != Some(attempt) {
             self.joiner.flush(true, &mut self.text);
@@ -209,13 +250,13 @@ impl LogReader {
         Ok(true)
     }
 
-    fn successor(&self) -> io::Result<Option<(u32, FileId, PathBuf)>> {
+    fn successor(&self) -> io::Result<Option<(u32, FileId, String)>> {
         if let Some(attempt) = self.attempt {
             let files = files(&self.dir, attempt)?;
             // Ours is not listed when nothing is open yet or when it was removed as the oldest: then the oldest is next.
             let ours = self.file.as_ref().and_then(|(id, _)| files.iter().position(|(other, _)| other == id));
-            if let Some((id, path)) = files.into_iter().nth(ours.map_or(0, |i| i + 1)) {
-                return Ok(Some((attempt, id, path)));
+            if let Some((id, name)) = files.into_iter().nth(ours.map_or(0, |i| i + 1)) {
+                return Ok(Some((attempt, id, name)));
             }
         }
         if !self.follow {
@@ -223,15 +264,16 @@ impl LogReader {
         }
         let later = attempts(&self.dir)?.into_iter().find(|a| self.attempt.is_none_or(|mine| *a > mine));
         let Some(later) = later else { return Ok(None) };
-        Ok(files(&self.dir, later)?.into_iter().next().map(|(id, path)| (later, id, path)))
+        Ok(files(&self.dir, later)?.into_iter().next().map(|(id, name)| (later, id, name)))
     }
 }
 
 /// Opens a file of a listing; `None` if its name no longer stands for it.
-fn open_listed(path: &Path, id: FileId) -> io::Result<Option<File>> {
-    let file = match File::open(path) {
+fn open_listed(dir: &Path, name: &str, id: FileId) -> io::Result<Option<File>> {
+    let Some(dir) = open_directory(dir)? else { return Ok(None) };
+    let file = match file::open_to_read(dir.as_fd(), OsStr::new(name)) {
         Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) if e.kind() == io::ErrorKind::NotFound || file::is_refused(&e) => return Ok(None),
         Err(e) => return Err(e),
     };
     let meta = file.metadata()?;
@@ -243,8 +285,8 @@ fn tail_position(dir: &Path, attempt: u32, lines: u64) -> io::Result<Option<(Fil
     'listing: for _ in 0..LISTINGS {
         let mut wanted = lines;
         let mut position = None;
-        for (id, path) in files(dir, attempt)?.into_iter().rev() {
-            let Some(mut file) = open_listed(&path, id)? else { continue 'listing };
+        for (id, name) in files(dir, attempt)?.into_iter().rev() {
+            let Some(mut file) = open_listed(dir, &name, id)? else { continue 'listing };
             let (start, counted) = tail_of_file(&file, wanted)?;
             wanted -= counted;
             file.seek(SeekFrom::Start(start))?;
@@ -259,28 +301,53 @@ fn tail_position(dir: &Path, attempt: u32, lines: u64) -> io::Result<Option<(Fil
 }
 
 /// Where the last `wanted` lines of a file begin, and how many there are. What is unfinished at the end counts as a line.
+/// Read from the end: of a file that never ends, only so much is looked at.
 fn tail_of_file(file: &File, wanted: u64) -> io::Result<(u64, u64)> {
-    let keep = usize::try_from(wanted).unwrap_or(usize::MAX);
-    let mut starts = VecDeque::new();
-    let mut reader = BufReader::with_capacity(BLOCK, file);
-    let (mut offset, mut start, mut line) = (0, 0, Vec::new());
-    loop {
-        line.clear();
-        let read = reader.read_until(b'\n', &mut line)?;
-        let at_end = read == 0;
-        offset += read as u64;
-        let partial = parse(line.strip_suffix(b"\n").unwrap_or(&line)).is_some_and(|l| l.partial);
-        if (at_end && start < offset) || (!at_end && !partial) {
-            starts.push_back(start);
-            start = offset;
+    let length = file.metadata()?.len();
+    if wanted == 0 || length == 0 {
+        return Ok((length, 0));
+    }
+    let earliest = length.saturating_sub(MAX_TAIL);
+    let (mut counted, mut block, mut buffer) = (0, length, Vec::new());
+    // The end of the line whose beginning comes next.
+    let mut end = None;
+    while block > earliest {
+        let from = block.saturating_sub(BLOCK as u64).max(earliest);
+        let ahead = (block + HEAD).min(length);
+        buffer.resize(usize::try_from(ahead - from).unwrap_or(0), 0);
+        file.read_exact_at(&mut buffer, from)?;
+        let own = usize::try_from(block - from).unwrap_or(0);
+        for (index, _) in buffer.iter().enumerate().take(own).rev().filter(|(_, byte)| **byte == b'\n') {
+            let after = from + index as u64 + 1;
+            if let Some(end) = end.replace(after)
+                && !is_part(buffer.get(index + 1..).unwrap_or_default(), end - after)
+                && end < length
+            {
+                counted += 1;
+                if counted == wanted {
+                    return Ok((end, counted));
+                }
+            }
         }
-        if starts.len() > keep {
-            starts.pop_front();
-        }
-        if at_end {
-            return Ok((starts.front().copied().unwrap_or(offset), starts.len() as u64));
+        block = from;
+    }
+    let head = HEAD.min(length - earliest);
+    let mut first = vec![0; usize::try_from(head).unwrap_or(0)];
+    file.read_exact_at(&mut first, earliest)?;
+    if let Some(end) = end.filter(|end| *end < length && !is_part(&first, end - earliest)) {
+        counted += 1;
+        if counted == wanted {
+            return Ok((end, counted));
         }
     }
+    Ok((earliest, counted + 1))
+}
+
+/// Whether the line that begins here, and has that many bytes, goes on in the next one.
+fn is_part(bytes: &[u8], length: u64) -> bool {
+    let length = usize::try_from(length.min(HEAD)).unwrap_or(0).min(bytes.len());
+    let line = bytes.get(..length).unwrap_or_default();
+    parse(line.strip_suffix(b"\n").unwrap_or(line)).is_some_and(|line| line.partial)
 }
 
 #[cfg(test)]
@@ -351,6 +418,78 @@ mod tests {
         let tail = |n| read(&mut logs.reader(Some(0), Start::Tail(n), false));
         assert_eq!((tail(0), tail(1), tail(2)), (String::new(), "d ".into(), "cc d ".into()));
         assert_eq!((tail(3), tail(4), tail(u64::MAX)), ("b cc d ".into(), "a b cc d ".into(), "a b cc d ".into()));
+    }
+
+    #[test]
+    fn the_tail_is_found_from_the_end_wherever_blocks_begin() {
+        let logs = Logs::new();
+        // By a reader that goes from the beginning, as it is said: each line that is no part ends one.
+        let plain = |text: &str, wanted: usize| {
+            let (mut starts, mut start, mut offset) = (Vec::new(), 0, 0);
+            for line in text.split_inclusive('\n') {
+                offset += line.len();
+                if line.ends_with('\n') && !line.contains(" P ") {
+                    starts.push(start);
+                    start = offset;
+                }
+            }
+            if start < offset {
+                starts.push(start);
+            }
+            let from = starts.len().saturating_sub(wanted);
+            starts.get(from).copied().unwrap_or(offset) as u64
+        };
+        for (pad, end) in [(0, ""), (1, "1 stdout F cut"), (63, "1 stdout P part\n"), (64, ""), (65, "1 stderr P x")] {
+            let mut text = String::new();
+            for n in 0..4_000 {
+                let (tag, fill) = (if n % 3 == 0 { 'P' } else { 'F' }, "x".repeat((n * 7 + pad) % 90));
+                text.push_str(&format!("1 stdout {tag} {n}{fill}\n"));
+            }
+            text.push_str(end);
+            fs::write(logs.path("0.log"), &text).unwrap();
+            let file = File::open(logs.path("0.log")).unwrap();
+            for wanted in [0, 1, 2, 3, 10, 700, 2_000, 2_666, 2_667, 2_668, 9_999] {
+                let (start, _) = tail_of_file(&file, wanted as u64).unwrap();
+                assert_eq!(start, plain(&text, wanted), "{pad} {wanted}");
+            }
+        }
+        // An endless file takes neither memory nor time.
+        File::create(logs.path("1.log")).unwrap().set_len(1 << 40).unwrap();
+        let (start, lines) = tail_of_file(&File::open(logs.path("1.log")).unwrap(), 5).unwrap();
+        assert_eq!((start, lines), ((1 << 40) - MAX_TAIL, 1));
+    }
+
+    /// A pod that has the directory puts other things there.
+    #[test]
+    fn nothing_is_read_elsewhere() {
+        use std::os::unix::fs::symlink;
+        let logs = Logs::new();
+        let outside = tempfile::tempdir().unwrap();
+        let secret = outside.path().join("0.log");
+        fs::write(&secret, "secret\n").unwrap();
+        let opened = || {
+            let reader = LogReader::new(logs.0.path().to_owned(), Some(0), Start::Tail(9), false, false);
+            reader.and_then(|mut reader| reader.step())
+        };
+        // The control: what is there itself is read.
+        fs::copy(&secret, logs.path("0.log")).unwrap();
+        assert_eq!(opened().unwrap(), Step::Text(b"secret\n".to_vec()));
+        for plant in [
+            |from: &Path, to: &Path| symlink(from, to).unwrap(),
+            |from: &Path, to: &Path| fs::hard_link(from, to).unwrap(),
+            |_: &Path, to: &Path| nix::unistd::mkfifo(to, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+            |_: &Path, to: &Path| symlink("/dev/zero", to).unwrap(),
+        ] {
+            fs::remove_file(logs.path("0.log")).unwrap();
+            plant(&secret, &logs.path("0.log"));
+            let error = opened().unwrap_err().to_string();
+            assert!(error.starts_with("0.log is not read: it is a "), "{error}");
+        }
+        let pods = tempfile::tempdir().unwrap();
+        fs::create_dir(pods.path().join("pod")).unwrap();
+        symlink(outside.path(), pods.path().join("pod/app")).unwrap();
+        assert!(attempts(&pods.path().join("pod/app")).is_err());
+        assert_eq!(attempts(&pods.path().join("pod/none")).unwrap(), [0; 0]);
     }
 
     #[test]

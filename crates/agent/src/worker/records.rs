@@ -6,12 +6,16 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use podwright_core::ledger::{Asker, Cause};
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use podwright_core::ledger::{Asker, Cause, LogLoss};
 use podwright_core::pod::observe::{HookEnd, HookRun, Instance, InstanceState, Outcome};
 use podwright_core::pod::spec::PodSpec;
 use podwright_core::time::Time;
 use podwright_shim::proto::{self, Exit, Health, InstanceId, Record, Stamp, StartStage};
 use podwright_sys::durable::{self, Durability};
+use podwright_sys::file;
 
 use crate::clock::Clock;
 
@@ -89,6 +93,7 @@ fn lost_without_a_trace(id: &InstanceId, clock: &Clock) -> Record {
         signaled: None,
         killed: None,
         health: Health::default(),
+        log_lost: None,
         exit: Some(Exit::without_evidence(proto::Outcome::Lost, now)),
     }
 }
@@ -125,17 +130,32 @@ pub(super) fn complete(
 /// leaves as much behind as one that crashes for minutes. What cannot be removed is left for the next time.
 pub(super) fn forget_old(records: &Path, logs: &Path, known: &BTreeSet<u32>) {
     for directory in [records, logs] {
-        for name in entries(directory).unwrap_or_default() {
-            let attempt = name.split_once('.').and_then(|(attempt, _)| attempt.parse::<u32>().ok());
-            if attempt.is_none_or(|attempt| known.contains(&attempt)) {
-                continue;
-            }
-            let path = directory.join(name);
-            if let Err(error) = fs::remove_file(&path) {
-                tracing::warn!(path = %path.display(), %error, "what an old instance left could not be removed");
+        if let Err(error) = forget_below(directory, known) {
+            tracing::warn!(directory = %directory.display(), %error, "what an old instance left could not be removed");
+        }
+    }
+}
+
+/// Below the directory's own descriptor, and without a list of it: that of the logs may be writable for a pod.
+fn forget_below(directory: &Path, known: &BTreeSet<u32>) -> io::Result<()> {
+    let root = directory.parent().and_then(Path::parent).ok_or(io::ErrorKind::InvalidInput)?;
+    let dir = match file::directory(root, directory.strip_prefix(root).map_err(io::Error::other)?) {
+        Err(Errno::ENOENT) => return Ok(()),
+        other => other?,
+    };
+    let mut failure = Ok(());
+    for entry in Dir::from_fd(dir.try_clone()?)?.iter() {
+        let entry = entry?;
+        let name = entry.file_name().to_str().unwrap_or_default();
+        let attempt = name.split_once('.').and_then(|(attempt, _)| attempt.parse::<u32>().ok());
+        if attempt.is_some_and(|attempt| !known.contains(&attempt)) {
+            match unlinkat(&dir, entry.file_name(), UnlinkatFlags::NoRemoveDir) {
+                Ok(()) | Err(Errno::ENOENT) => {}
+                Err(errno) => failure = Err(errno.into()),
             }
         }
     }
+    failure
 }
 
 /// A record in the state machine's terms, with the index of its container; `None` for one that the pod does not have.
@@ -161,10 +181,22 @@ pub(super) fn instance(record: &Record, spec: &PodSpec, clock: &Clock) -> Option
         pre_stop: record.pre_stop.as_ref().map(|run| hook_run(run, time)),
         cause: record.cause.as_ref().map(cause).filter(|cause| cause.by.decides()),
         message: record.exit.as_ref().map(|exit| exit.message.clone()).unwrap_or_default(),
+        log_lost: record.log_lost.as_ref().map(|loss| log_loss(loss, time)),
         signaled_at: record.signaled.map(time),
         killed_at: record.killed.map(time),
     };
     Some((container, instance))
+}
+
+fn log_loss(loss: &proto::LogLoss, time: impl Fn(Stamp) -> Time) -> LogLoss {
+    LogLoss {
+        lines: loss.lines,
+        bytes: loss.bytes,
+        first: time(loss.first),
+        last: time(loss.last),
+        error: loss.error.clone(),
+        ongoing: loss.ongoing,
+    }
 }
 
 fn hook_run(run: &proto::HookRun, time: impl Fn(Stamp) -> Time) -> HookRun {

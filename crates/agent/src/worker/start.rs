@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::stat::Mode;
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType};
 use podwright_core::bundle::{self, ConfigError};
 use podwright_core::manifest::Document;
@@ -16,6 +17,7 @@ use podwright_core::signal;
 use podwright_image::{Bundle, LookupError};
 use podwright_shim::proto::{InstanceId, MessageRequest, Origin, PodMount, StartRequest};
 use podwright_sys::cgroup::Cgroup;
+use podwright_sys::file;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -125,7 +127,11 @@ fn prepare(wanted: &Wanted, found: Found) -> Result<StartRequest, Refused> {
     let log = paths.container_log(&container.name, *attempt);
     let io = |error: io::Error| Refused { reason: "CreateContainerError", message: error.to_string() };
     if let Some(directory) = log.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o755).create(directory).map_err(io)?;
+        let (root, below, _) = file::parts_of_log(&log).ok_or_else(|| io(io::ErrorKind::InvalidInput.into()))?;
+        let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(root);
+        made.and_then(|()| Ok(file::make_directory(root, below, Mode::from_bits_truncate(0o755))?)).map_err(
+            |error| io(io::Error::new(error.kind(), format!("cannot make {}: {error}", directory.display()))),
+        )?;
         records::forget_old(&paths.records().join(&container.name), directory, &wanted.known);
     }
     let live = ctx.live.borrow();
@@ -306,19 +312,24 @@ fn sensors(cpus: &Path) -> Vec<String> {
     found
 }
 
+/// Levels of directories below `/dev` that are looked at: a container that has it as a volume may nest more.
+const DEVICE_LEVELS: usize = 8;
+
 /// The node's devices below a directory, without what each container has of its own. What disappears meanwhile is left out.
 fn devices(directory: &Path) -> Vec<LinuxDevice> {
-    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     let mut found = Vec::new();
-    for entry in entries.flatten() {
-        let (path, name) = (entry.path(), entry.file_name());
-        let Ok(stat) = entry.metadata() else { continue };
-        if stat.is_dir() {
-            if !["pts", "shm", "mqueue", "fd"].iter().any(|own| name == *own) {
-                found.extend(devices(&path));
+    let mut pending = vec![(directory.to_owned(), 1)];
+    while let Some((directory, level)) = pending.pop() {
+        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+            let (path, name) = (entry.path(), entry.file_name());
+            let Ok(stat) = entry.metadata() else { continue };
+            if stat.is_dir() {
+                if level < DEVICE_LEVELS && !["pts", "shm", "mqueue", "fd"].iter().any(|own| name == *own) {
+                    pending.push((path, level + 1));
+                }
+            } else if name != "console" {
+                found.extend(device(&path, &stat));
             }
-        } else if name != "console" {
-            found.extend(device(&path, &stat));
         }
     }
     found

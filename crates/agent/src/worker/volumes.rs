@@ -312,7 +312,7 @@ mod tests {
         assert_eq!(gauge.over_limit(&spec, &paths), None);
         let volume = paths.volumes().join("v");
         // By steps: a path may not be that long.
-        let mut deep = std::fs::File::open(&volume).unwrap();
+        let mut deep = fs::File::open(&volume).unwrap();
         for _ in 0..3_000 {
             use nix::fcntl::{OFlag, openat};
             nix::sys::stat::mkdirat(&deep, "d", nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -324,7 +324,7 @@ mod tests {
             nix::fcntl::OFlag::O_CREAT | nix::fcntl::OFlag::O_WRONLY,
             nix::sys::stat::Mode::S_IRWXU,
         );
-        std::io::Write::write_all(&mut fs::File::from(file.unwrap()), &vec![1; 30 << 20]).unwrap();
+        io::Write::write_all(&mut fs::File::from(file.unwrap()), &vec![1; 30 << 20]).unwrap();
         let message = gauge.over_limit(&spec, &paths).unwrap();
         assert!(message.starts_with("Usage of EmptyDir volume \"v\" exceeds the limit \"1048576\""), "{message}");
         gauge.stop().store(true, std::sync::atomic::Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! What depends on the moment at which the agent sees something.
 
 use super::*;
-use crate::ledger::{Asker, Cause};
+use crate::ledger::{Asker, Cause, LogLoss};
 use crate::manifest::{Format, parse};
 use crate::pod::backoff;
 use crate::pod::spec::StartGate;
@@ -256,6 +256,28 @@ fn a_failed_post_start_hook_stops_the_container() {
     assert_eq!(plan.steps, [Step::Signal { container: 0, attempt: 0, cause: why }]);
     let reasons: Vec<&str> = plan.notices.iter().map(|n| n.reason).collect();
     assert_eq!(reasons, ["FailedPostStartHook", "Killing"]);
+}
+
+#[test]
+fn lost_lines_of_a_log_are_an_event_when_it_begins_and_when_it_is_over() {
+    let mut machine = alone("");
+    machine.plan(at(0));
+    let running = machine.observed.containers[0].instances[0].clone();
+    let loss = |lines, ongoing| {
+        let (first, last) = (at(2), at(2 + lines));
+        Some(LogLoss { lines: lines as u64, bytes: 100, first, last, error: "No space left on device".into(), ongoing })
+    };
+    let mut told = Vec::new();
+    for (second, log_lost) in
+        [(2, loss(1, true)), (12, loss(11, true)), (20, loss(18, false)), (21, loss(18, false)), (30, loss(20, true))]
+    {
+        machine.apply(Event::Instance { container: 0, instance: Instance { log_lost, ..running.clone() } }, at(second));
+        let notices = machine.plan(at(second)).notices.into_iter().filter(|n| n.reason == "LogLinesLost");
+        told.extend(notices.map(|notice| (second, notice.message)));
+    }
+    let begins = "The log of container a cannot be written, and lines of it are lost: No space left on device";
+    let over = "18 lines (100 bytes) of the log of container a were lost within 18s: No space left on device";
+    assert_eq!(told, [(2, begins.to_owned()), (20, over.to_owned()), (30, begins.to_owned())]);
 }
 
 #[test]

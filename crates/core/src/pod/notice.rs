@@ -4,7 +4,8 @@ use super::hook::NO_TCP;
 use super::observe::{HookKind, HookRun, Instance, InstanceState, Observed, Outcome, ProbeKind, ProbeOutcome};
 use super::plan::{Notice, Step};
 use super::spec::{Hook, PodSpec};
-use crate::ledger::{Asker, Cause};
+use super::why::duration;
+use crate::ledger::{Asker, Cause, LogLoss};
 
 fn normal(reason: &'static str, container: usize, message: String) -> Notice {
     Notice { warning: false, reason, message, container: Some(container) }
@@ -97,6 +98,7 @@ pub(super) fn of_hooks(spec: &PodSpec, i: usize, before: Option<&Instance>, afte
 pub(super) fn of_change(spec: &PodSpec, i: usize, before: Option<&Instance>, after: &Instance) -> Vec<Notice> {
     let name = &spec.containers[i].name;
     let mut notices = of_hooks(spec, i, before, after);
+    notices.extend(of_log(name, i, before, after));
     let was_running = before.is_some_and(|b| matches!(b.state, InstanceState::Running { .. }));
     match &after.state {
         InstanceState::Running { .. } if !was_running => {
@@ -112,6 +114,22 @@ pub(super) fn of_change(spec: &PodSpec, i: usize, before: Option<&Instance>, aft
         InstanceState::Starting | InstanceState::Running { .. } => {}
     }
     notices
+}
+
+/// When lines of the log begin to be lost, and when that is over.
+fn of_log(name: &str, i: usize, before: Option<&Instance>, after: &Instance) -> Option<Notice> {
+    let loss = after.log_lost.as_ref()?;
+    let was = before.and_then(|before| before.log_lost.as_ref());
+    let LogLoss { lines, bytes, error, .. } = loss;
+    let message = match (was.is_some_and(|was| was.ongoing), loss.ongoing) {
+        (false, true) => format!("The log of container {name} cannot be written, and lines of it are lost: {error}"),
+        (was_ongoing, false) if was_ongoing || was.is_none_or(|was| was.lines != *lines) => {
+            let took = duration(loss.last.since(loss.first));
+            format!("{lines} lines ({bytes} bytes) of the log of container {name} were lost within {took}: {error}")
+        }
+        _ => return None,
+    };
+    Some(warning("LogLinesLost", i, message))
 }
 
 /// For a container that is held back after its end.

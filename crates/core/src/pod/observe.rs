@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::{Asker, Cause, Health};
+use crate::ledger::{Asker, Cause, Health, LogLoss};
 use crate::time::Time;
 
 /// Everything known of one pod besides its spec. Containers are indexed as in `PodSpec::containers`.
@@ -136,6 +136,7 @@ impl Instance {
             signaled_at: None,
             killed_at: None,
             message: String::new(),
+            log_lost: None,
         }
     }
 
@@ -215,6 +216,8 @@ pub struct Instance {
     pub killed_at: Option<Time>,
     /// Its termination message; empty while it lives.
     pub message: String,
+    /// What of its output is not in its log.
+    pub log_lost: Option<LogLoss>,
 }
 
 /// One run of a hook. There is never a second one for an instance.

@@ -97,6 +97,24 @@ pub struct ProbeFailures {
     pub output: String,
 }
 
+/// Lines that could not be written to an instance's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLoss {
+    /// How many, so far.
+    pub lines: u64,
+    /// Their bytes in the log.
+    pub bytes: u64,
+    /// When the first was lost.
+    pub first: Stamp,
+    /// When the last was lost.
+    pub last: Stamp,
+    /// Why the last was lost; at most [`MAX_TEXT`] bytes.
+    pub error: String,
+    /// The last one that was written failed: more are going to be lost.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ongoing: bool,
+}
+
 /// What was found when the last process of an instance had gone, and before its cgroup went.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {

@@ -320,6 +320,7 @@ pub fn explain(case: &Case<'_>, container: Option<usize>) -> Explanation {
         details.extend(case.file_problems.iter().map(|problem| format!("  {problem}")));
     }
     details.extend(closed_gates(case));
+    details.extend(lost_lines(case));
     details.splice(0..0, case.job.and_then(|job| belongs(&job)));
     let name = (case.spec.namespace.as_str(), case.spec.name.as_str());
     Explanation {
@@ -334,6 +335,26 @@ pub fn explain(case: &Case<'_>, container: Option<usize>) -> Explanation {
         containers: lines(case, &states),
         ..Explanation::new(Kind::Pod, name, told.situation, told.summary)
     }
+}
+
+/// What of the containers' output is not in their logs.
+fn lost_lines(case: &Case<'_>) -> Vec<String> {
+    let containers = case.spec.containers.iter().zip(&case.observed.containers);
+    let lost =
+        containers.filter_map(|(container, known)| Some((container, known.instances.last()?.log_lost.as_ref()?)));
+    let told = lost.map(|(container, loss)| {
+        let so_far = if loss.ongoing { "are being lost, so far" } else { "were lost," };
+        format!(
+            "lines of the log of {} {so_far} {} ({} bytes), from {} to {}: {}",
+            container.name,
+            loss.lines,
+            loss.bytes,
+            words::clock(loss.first),
+            words::clock(loss.last),
+            words::line(&loss.error)
+        )
+    });
+    told.collect()
 }
 
 /// Why it is not ready although its containers are.

@@ -7,7 +7,7 @@ use super::super::observe::{Event, Instance, InstanceState, Memo, Outcome, Probe
 use super::super::plan::Step;
 use super::super::spec::StartGate;
 use super::*;
-use crate::ledger::{Asker, Cause, CpuTime, End, Figures, Health, OomLimit, Origin, Victim};
+use crate::ledger::{Asker, Cause, CpuTime, End, Figures, Health, LogLoss, OomLimit, Origin, Victim};
 use crate::manifest::{Document, Format, parse};
 use crate::pod::backoff;
 
@@ -823,4 +823,19 @@ fn it_goes_over_the_wire_as_it_is() {
     assert_eq!(serde_json::from_str::<Explanation>(&text).unwrap(), told);
     let value: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((value["situation"].as_str(), value["lastEnd"]["attempt"].as_u64()), (Some("CrashLoop"), Some(1)));
+}
+
+#[test]
+fn what_is_missing_in_a_log_is_said() {
+    let mut story = Story::new("containers: [{name: app, image: i}]").up(1).decide(1).runs(2, "app");
+    let mut instance = story.machine.observed().containers[0].instances.last().unwrap().clone();
+    let mut said = |ongoing| {
+        let error = "No space left on device".to_owned();
+        instance.log_lost = Some(LogLoss { lines: 7, bytes: 99, first: at(60), last: at(65), error, ongoing });
+        story.machine.apply(Event::Instance { container: 0, instance: instance.clone() }, at(70));
+        story.tell(None).details.into_iter().filter(|detail| detail.contains("log")).collect::<Vec<_>>()
+    };
+    let from = "7 (99 bytes), from 00:01:00 UTC to 00:01:05 UTC: No space left on device";
+    assert_eq!(said(true), [format!("lines of the log of app are being lost, so far {from}")]);
+    assert_eq!(said(false), [format!("lines of the log of app were lost, {from}")]);
 }
