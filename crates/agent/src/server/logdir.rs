@@ -30,7 +30,7 @@ const LISTINGS: u32 = 10;
 /// Attempts, and files of one, that are looked at: the newest.
 const MAX_LISTED: usize = 4096;
 /// How far back from the end of a file its last lines are looked for.
-const MAX_TAIL: u64 = 1 << 30;
+const MAX_TAIL: u64 = 128 << 20;
 /// Bytes at the beginning of a line that tell whether it is a part: time, stream and tag.
 const HEAD: u64 = 64;
 
@@ -546,11 +546,11 @@ mod tests {
         let logs = Logs::new();
         logs.write("0.log", &["a"]);
         let (id, path) = files(logs.0.path(), 0).unwrap().remove(0);
-        assert!(open_listed(&path, id).unwrap().is_some());
+        assert!(open_listed(logs.0.path(), &path, id).unwrap().is_some());
         logs.rename("0.log", "0.log.1");
-        assert!(open_listed(&path, id).unwrap().is_none());
+        assert!(open_listed(logs.0.path(), &path, id).unwrap().is_none());
         logs.write("0.log", &["b"]);
-        assert!(open_listed(&path, id).unwrap().is_none());
+        assert!(open_listed(logs.0.path(), &path, id).unwrap().is_none());
     }
 
     #[test]

@@ -263,9 +263,9 @@ fn lost_lines_of_a_log_are_an_event_when_it_begins_and_when_it_is_over() {
     let mut machine = alone("");
     machine.plan(at(0));
     let running = machine.observed.containers[0].instances[0].clone();
-    let loss = |lines, ongoing| {
+    let loss = |lines: u64, ongoing| {
         let (first, last) = (at(2), at(2 + lines));
-        Some(LogLoss { lines: lines as u64, bytes: 100, first, last, error: "No space left on device".into(), ongoing })
+        Some(LogLoss { lines, bytes: 100, first, last, error: "No space left on device".into(), ongoing })
     };
     let mut told = Vec::new();
     for (second, log_lost) in
@@ -275,8 +275,8 @@ fn lost_lines_of_a_log_are_an_event_when_it_begins_and_when_it_is_over() {
         let notices = machine.plan(at(second)).notices.into_iter().filter(|n| n.reason == "LogLinesLost");
         told.extend(notices.map(|notice| (second, notice.message)));
     }
-    let begins = "The log of container a cannot be written, and lines of it are lost: No space left on device";
-    let over = "18 lines (100 bytes) of the log of container a were lost within 18s: No space left on device";
+    let begins = "The log of container app cannot be written, and lines of it are lost: No space left on device";
+    let over = "18 lines (100 bytes) of the log of container app were lost within 18 s: No space left on device";
     assert_eq!(told, [(2, begins.to_owned()), (20, over.to_owned()), (30, begins.to_owned())]);
 }
 
