@@ -133,8 +133,8 @@ fn sandbox_config() {
 #[test]
 fn records() {
     check("record-full", &full());
-    let mut record = record(None);
-    record.log_lost = Some(LogLoss {
+    let mut lossy = record(None);
+    lossy.log_lost = Some(LogLoss {
         lines: 12,
         bytes: 3456,
         first: stamp(12),
@@ -142,7 +142,7 @@ fn records() {
         error: "No space left on device (os error 28)".into(),
         ongoing: true,
     });
-    check("record-log-lost", &record);
+    check("record-log-lost", &lossy);
     let unstarted = Record { pid: None, pid_start: None, started: None, signaled: None, killed: None, ..record(None) };
     check("record-requested", &unstarted);
     check("record-running", &record(None));

@@ -31,7 +31,7 @@ pub enum Refused {
 /// The directory `below` the one at `root`. Links on the way to `root` are followed, those below are not.
 ///
 /// # Errors
-/// openat2(2)'s; ELOOP for a link.
+/// openat2(2)'s; ENOTDIR for a link.
 pub fn directory(root: &Path, below: &Path) -> nix::Result<OwnedFd> {
     descend(root_of(root)?, below, None)
 }
@@ -214,7 +214,7 @@ mod tests {
         fs::rename(real.join("pod"), real.join("away")).unwrap();
         symlink("/etc", real.join("pod")).unwrap();
         for made in [directory(&root, Path::new("pod/app")), make_directory(&root, Path::new("pod/app"), mode)] {
-            assert_eq!(made.unwrap_err(), Errno::ELOOP);
+            assert_eq!(made.unwrap_err(), Errno::ENOTDIR);
         }
         assert_eq!(directory(&root, Path::new("away/../away")).unwrap_err(), Errno::EINVAL);
     }
