@@ -9,10 +9,10 @@ use std::fs;
 use std::path::Path;
 
 use podwright_shim::proto::{
-    Cause, CpuTime, Event, Evidence, ExecResult, Exit, Figures, Health, HookKind, HookRun, InstanceId, LogLoss, MAX_CHANGES,
-    MAX_EVENT, MAX_REQUEST, MAX_TEXT, MemoryEvents, MessageRequest, OomLimit, Origin, Outcome, PodMount, Pressure,
-    ProbeFailures, ReadyChange, Record, Request, SandboxConfig, Stamp, StartRequest, StartStage, UNSAID_LIMIT, VERSION,
-    Victim,
+    Cause, CpuTime, Event, Evidence, ExecResult, Exit, Figures, Health, HookKind, HookRun, InstanceId, LogLoss,
+    MAX_CHANGES, MAX_EVENT, MAX_REQUEST, MAX_TEXT, MemoryEvents, MessageRequest, OomLimit, Origin, Outcome, PodMount,
+    Pressure, ProbeFailures, ReadyChange, Record, Request, SandboxConfig, Stamp, StartRequest, StartStage,
+    UNSAID_LIMIT, VERSION, Victim,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
