@@ -54,6 +54,7 @@ mod tests {
             killed: None,
             cause: None,
             health: Health::default(),
+            log_lost: None,
             exit: ended.then(|| Exit::without_evidence(Outcome::Exited { code: 0 }, stamp)),
         }
     }
