@@ -11,6 +11,10 @@ use jiff::tz::TimeZone;
 use nix::time::{ClockId, clock_gettime};
 use podwright_core::time::Time;
 use podwright_shim::proto::Stamp;
+use podwright_sys::own::{Links, read_text};
+
+/// Most bytes of a boot id; the kernel's has 37.
+const MAX_BOOT_ID: u64 = 4096;
 
 /// Reads the kernel's clocks and knows which boot this is.
 #[derive(Debug)]
@@ -82,7 +86,7 @@ impl Clock {
     /// # Errors
     /// When the file cannot be read.
     pub fn start(boot_id_file: &Path) -> io::Result<Clock> {
-        let boot_id = std::fs::read_to_string(boot_id_file)?.trim().to_owned();
+        let boot_id = read_text(boot_id_file, MAX_BOOT_ID, Links::Follow)?.trim().to_owned();
         Ok(Clock { offset_ns: offset_ns().0, shift_ns: AtomicI64::new(0), boot_id })
     }
 

@@ -1,13 +1,14 @@
 //! Commands straight into a container: a clone into a cgroup of their own below the container's, and its namespaces. Only where
 //! its runtime has written down how (`entry.json`); else its `exec` is called.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use podwright_sys::cgroup::{Cgroup, CgroupError};
 use podwright_sys::child;
 use podwright_sys::enter::{self, Door, EnterError, Entered, Entry, VERSION};
+use podwright_sys::own::{MAX_STATE, read_regular};
 
 /// A container that commands can be run in without its runtime.
 #[derive(Debug)]
@@ -55,7 +56,7 @@ impl Way {
     /// The way into a container with first process `pid`, of which the runtime's state is in `state`. `None`: the runtime has
     /// not written one that this version understands, or the container may trace what comes in, which is then the runtime's to make.
     pub(crate) fn find(state: &Path, pid: i32, container: &Cgroup) -> Option<Way> {
-        let text = fs::read(state.join("entry.json")).ok()?;
+        let text = read_regular(&state.join("entry.json"), MAX_STATE).ok()?;
         let mut entry: Entry = serde_json::from_slice(&text).ok().filter(|entry: &Entry| entry.version == VERSION)?;
         if entry.lets_trace() {
             return None;
@@ -111,9 +112,13 @@ impl Way {
     }
 }
 
+/// As much as execve(2) takes.
+const MAX_ENVIRONMENT: u64 = 2 << 20;
+
 /// The runtime has given the first process a home, if the container's image says nothing of one.
 fn home_of(pid: i32) -> Option<String> {
-    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    // Whose it is may move its bounds (prctl(2), PR_SET_MM).
+    let environment = read_regular(Path::new(&format!("/proc/{pid}/environ")), MAX_ENVIRONMENT).ok()?;
     let home = environment.split(|byte| *byte == 0).find(|variable| variable.starts_with(b"HOME="))?;
     String::from_utf8(home.to_vec()).ok()
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use podwright_shim::proto::{HookKind, InstanceId};
 use podwright_sys::durable::{Durability, write_atomic};
+use podwright_sys::own::{MAX_STATE, read_regular};
 use serde::Deserialize;
 
 use crate::enter::Inside;
@@ -73,7 +74,7 @@ impl Command {
     pub(crate) fn write_process(&mut self, bundle: &Path) -> Result<PathBuf, String> {
         let config = bundle.join("config.json");
         let tell = |error: &dyn std::fmt::Display| format!("cannot read {}: {error}", config.display());
-        let text = fs::read(&config).map_err(|error| tell(&error))?;
+        let text = read_regular(&config, MAX_STATE).map_err(|error| tell(&error))?;
         let mut process = serde_json::from_slice::<Bundle>(&text).map_err(|error| tell(&error))?.process;
         process.insert("args".into(), std::mem::take(&mut self.argv).into());
         process.insert("terminal".into(), false.into());

@@ -10,6 +10,7 @@ use podwright_sys::cgroup::Cgroup;
 use podwright_sys::child::{self, Ended, Program};
 use podwright_sys::durable::{Durability, write_atomic};
 use podwright_sys::enter::EnterError;
+use podwright_sys::own::{MAX_STATE, read_regular};
 use podwright_sys::podmount;
 
 use crate::enter::WayError;
@@ -60,7 +61,8 @@ impl Shim {
         let id = request.id.clone();
         let (restart_delay_ms, stop_signal) = (request.restart_delay_ms, request.stop_signal);
         let origin = request.origin.clone();
-        let on_disk = std::fs::read(self.record_path(&id)).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        let on_disk = read_regular(&self.record_path(&id), MAX_STATE).ok();
+        let on_disk = on_disk.and_then(|text| serde_json::from_slice(&text).ok());
         if on_disk.is_none() && !self.machine.knows(&id) {
             self.sites.push(Site::new(request, &self.config));
         }

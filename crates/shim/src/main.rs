@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use podwright_shim::proto::{Event, SandboxConfig, VERSION};
+use podwright_sys::own::{MAX_STATE, read_regular};
 use podwright_sys::{child, printable};
 
 mod clock;
@@ -109,7 +110,7 @@ fn take_listener() -> std::io::Result<UnixListener> {
 }
 
 fn read_config(path: &Path) -> Result<SandboxConfig, Box<dyn Error>> {
-    let text = std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let text = read_regular(path, MAX_STATE).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     let config: SandboxConfig =
         serde_json::from_slice(&text).map_err(|error| format!("cannot understand {}: {error}", path.display()))?;
     if config.version != VERSION {

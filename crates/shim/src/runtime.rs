@@ -1,12 +1,12 @@
 //! Calls of the OCI runtime's command line (runc(8), crun(1)), and what comes back: a pid file and a log in JSON.
 
 use std::ffi::OsStr;
-use std::fs;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use podwright_shim::machine::Process;
 use podwright_sys::child::{Ended, ProcStat, Program, proc_stat, spawn};
+use podwright_sys::own::{Links, MAX_STATE, read_regular, read_text};
 use serde::Deserialize;
 
 /// All of a runtime's environment. Nothing of the agent's may leak into it: runc, for one, acts on NOTIFY_SOCKET.
@@ -73,7 +73,7 @@ pub(crate) fn outcome(runtime: &Path, ended: Ended, pid_file: &Path, log: &Path)
     if ended != Ended::Exited(0) {
         return Err(failure(runtime, ended, log));
     }
-    let text = fs::read_to_string(pid_file).unwrap_or_default();
+    let text = read_text(pid_file, MAX_STATE, Links::Refuse).unwrap_or_default();
     let pid: i32 = text
         .trim()
         .parse()
@@ -101,7 +101,7 @@ struct LogLine {
 
 /// Why a runtime failed: the last error in its log, or how it ended.
 pub(crate) fn failure(runtime: &Path, ended: Ended, log: &Path) -> String {
-    let text = fs::read(log).unwrap_or_default();
+    let text = read_regular(log, MAX_STATE).unwrap_or_default();
     let lines: Vec<LogLine> =
         text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
     let is_error = |line: &&LogLine| matches!(line.level.as_str(), "error" | "fatal" | "panic");
@@ -118,6 +118,8 @@ pub(crate) fn failure(runtime: &Path, ended: Ended, log: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -17,6 +17,7 @@ pub mod lease;
 pub mod mount;
 pub mod netlink;
 pub mod netns;
+pub mod own;
 pub mod path;
 pub mod podmount;
 pub mod printable;

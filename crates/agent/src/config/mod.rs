@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use podwright_core::pod::spec::StartGate;
+use podwright_sys::own::{Links, read_text};
 
 pub use file::Problem;
 pub use settings::Settings;
@@ -97,13 +98,17 @@ pub struct Live {
     pub retention_pods: usize,
 }
 
+/// Most bytes of a configuration file.
+const MAX_CONFIG: u64 = 1 << 20;
+
 /// Reads the file (if any) and lays `flags` over it.
 ///
 /// # Errors
 /// Every problem found, not only the first.
 pub fn load(flags: &Settings, explicit_file: Option<&Path>) -> Result<Config, Vec<Problem>> {
     let path = explicit_file.unwrap_or(Path::new(DEFAULT_FILE));
-    let text = match std::fs::read_to_string(path) {
+    // An administrator may well keep it elsewhere; but it has an end.
+    let text = match read_text(path, MAX_CONFIG, Links::Follow) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && explicit_file.is_none() => String::new(),
         Err(error) => return Err(vec![Problem::of_file(path, format!("cannot be read: {error}"))]),

@@ -10,6 +10,7 @@ use std::process::Stdio;
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use podwright_sys::own::open_own;
 use tokio::process::{Child, Command};
 
 /// Where system-wide tools are looked for, whatever the agent's environment says.
@@ -49,7 +50,7 @@ impl ShimBinary {
     /// # Errors
     /// Those of fork(2) and execve(2), and of the log file.
     pub fn spawn(&self, config: &Path, listener: UnixListener, log: &Path) -> io::Result<Child> {
-        let log = fs::OpenOptions::new().create(true).append(true).open(log)?;
+        let log = open_own(log, fs::OpenOptions::new().create(true).append(true))?;
         Command::new(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
             .arg0("podwright-shim")
             .arg(config)

@@ -16,6 +16,7 @@ use podwright_core::time::Time;
 use podwright_shim::proto::{self, Exit, Health, InstanceId, Record, Stamp, StartStage};
 use podwright_sys::durable::{self, Durability};
 use podwright_sys::file;
+use podwright_sys::own::{MAX_STATE, read_regular};
 
 use crate::clock::Clock;
 
@@ -32,12 +33,25 @@ pub(super) type Records = BTreeMap<InstanceId, Record>;
 pub(super) fn read(directory: &Path, clock: &Clock) -> io::Result<Records> {
     let mut records = Records::new();
     for container in entries(directory)? {
+        // A link leads to what is not the pod's.
+        if !fs::symlink_metadata(directory.join(&container))?.is_dir() {
+            tracing::error!(path = %directory.join(&container).display(), "no directory of records; it is left as it is");
+            continue;
+        }
         for file in entries(&directory.join(&container))? {
             let Some(attempt) = file.strip_suffix(".json").and_then(|n| n.parse().ok()) else { continue };
             let path = directory.join(&container).join(&file);
             let id = InstanceId { container: container.clone(), attempt };
-            let bytes = fs::read(&path)?;
+            let bytes = match read_regular(&path, MAX_STATE) {
+                // Not a file of ours, whatever it is: as one with other bytes in it.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => b"?".to_vec(),
+                other => other?,
+            };
             let record = match serde_json::from_slice::<Record>(&bytes) {
+                Ok(record) if record.version > proto::VERSION => {
+                    tracing::error!(file = %path.display(), version = record.version, "a record is a newer podwright's; its end counts as unknown");
+                    lost_without_a_trace(&id, clock)
+                }
                 Ok(record) if record.id == id => record,
                 Ok(record) => {
                     tracing::error!(file = %path.display(), found = ?record.id, "a record is another instance's; its end counts as unknown");
