@@ -3,10 +3,12 @@
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use podwright_sys::cgroup::{self, Cgroup};
+use podwright_sys::own::open_own;
 
 use crate::config::Fixed;
 
@@ -129,6 +131,13 @@ fn directory(path: &Path, key: &str, mode: u32) -> Result<(), Lack> {
     })
 }
 
+/// How long a lock may outlive its holder: a child of a killed agent has it until it has executed its program.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+/// Between two tries. flock(2) knows no wait that ends.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+/// Most bytes of a lock's file that can be a pid.
+const MAX_PID: u64 = 20;
+
 /// Takes the lock on `path` for the life of the returned file.
 fn lock(path: &Path) -> Result<File, Lack> {
     let io = |error: std::io::Error| {
@@ -137,21 +146,52 @@ fn lock(path: &Path) -> Result<File, Lack> {
             "see that it is a plain file on a local file system",
         )
     };
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            file.read_to_string(&mut holder).map_err(io)?;
-            return Err(Lack::new(
-                format!("another podwrightd (pid {}) uses {}", holder.trim(), path.parent().unwrap_or(path).display()),
-                "stop it first (systemctl stop podwright), or give this one its own --state-dir, --run-dir and --log-dir",
-            ));
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let mut file = open_own(path, &mut options).map_err(io)?;
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::Error(error)) => return Err(io(error)),
+            Err(TryLockError::WouldBlock) => {
+                let holder = holder(&mut file).map_err(io)?;
+                // A dead agent's lock goes with its last child; a living one's stays.
+                if holder.is_none() && begun.elapsed() < LOCK_PATIENCE {
+                    std::thread::sleep(LOCK_PAUSE);
+                    continue;
+                }
+                let who = match holder {
+                    Some(pid) => format!("another podwrightd (pid {pid}) uses"),
+                    None => "another process, which is no podwrightd that runs, keeps the lock of".to_owned(),
+                };
+                return Err(Lack::new(
+                    format!("{who} {}", path.parent().unwrap_or(path).display()),
+                    "stop it first (systemctl stop podwright), or give this one its own --state-dir, --run-dir and --log-dir",
+                ));
+            }
         }
-        Err(TryLockError::Error(error)) => return Err(io(error)),
     }
     file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(io)?;
     Ok(file)
+}
+
+/// The agent that wrote its pid into the lock's file, if it lives and has the file open.
+fn holder(file: &mut File) -> std::io::Result<Option<u32>> {
+    let mut text = String::new();
+    file.rewind()?;
+    if (&*file).take(MAX_PID).read_to_string(&mut text).is_err() {
+        return Ok(None);
+    }
+    let own = file.metadata()?;
+    let is_it = |found: fs::Metadata| (found.dev(), found.ino()) == (own.dev(), own.ino());
+    let Ok(pid) = text.trim().parse::<u32>() else { return Ok(None) };
+    // A pid may be another process's by now, and in a container often this one's.
+    if pid == std::process::id() {
+        return Ok(None);
+    }
+    let mut open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    Ok(open.any(|fd| fs::metadata(fd.path()).is_ok_and(is_it)).then_some(pid))
 }
 
 type Cgroups = (Cgroup, PathBuf, Vec<&'static str>);
@@ -243,6 +283,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::process::Command;
 
     #[test]
     fn kernels() {
@@ -266,11 +307,69 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("podwright.lock");
         let held = lock(&path).unwrap();
-        let refused = lock(&path).unwrap_err().to_string();
-        assert!(refused.contains(&format!("pid {}", std::process::id())), "{refused}");
-        assert!(refused.contains(dir.path().to_str().unwrap()), "{refused}");
+        let mut holder = inherit(&held, "60");
         drop(held);
+        fs::write(&path, format!("{}\n", holder.id())).unwrap();
+        let begun = Instant::now();
+        let refused = lock(&path).unwrap_err().to_string();
+        assert!(begun.elapsed() < LOCK_PATIENCE, "one that lives is not waited for");
+        assert!(refused.contains(&format!("pid {}", holder.id())), "{refused}");
+        assert!(refused.contains(dir.path().to_str().unwrap()), "{refused}");
+        holder.kill().unwrap();
+        holder.wait().unwrap();
         lock(&path).unwrap();
+    }
+
+    /// A process that has the lock's description and is no agent, as a child between fork and exec is.
+    fn inherit(file: &File, seconds: &str) -> std::process::Child {
+        let inherited = file.try_clone().unwrap();
+        Command::new("sleep").arg(seconds).stdin(inherited).spawn().unwrap()
+    }
+
+    #[test]
+    fn a_lock_that_outlives_its_holder_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("podwright.lock");
+        let held = lock(&path).unwrap();
+        let mut gone = Command::new("true").spawn().unwrap();
+        let dead = gone.id();
+        gone.wait().unwrap();
+        fs::write(&path, format!("{dead}\n")).unwrap();
+        let mut child = inherit(&held, "0.3");
+        drop(held);
+        let probe = OpenOptions::new().read(true).open(&path).unwrap();
+        assert!(matches!(probe.try_lock(), Err(TryLockError::WouldBlock)), "the child has it");
+        drop(probe);
+        lock(&path).unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_lock_that_stays_is_refused_in_time_and_names_no_dead_pid() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("podwright.lock");
+        let held = lock(&path).unwrap();
+        // Another process has that pid, and never had the lock.
+        fs::write(&path, "1\n").unwrap();
+        let mut child = inherit(&held, "60");
+        drop(held);
+        let begun = Instant::now();
+        let refused = lock(&path).unwrap_err().to_string();
+        assert!(begun.elapsed() >= LOCK_PATIENCE && !refused.contains("pid"), "{refused}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_lock_is_a_plain_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, elsewhere) = (dir.path().join("podwright.lock"), dir.path().join("elsewhere"));
+        std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+        let refused = lock(&path).unwrap_err().to_string();
+        assert!(refused.contains("symbolic link") && !elsewhere.exists(), "{refused}");
+        fs::remove_file(&path).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(lock(&path).unwrap_err().to_string().contains("a fifo"));
     }
 
     #[test]
