@@ -19,4 +19,5 @@ pub mod server;
 pub mod shim;
 pub mod source;
 pub mod status;
+pub mod unusable;
 pub mod worker;

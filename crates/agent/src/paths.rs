@@ -7,6 +7,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::config::Fixed;
 
+/// What the agent keeps about a pod, in its state directory.
+pub const POD_FILE: &str = "pod.json";
+
 /// The agent's directories.
 #[derive(Debug, Clone)]
 pub struct Paths {
@@ -70,7 +73,7 @@ impl Paths {
 impl PodPaths {
     /// What the agent keeps about the pod.
     pub fn file(&self) -> PathBuf {
-        self.state.join("pod.json")
+        self.state.join(POD_FILE)
     }
 
     /// `<container>/<attempt>.json`, written by the shim.

@@ -57,6 +57,7 @@ pub(super) fn cron_job(cron: &Value, events: &[Value], now: Timestamp, style: St
     time(&mut out, "Last Success", &status["lastSuccessfulTime"]);
     let active: Vec<String> = items(&status["active"]).map(|job| text(&job["name"])).collect();
     field(&mut out, "Active Jobs", &if active.is_empty() { "<none>".to_owned() } else { active.join(", ") });
+    conditions(&status["conditions"], &mut out);
     event_list(events, now, &mut out);
     out
 }

@@ -9,6 +9,7 @@ use super::age;
 use super::page::Tone;
 use super::pods::{items, non_empty, text};
 use super::table::Cell;
+use crate::unusable::REASON;
 
 /// Which columns there are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -45,7 +46,7 @@ impl Columns {
         let status = status(job);
         let tone = match status {
             "Complete" => Tone::Faint,
-            "Failed" | "FailureTarget" => Tone::Bad,
+            "Failed" | "FailureTarget" | REASON => Tone::Bad,
             "Running" => Tone::Good,
             _ => Tone::Notice,
         };
@@ -67,7 +68,7 @@ impl Columns {
             text(&cron["metadata"]["name"]).into(),
             text(&spec["schedule"]).into(),
             non_empty(&spec["timeZone"]).unwrap_or("<none>").into(),
-            if spec["suspend"] == true { "True" } else { "False" }.into(),
+            suspended(cron).into(),
             items(&status["active"]).count().to_string().into(),
             if last.is_null() { "<none>".to_owned() } else { age::since(last, now) }.into(),
             age::since(&cron["metadata"]["creationTimestamp"], now).into(),
@@ -100,6 +101,9 @@ fn condition<'a>(job: &'a Value, kind: &str) -> Option<&'a Value> {
 
 /// The STATUS column.
 fn status(job: &Value) -> &'static str {
+    if condition(job, REASON).is_some() {
+        return REASON;
+    }
     for kind in ["Complete", "Failed"] {
         if condition(job, kind).is_some() {
             return kind;
@@ -112,6 +116,15 @@ fn status(job: &Value) -> &'static str {
         .into_iter()
         .find(|kind| condition(job, kind).is_some())
         .unwrap_or("Running")
+}
+
+/// The SUSPEND column: whether it starts no runs.
+fn suspended(cron: &Value) -> &'static str {
+    match cron["spec"]["suspend"] == true {
+        _ if condition(cron, REASON).is_some() => REASON,
+        true => "True",
+        false => "False",
+    }
 }
 
 fn completions(job: &Value) -> String {

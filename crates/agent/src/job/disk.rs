@@ -10,7 +10,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use podwright_core::cron::state::CronState;
 use podwright_core::job::state::JobState;
-use podwright_core::manifest::{self, CronJobDocument, JobDocument, Problem};
+use podwright_core::manifest::{self, CronJobDocument, JobDocument, Kind, Problem};
 use podwright_core::time::Time;
 use podwright_shim::proto::Stamp;
 use podwright_sys::durable::{self, Durability};
@@ -22,12 +22,18 @@ use serde_json::Value;
 use super::Owner;
 use crate::clock::Clock;
 use crate::source::decide::Claim;
-use crate::worker::kept::KeptError;
+use crate::unusable::{self, Claimant, Unusable};
+use crate::worker::kept::{KeptError, is_of, read_file};
 
 /// Version of the files. A field may be added with `#[serde(default)]`; any other change raises it.
 const VERSION: u32 = 1;
 const OBJECT: &str = "job.json";
 const STATE: &str = "state.json";
+
+/// The folder of all jobs, or of all cron jobs.
+pub(super) fn folder(kind: Kind) -> &'static str {
+    if kind == Kind::CronJob { "cronjobs" } else { "jobs" }
+}
 
 /// A job as it is kept.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,7 +90,7 @@ impl JobKept {
 
     /// Its directory below the state directory.
     pub fn directory(&self, state_dir: &Path) -> PathBuf {
-        state_dir.join("jobs").join(&self.claim.object.job.uid)
+        state_dir.join(folder(Kind::Job)).join(&self.claim.object.job.uid)
     }
 
     /// Reads what is in `directory`.
@@ -92,14 +98,10 @@ impl JobKept {
     /// # Errors
     /// When there is none, or it is not usable.
     pub fn read(directory: &Path, clock: &Clock) -> Result<JobKept, KeptError> {
-        let object: ObjectFile = read(&directory.join(OBJECT), |file: &ObjectFile| file.version)?;
+        let object: ObjectFile = read_file(&directory.join(OBJECT), VERSION)?;
         let document = manifest::job_from_value(&object.manifest).map_err(|problems| refused(&problems))?;
-        let state = match read(&directory.join(STATE), |file: &StateFile<JobState>| file.version) {
-            Ok(file) => moved(file, clock),
-            // Accepted, and nothing has come of it yet: the state is written before anything does.
-            Err(KeptError::Read(error)) if error.kind() == io::ErrorKind::NotFound => JobState::new(clock.now()),
-            Err(error) => return Err(error),
-        };
+        let state = moved(read_state(directory)?, clock);
+        is_of(directory, &document.job.uid)?;
         let ObjectFile { file, digest, suppressed, owner, .. } = object;
         Ok(JobKept { claim: Claim { file, digest, object: document, suppressed }, owner, state })
     }
@@ -109,7 +111,7 @@ impl JobKept {
     /// # Errors
     /// Those of the file system.
     pub fn write_object(&self, directory: &Path) -> anyhow::Result<()> {
-        write_object(directory, &self.claim, &self.claim.object.manifest, self.owner.clone(), None)
+        write_object(directory, &self.claimant(), &self.claim, &self.claim.object.manifest, self.owner.clone(), None)
     }
 
     /// Writes what has become of it.
@@ -121,7 +123,21 @@ impl JobKept {
     }
 }
 
+impl JobKept {
+    /// Who its directory belongs to.
+    pub(super) fn claimant(&self) -> Claimant {
+        let job = &self.claim.object.job;
+        Claimant::new(Kind::Job, &job.namespace, &job.name, self.owner.clone())
+    }
+}
+
 impl CronKept {
+    /// Who its directory belongs to.
+    pub(super) fn claimant(&self) -> Claimant {
+        let cron = &self.claim.object.cron;
+        Claimant::new(Kind::CronJob, &cron.namespace, &cron.name, None)
+    }
+
     /// A cron job that was just accepted.
     pub fn new(claim: Claim<Arc<CronJobDocument>>, clock: &Clock) -> CronKept {
         CronKept { claim, state: CronState::new(clock.wall()), removed_at: None }
@@ -129,7 +145,7 @@ impl CronKept {
 
     /// Its directory below the state directory.
     pub fn directory(&self, state_dir: &Path) -> PathBuf {
-        state_dir.join("cronjobs").join(&self.claim.object.cron.uid)
+        state_dir.join(folder(Kind::CronJob)).join(&self.claim.object.cron.uid)
     }
 
     /// Reads what is in `directory`.
@@ -137,13 +153,10 @@ impl CronKept {
     /// # Errors
     /// When there is none, or it is not usable.
     pub fn read(directory: &Path, clock: &Clock) -> Result<CronKept, KeptError> {
-        let object: ObjectFile = read(&directory.join(OBJECT), |file: &ObjectFile| file.version)?;
+        let object: ObjectFile = read_file(&directory.join(OBJECT), VERSION)?;
         let document = manifest::cron_job_from_value(&object.manifest).map_err(|problems| refused(&problems))?;
-        let state = match read(&directory.join(STATE), |file: &StateFile<CronState>| file.version) {
-            Ok(file) => file.state,
-            Err(KeptError::Read(error)) if error.kind() == io::ErrorKind::NotFound => CronState::new(clock.wall()),
-            Err(error) => return Err(error),
-        };
+        let state = read_state::<CronState>(directory)?.state;
+        is_of(directory, &document.cron.uid)?;
         let ObjectFile { file, digest, suppressed, removing, removed_at, .. } = object;
         // Agents that kept no time only said that.
         let removed_at = removed_at.or_else(|| removing.then(|| clock.wall()));
@@ -155,7 +168,7 @@ impl CronKept {
     /// # Errors
     /// Those of the file system.
     pub fn write_object(&self, directory: &Path) -> anyhow::Result<()> {
-        write_object(directory, &self.claim, &self.claim.object.manifest, None, self.removed_at)
+        write_object(directory, &self.claimant(), &self.claim, &self.claim.object.manifest, None, self.removed_at)
     }
 
     /// Writes what has become of it.
@@ -185,6 +198,7 @@ fn moved(file: StateFile<JobState>, clock: &Clock) -> JobState {
 
 fn write_object<T>(
     directory: &Path,
+    claimant: &Claimant,
     claim: &Claim<T>,
     manifest: &Value,
     owner: Option<Owner>,
@@ -200,7 +214,9 @@ fn write_object<T>(
         removed_at,
         manifest: manifest.clone(),
     };
-    write(directory, OBJECT, &file)
+    write(directory, OBJECT, &file)?;
+    claimant.keep(directory);
+    Ok(())
 }
 
 fn write(directory: &Path, name: &str, file: &impl Serialize) -> anyhow::Result<()> {
@@ -214,39 +230,58 @@ fn write(directory: &Path, name: &str, file: &impl Serialize) -> anyhow::Result<
     Ok(durable::write_atomic(&directory.join(name), &text, Durability::Synced)?)
 }
 
-fn read<F: DeserializeOwned>(path: &Path, version: impl Fn(&F) -> u32) -> Result<F, KeptError> {
-    let file: F = serde_json::from_slice(&std::fs::read(path)?)?;
-    match version(&file) {
-        VERSION => Ok(file),
-        found => Err(KeptError::Version { found }),
-    }
+/// What has become of it. The object comes into force with its state, so one without is no fresh one: it has lost it.
+fn read_state<S: DeserializeOwned>(directory: &Path) -> Result<StateFile<S>, KeptError> {
+    read_file(&directory.join(STATE), VERSION).map_err(|error| match error {
+        KeptError::Read(error) if error.kind() == io::ErrorKind::NotFound => KeptError::Lost { name: STATE },
+        other => KeptError::Part { name: STATE, why: Box::new(other) },
+    })
 }
 
-/// Everything that is kept below `folder` (`jobs`, `cronjobs`). What cannot be used is left as it is, with a word in the log.
+/// What is kept below a folder.
+#[derive(Debug)]
+pub(super) struct Loaded<T> {
+    /// What can be used.
+    pub(super) kept: Vec<T>,
+    /// What cannot: it is left as it is, and its names stay taken.
+    pub(super) unusable: Vec<Unusable>,
+}
+
+/// Everything that is kept below `folder` (`jobs`, `cronjobs`).
 ///
 /// # Errors
 /// When the folder cannot be listed.
-pub(super) fn load<T>(folder: &Path, read: impl Fn(&Path) -> Result<T, KeptError>) -> io::Result<Vec<T>> {
+pub(super) fn load<T>(
+    folder: &Path,
+    kind: Kind,
+    read: impl Fn(&Path) -> Result<T, KeptError>,
+    claimant: impl Fn(&T) -> Claimant,
+) -> io::Result<Loaded<T>> {
     std::fs::create_dir_all(folder)?;
-    let mut all = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
+    let mut all = Loaded { kept: Vec::new(), unusable: Vec::new() };
+    for path in unusable::directories(folder)? {
+        let path = match path {
+            Ok(path) => path,
+            Err((path, error)) => {
+                all.unusable.push(Unusable::find(kind, &path, OBJECT, &error.into()));
+                continue;
+            }
+        };
         match read(&path) {
-            Ok(kept) => all.push(kept),
+            Ok(kept) => {
+                claimant(&kept).keep(&path);
+                all.kept.push(kept);
+            }
             // An agent died while it accepted or removed it.
             Err(KeptError::Read(error)) if error.kind() == io::ErrorKind::NotFound => forget(&path),
-            Err(error) => tracing::error!(
-                directory = %path.display(),
-                error = crate::preflight::chain(&error),
-                "it is left as it is, and does not go on"
-            ),
+            Err(error) => all.unusable.push(Unusable::find(kind, &path, OBJECT, &error)),
         }
     }
     Ok(all)
 }
 
 /// Removes what is kept: the object first, so that a half removed one counts as none.
-pub(super) fn forget(directory: &Path) {
+pub(crate) fn forget(directory: &Path) {
     let gone = |result: io::Result<()>| match result {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -285,20 +320,24 @@ mod tests {
         JobKept::new(claim, Some(Owner { name: "c".into(), uid: "u".into() }), clock.now())
     }
 
+    fn load_jobs(dir: &Path, clock: &Clock) -> Loaded<JobKept> {
+        let folder = dir.join(folder(Kind::Job));
+        load(&folder, Kind::Job, |path| JobKept::read(path, clock), JobKept::claimant).unwrap()
+    }
+
     #[test]
     fn a_job_comes_back_as_it_was() {
         let dir = tempfile::tempdir().unwrap();
         let clock = clock(dir.path(), "a");
         let mut kept = job(&clock);
         let path = kept.directory(dir.path());
-        kept.write_object(&path).unwrap();
-        let fresh = JobKept::read(&path, &clock).unwrap();
-        assert_eq!(fresh.state.serial, 0, "accepted, and nothing had come of it");
         kept.state.started_at = Some(clock.now());
         kept.state.serial = 7;
         kept.write_state(&path, &clock).unwrap();
+        kept.write_object(&path).unwrap();
         assert_eq!(JobKept::read(&path, &clock).unwrap(), kept);
-        assert_eq!(load(&dir.path().join("jobs"), |path| JobKept::read(path, &clock)).unwrap(), [kept]);
+        let loaded = load_jobs(dir.path(), &clock);
+        assert_eq!((loaded.kept, loaded.unusable), (vec![kept], vec![]));
         forget(&path);
         assert!(!path.exists());
     }
@@ -317,16 +356,63 @@ mod tests {
         assert!(state.started_at.unwrap() <= after.now());
     }
 
+    /// Whatever is in place of either file: the job is known, its name is, and nothing is touched.
     #[test]
-    fn a_damaged_state_is_no_fresh_one() {
+    fn what_cannot_be_used_keeps_its_name_and_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let clock = clock(dir.path(), "a");
         let kept = job(&clock);
         let path = kept.directory(dir.path());
+        kept.write_state(&path, &clock).unwrap();
         kept.write_object(&path).unwrap();
-        std::fs::write(path.join(STATE), "{").unwrap();
-        assert!(matches!(JobKept::read(&path, &clock), Err(KeptError::Damaged(_))));
-        assert!(load(&dir.path().join("jobs"), |path| JobKept::read(path, &clock)).unwrap().is_empty());
-        assert!(path.join(OBJECT).exists());
+        for name in [OBJECT, STATE] {
+            let file = path.join(name);
+            let good = std::fs::read_to_string(&file).unwrap();
+            let newer = good.replacen("\"version\":1", "\"version\":2", 1);
+            let odd = good.replacen("\"version\":1", "\"version\":\"1\"", 1);
+            let alien = "{\"version\": 2, \"all\": \"new\"}".to_owned();
+            for text in ["", "{", "noise", "[]", "null", &good[..good.len() / 2], &newer, &odd, &alien] {
+                std::fs::write(&file, text).unwrap();
+                let loaded = load_jobs(dir.path(), &clock);
+                assert_eq!(loaded.kept, [], "{name}: {text}");
+                let [one] = &loaded.unusable[..] else { panic!("{name}: {text}") };
+                assert_eq!(one.name, Some(("default".into(), "j".into())), "{name}: {text}");
+                assert_eq!(one.owner, kept.owner);
+                assert!(
+                    one.problem.starts_with(file.to_str().unwrap()) || one.problem.contains(name),
+                    "{}",
+                    one.problem
+                );
+                assert_eq!(std::fs::read_to_string(&file).unwrap(), text, "it is left as it is");
+            }
+            std::fs::remove_file(&file).unwrap();
+            nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
+            assert!(load_jobs(dir.path(), &clock).unusable[0].problem.contains("is a fifo"));
+            std::fs::remove_file(&file).unwrap();
+            std::os::unix::fs::symlink("/dev/zero", &file).unwrap();
+            assert!(load_jobs(dir.path(), &clock).unusable[0].problem.contains("is a symbolic link"));
+            std::fs::remove_file(&file).unwrap();
+            std::fs::write(&file, good).unwrap();
+        }
+        std::fs::remove_file(path.join(STATE)).unwrap();
+        assert!(load_jobs(dir.path(), &clock).unusable[0].problem.contains("state.json is gone"));
+        // Without its object it was being accepted, or removed.
+        std::fs::remove_file(path.join(OBJECT)).unwrap();
+        assert_eq!(load_jobs(dir.path(), &clock).unusable, []);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_directory_of_another_object_is_not_taken_for_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = clock(dir.path(), "a");
+        let kept = job(&clock);
+        let path = kept.directory(dir.path());
+        kept.write_state(&path, &clock).unwrap();
+        kept.write_object(&path).unwrap();
+        std::fs::rename(&path, path.with_file_name("00000000-0000-8000-8000-000000000000")).unwrap();
+        let loaded = load_jobs(dir.path(), &clock);
+        assert_eq!(loaded.kept, []);
+        assert!(loaded.unusable[0].problem.contains("is of another object"), "{}", loaded.unusable[0].problem);
     }
 }

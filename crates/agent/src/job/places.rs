@@ -18,6 +18,7 @@ use super::{CronInput, JobInput, Order, Owner, Suppress, cron_publish, publish};
 use crate::source::Identity;
 use crate::source::decide::Claim;
 use crate::status::Collection;
+use crate::unusable::Unusable;
 use crate::worker::Context;
 use crate::worker::slot::{Act, HasUid, Slot, Stage};
 
@@ -70,6 +71,8 @@ pub struct Stored {
     pub jobs: Vec<JobKept>,
     /// Cron jobs.
     pub crons: Vec<CronKept>,
+    /// What of either cannot be used.
+    pub unusable: Vec<Unusable>,
 }
 
 impl Stored {
@@ -79,10 +82,11 @@ impl Stored {
     /// When the state directory cannot be listed.
     pub fn load(ctx: &Context) -> std::io::Result<Stored> {
         let state = ctx.paths.state();
-        Ok(Stored {
-            jobs: disk::load(&state.join("jobs"), |path| JobKept::read(path, &ctx.clock))?,
-            crons: disk::load(&state.join("cronjobs"), |path| CronKept::read(path, &ctx.clock))?,
-        })
+        let [jobs, crons] = [Kind::Job, Kind::CronJob].map(|kind| state.join(disk::folder(kind)));
+        let jobs = disk::load(&jobs, Kind::Job, |path| JobKept::read(path, &ctx.clock), JobKept::claimant)?;
+        let crons = disk::load(&crons, Kind::CronJob, |path| CronKept::read(path, &ctx.clock), CronKept::claimant)?;
+        let unusable = jobs.unusable.into_iter().chain(crons.unusable).collect();
+        Ok(Stored { jobs: jobs.kept, crons: crons.kept, unusable })
     }
 }
 
@@ -436,9 +440,27 @@ impl Jobs {
     }
 
     fn forget(&self, kind: Kind, uid: &str) {
-        let folder = if kind == Kind::Job { "jobs" } else { "cronjobs" };
-        let directory = self.ctx.paths.state().join(folder).join(uid);
+        let directory = self.ctx.paths.state().join(disk::folder(kind)).join(uid);
         tokio::task::spawn_blocking(move || disk::forget(&directory));
+    }
+
+    /// What was kept of one was discarded by hand; that it stays away is what is kept now.
+    pub(crate) fn entomb(&mut self, identity: &Identity, uid: &str) {
+        self.tombstones.insert(identity.clone(), uid.to_owned());
+    }
+
+    /// Tells a cron job something.
+    pub(crate) fn tell_cron(&self, uid: &str, input: CronInput) {
+        let is_it = |place: &&CronPlace| place.slot.current.as_ref().is_some_and(|(current, _)| current == uid);
+        if let Some(place) = self.crons.values().find(is_it) {
+            send(place.worker.as_ref(), input);
+        }
+    }
+
+    /// The jobs that a cron job has made.
+    pub(crate) fn owned_by(&self, uid: &str) -> Vec<Identity> {
+        let is_its = |place: &JobPlace| place.owner.as_ref().is_some_and(|owner| owner.uid == uid);
+        self.jobs.iter().filter(|(_, place)| is_its(place)).map(|(identity, _)| identity.clone()).collect()
     }
 
     /// A name is wanted again.

@@ -5,6 +5,7 @@
 
 pub mod decide;
 pub mod directory;
+pub mod held;
 mod looks;
 mod parse;
 mod read;

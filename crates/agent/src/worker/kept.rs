@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use podwright_core::ledger::{Asker, Cause};
-use podwright_core::manifest::{self, Document};
+use podwright_core::manifest::{self, Document, Kind};
 use podwright_core::pod::observe::{Deletion, Observed};
 use podwright_core::time::Time;
 use podwright_shim::proto::Stamp;
 use podwright_sys::durable::{self, Durability};
+use podwright_sys::own::{MAX_STATE, read_regular};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
@@ -18,6 +20,7 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::job::Owner;
 use crate::source::decide::Claim;
+use crate::unusable::Claimant;
 
 /// Version of the file. A field may be added with `#[serde(default)]`; any other change raises it.
 const VERSION: u32 = 1;
@@ -148,10 +151,30 @@ pub enum KeptError {
     #[error("is damaged")]
     Damaged(#[from] serde_json::Error),
     /// Another version wrote it.
-    #[error("has version {found}, and this podwright reads version {VERSION}; go back to the newer podwright")]
+    #[error("has version {found}, and this podwright reads version {VERSION}")]
     Version {
         /// What was found.
         found: u32,
+    },
+    /// It is of another object than its directory.
+    #[error("is of another object, with the uid {uid}")]
+    Foreign {
+        /// Which.
+        uid: String,
+    },
+    /// A file that belongs to it is gone.
+    #[error("comes without its {name}")]
+    Lost {
+        /// Which.
+        name: &'static str,
+    },
+    /// A file that belongs to it cannot be used.
+    #[error("comes with a {name} that {why}")]
+    Part {
+        /// Which.
+        name: &'static str,
+        /// Why.
+        why: Box<KeptError>,
     },
     /// This version refuses the pod.
     #[error("describes a pod that this podwright does not accept: {problems}")]
@@ -161,16 +184,37 @@ pub enum KeptError {
     },
 }
 
+/// What every file of state begins with, whatever its version.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
+/// Reads a file of state. One of another version is known as such, whatever else is in it.
+pub(crate) fn read_file<F: DeserializeOwned>(path: &Path, version: u32) -> Result<F, KeptError> {
+    let bytes = read_regular(path, MAX_STATE)?;
+    let Versioned { version: found } = serde_json::from_slice(&bytes)?;
+    if found != version {
+        return Err(KeptError::Version { found });
+    }
+    Ok(serde_json::from_slice(&bytes)?)
+}
+
+/// Whether the directory is that of the object of this uid, as its name says.
+pub(crate) fn is_of(directory: &Path, uid: &str) -> Result<(), KeptError> {
+    if directory.file_name().is_some_and(|name| name == uid) {
+        return Ok(());
+    }
+    Err(KeptError::Foreign { uid: uid.to_owned() })
+}
+
 impl Kept {
     /// Reads a `pod.json`.
     ///
     /// # Errors
     /// When there is none, or it is not usable.
     pub fn read(path: &Path, clock: &Clock) -> Result<Kept, KeptError> {
-        let stored: PodFile = serde_json::from_slice(&std::fs::read(path)?)?;
-        if stored.version != VERSION {
-            return Err(KeptError::Version { found: stored.version });
-        }
+        let stored: PodFile = read_file(path, VERSION)?;
         let document = manifest::from_value(&stored.manifest).map_err(|problems| KeptError::Refused {
             problems: problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
         })?;
@@ -246,7 +290,17 @@ impl Kept {
                 durable::sync_directory(above)?;
             }
         }
-        Ok(durable::write_atomic(path, &text, durability)?)
+        durable::write_atomic(path, &text, durability)?;
+        if let Some(directory) = path.parent() {
+            self.claimant().keep(directory);
+        }
+        Ok(())
+    }
+
+    /// Who the directory belongs to, for whoever cannot read the rest.
+    pub(crate) fn claimant(&self) -> Claimant {
+        let pod = &self.document().pod;
+        Claimant::new(Kind::Pod, &pod.namespace, &pod.name, self.owner.clone())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which pods there are: listings of the directory, commands, and the orders of jobs become workers that begin and end.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::ffi::OsString;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::disk::Disk;
-use super::kept::{Ended, Kept};
+use super::holding::{find_unusable, was_cut_short};
+use super::holds::Holds;
+use super::kept::{Ended, Kept, KeptError, is_of};
 use super::pod::{self, Finished, Gate, Input};
 use super::recover::{self, Beginning};
 use super::slot::{Act, Slot, Stage};
@@ -22,13 +25,15 @@ use crate::config::Live;
 use crate::job::places::{self, Jobs};
 use crate::job::wall::{self, WallTimer};
 use crate::job::{Order, Owner, Stored};
-use crate::paths::PodPaths;
+use crate::paths::{POD_FILE, PodPaths};
 use crate::server::Closing;
 use crate::server::command::{Accepted, Command, Refused, Reply};
 use crate::source::decide::{Change, Claim, Claims, decide, silent, stays_away};
 use crate::source::directory::Word;
+use crate::source::held::hold_back;
 use crate::source::{Identity, Listing};
 use crate::status::{EventInput, FileReport, FileState, PodKey, Retention, Subject};
+use crate::unusable::{self, Unusable};
 
 /// How long the agent waits for its workers when it ends. What they have not written by then, records and shims still know.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -60,10 +65,14 @@ pub struct Manager {
     pub(super) ctx: Arc<Context>,
     pub(super) places: HashMap<Identity, Place>,
     pub(super) claims: Claims,
+    /// Names of which nobody knows what has become.
+    pub(super) holds: Holds,
+    /// What the directory wants of those.
+    pub(super) held_back: Claims,
     /// Uids of ended pods whose file on disk says that the name stays away.
-    suppressed: HashMap<Identity, String>,
+    pub(super) suppressed: HashMap<Identity, String>,
     workers: JoinSet<(Identity, Option<Finished>)>,
-    reports: BTreeMap<String, FileReport>,
+    pub(super) reports: BTreeMap<String, FileReport>,
     disk: Disk,
     pub(super) jobs: Jobs,
     orders: mpsc::UnboundedReceiver<Order>,
@@ -90,8 +99,10 @@ pub struct Inputs {
 impl Manager {
     /// Takes up the pods of an earlier agent, and waits until all of them are known and shown. They go on when `go`
     /// becomes true.
-    pub async fn start(ctx: Arc<Context>, stored: Vec<Kept>, jobs: Stored, go: watch::Receiver<bool>) -> Manager {
+    pub async fn start(ctx: Arc<Context>, stored: Pods, mut jobs: Stored, go: watch::Receiver<bool>) -> Manager {
         let (sender, orders) = mpsc::unbounded_channel();
+        let Pods { kept: stored, mut unusable } = stored;
+        unusable.append(&mut jobs.unusable);
         let mut manager = Manager {
             jobs: Jobs::new(Arc::clone(&ctx), sender),
             orders,
@@ -100,6 +111,8 @@ impl Manager {
             ctx,
             places: HashMap::new(),
             claims: Claims::new(),
+            holds: Holds::new(&unusable),
+            held_back: Claims::new(),
             suppressed: HashMap::new(),
             workers: JoinSet::new(),
             reports: BTreeMap::new(),
@@ -112,6 +125,7 @@ impl Manager {
         for kept in stored {
             waiting.extend(manager.restore(kept, &go));
         }
+        manager.hold(unusable);
         manager.remove_orphans();
         let all = async {
             for ready in waiting {
@@ -284,7 +298,9 @@ impl Manager {
     }
 
     fn listing(&mut self, listing: &Listing) {
-        let decision = decide(&self.claims, listing);
+        self.adopt(listing);
+        let mut decision = decide(&self.claims, listing);
+        self.held_back = hold_back(&mut decision, &self.holds.sentences());
         self.claims = decision.claims;
         for change in decision.changes {
             match change {
@@ -400,7 +416,7 @@ impl Manager {
         }
         let ctx = Arc::clone(&self.ctx);
         self.disk.add(move || {
-            let path = ctx.paths.state_pods().join(&uid).join("pod.json");
+            let path = ctx.paths.state_pods().join(&uid).join(POD_FILE);
             let result = Kept::read(&path, &ctx.clock).map_err(anyhow::Error::from).and_then(|mut kept| {
                 kept.claim.suppressed = false;
                 kept.write(&path, &ctx.clock, Durability::Synced)
@@ -415,24 +431,35 @@ impl Manager {
         // Whoever asked may have gone.
         match command {
             Command::Delete { namespace, name, grace, reply } => {
-                let answer = self.delete(Identity::new(Kind::Pod, &namespace, &name), grace).await;
+                let identity = Identity::new(Kind::Pod, &namespace, &name);
+                let answer = match self.discard(&identity).await {
+                    Some(answer) => answer,
+                    None => self.delete(identity, grace).await,
+                };
                 drop(reply.send(answer));
             }
             Command::Restart { namespace, name, reply } => {
                 self.restart(Identity::new(Kind::Pod, &namespace, &name), reply).await;
             }
             Command::DeleteObject { kind, namespace, name, reply } => {
-                self.delete_object(&Identity::new(kind, &namespace, &name), reply);
+                self.delete_object(&Identity::new(kind, &namespace, &name), reply).await;
             }
             Command::Instantiate { namespace, name, job, reply } => {
                 drop(reply.send(self.instantiate(&Identity::new(Kind::CronJob, &namespace, &name), &job).await));
             }
             Command::Why { kind, namespace, name, container, reply } => {
-                let asked = self.asked(Identity::new(kind, &namespace, &name));
+                let identity = Identity::new(kind, &namespace, &name);
+                if let Some(told) = self.why_held(&identity) {
+                    return drop(reply.send(Ok(told)));
+                }
+                let asked = self.asked(identity);
                 tokio::spawn(async move { drop(reply.send(inspect_job::why(asked, container).await)) });
             }
             Command::Timeline { namespace, name, reply } => {
                 let (identity, ctx) = (Identity::new(Kind::Pod, &namespace, &name), Arc::clone(&self.ctx));
+                if let Some(refused) = self.refuse_held(&identity) {
+                    return drop(reply.send(Err(refused)));
+                }
                 let worker = self.places.get(&identity).and_then(|place| place.worker.clone());
                 tokio::spawn(async move { drop(reply.send(inspect::timeline(ctx, identity, worker).await)) });
             }
@@ -503,6 +530,9 @@ impl Manager {
 
     /// The pod's uid, and what tells when its worker has recorded the request. An error of that: the worker is at its end.
     fn ask_to_restart(&mut self, identity: &Identity) -> Result<(String, oneshot::Receiver<()>), Refused> {
+        if let Some(refused) = self.refuse_held(identity) {
+            return Err(refused);
+        }
         let not_found = not_found(identity);
         let Some(place) = self.places.get_mut(identity) else { return Err(not_found) };
         let Some((uid, stage)) = place.slot.current.clone() else { return Err(not_found) };
@@ -595,7 +625,9 @@ impl Manager {
             let identity = Identity::new(Kind::Pod, &key.namespace, &key.name);
             let begun =
                 self.places.get(&identity).and_then(|p| p.slot.current.as_ref()).is_some_and(|c| c.0 == key.uid);
-            if begun || self.uncounted.contains(&key.uid) || self.suppressed.get(&identity) == Some(&key.uid) {
+            let is_held = self.holds.knows(Kind::Pod, &key.uid);
+            if begun || is_held || self.uncounted.contains(&key.uid) || self.suppressed.get(&identity) == Some(&key.uid)
+            {
                 continue;
             }
             let paths = self.ctx.paths.ended(&key.namespace, &key.name, &key.uid);
@@ -638,32 +670,50 @@ fn forget(paths: &PodPaths) {
     }
 }
 
+/// What an earlier agent left of pods.
+#[derive(Debug)]
+pub struct Pods {
+    /// What can be used; the newest of a name last, so that it decides what is in force.
+    kept: Vec<Kept>,
+    /// What cannot.
+    unusable: Vec<Unusable>,
+}
+
 /// Reads what is kept of every pod, and removes sandboxes that belong to none.
 ///
 /// # Errors
 /// When the state directory cannot be listed.
-pub fn load(ctx: &Context) -> io::Result<Vec<Kept>> {
+pub fn load(ctx: &Context) -> io::Result<Pods> {
     std::fs::create_dir_all(ctx.paths.state_pods())?;
-    let mut stored = Vec::new();
-    let mut known = Vec::new();
-    for entry in std::fs::read_dir(ctx.paths.state_pods())? {
-        let entry = entry?;
-        let path = entry.path().join("pod.json");
-        match Kept::read(&path, &ctx.clock) {
-            Ok(kept) => stored.push(kept),
+    let mut pods = Pods { kept: Vec::new(), unusable: Vec::new() };
+    for directory in unusable::directories(&ctx.paths.state_pods())? {
+        let (directory, read) = match directory {
+            Ok(directory) => {
+                let read = Kept::read(&directory.join(POD_FILE), &ctx.clock);
+                let read = read.and_then(|kept| is_of(&directory, &kept.document().pod.uid).map(|()| kept));
+                (directory, read)
+            }
+            Err((path, error)) => (path, Err(error.into())),
+        };
+        match read {
+            Ok(kept) => {
+                kept.claimant().keep(&directory);
+                pods.kept.push(kept);
+            }
             // Its records stay: attempts go on counting if the pod comes again.
-            Err(super::kept::KeptError::Read(error)) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => tracing::error!(
-                file = %path.display(),
-                error = crate::preflight::chain(&error),
-                "a pod is left as it is, since what is kept of it cannot be used"
+            Err(KeptError::Read(error)) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if was_cut_short(&directory, &error) => tracing::info!(
+                directory = %directory.display(),
+                "the power went while this pod was accepted; nothing of it has run"
             ),
+            Err(error) => pods.unusable.push(find_unusable(ctx, &directory, &error)),
         }
-        known.push(entry.file_name());
     }
+    let known: Vec<&str> = pods.kept.iter().map(|kept| kept.document().pod.uid.as_str()).collect();
+    let known: Vec<OsString> =
+        known.into_iter().chain(pods.unusable.iter().map(|one| one.uid.as_str())).map(OsString::from).collect();
     recover::remove_strays(ctx, &known);
-    // The newest of a name last, so that it decides what is in force.
-    stored
+    pods.kept
         .sort_by_key(|kept| (kept.ended.is_none(), kept.ended.as_ref().map(|e| (!e.archived, e.at)), kept.accepted_at));
-    Ok(stored)
+    Ok(pods)
 }

@@ -6,6 +6,8 @@
 
 mod disk;
 mod files;
+mod holding;
+mod holds;
 mod hook;
 mod inspect;
 mod inspect_job;

@@ -21,7 +21,7 @@ impl Manager {
     pub(super) fn restore_owned(&mut self, kept: &Kept) {
         let Some(owner) = &kept.owner else { return };
         let (name, seen) = (kept.document().pod.name.clone(), seen::kept(kept));
-        if kept.ended.is_some() && self.jobs.has_job(&owner.uid) {
+        if kept.ended.is_some() && self.has_job(&owner.uid) {
             self.uncounted.insert(kept.document().pod.uid.clone());
         }
         self.jobs.tell(&owner.uid, JobInput::Pod { name, seen });
@@ -29,7 +29,7 @@ impl Manager {
 
     /// Pods whose job is gone go after it: an agent died while it removed them.
     pub(super) fn remove_orphans(&mut self) {
-        let orphan = |owner: &Option<Owner>| owner.as_ref().is_some_and(|owner| !self.jobs.has_job(&owner.uid));
+        let orphan = |owner: &Option<Owner>| owner.as_ref().is_some_and(|owner| !self.has_job(&owner.uid));
         let identities: Vec<Identity> = self
             .places
             .iter()
@@ -42,7 +42,7 @@ impl Manager {
     }
 
     /// A job's pod is not wanted any more.
-    fn remove_pod(&mut self, identity: &Identity, why: &'static str) {
+    pub(super) fn remove_pod(&mut self, identity: &Identity, why: &'static str) {
         let Some(place) = self.places.get_mut(identity) else { return };
         place.unwanted = why;
         let acts = place.slot.remove();
@@ -52,7 +52,7 @@ impl Manager {
     /// A job's pod is over, and that is durable.
     pub(super) fn report_end(&mut self, kept: &Kept) {
         let Some(owner) = &kept.owner else { return };
-        if self.jobs.has_job(&owner.uid) {
+        if self.has_job(&owner.uid) {
             self.uncounted.insert(kept.document().pod.uid.clone());
             let name = kept.document().pod.name.clone();
             self.jobs.tell(&owner.uid, JobInput::Pod { name, seen: seen::kept(kept) });
@@ -62,12 +62,18 @@ impl Manager {
     pub(super) async fn order(&mut self, order: Order) {
         match order {
             Order::CreatePod { owner, document } => self.create_pod(owner, document),
-            Order::DeletePod { identity, why } => self.remove_pod(&identity, why),
+            Order::DeletePod { identity, why } => {
+                self.say_if_held(&identity);
+                self.remove_pod(&identity, why);
+            }
             Order::Counted { owner, pods } => self.counted(&owner, pods),
             Order::Expired { identity, uid } => self.expired(&identity, &uid),
             Order::CreateJob { owner, document, reply } => {
                 let identity = Identity::new(Kind::Job, &document.job.namespace, &document.job.name);
-                let answer = if self.claims.contains_key(&identity) {
+                let answer = if self.holds.knows(Kind::Job, &document.job.uid) {
+                    // Made before; nobody knows what has become of it.
+                    Ok(())
+                } else if self.claims.contains_key(&identity) || self.holds.of(&identity).is_some() {
                     Err(format!("jobs.batch \"{}\" already exists", identity.name))
                 } else {
                     self.jobs.create(owner, document).await
@@ -76,6 +82,7 @@ impl Manager {
                 drop(reply.send(answer));
             }
             Order::DeleteJob { identity, recorded } => {
+                self.say_if_held(&identity);
                 // If there is none, whoever waits sees `recorded` dropped.
                 let _uid = self.jobs.delete(&identity, None, recorded);
             }
@@ -105,11 +112,16 @@ impl Manager {
 
     fn create_pod(&mut self, owner: Owner, document: Arc<Document>) {
         let (identity, uid) = (Identity::of_pod(&document.pod), document.pod.uid.clone());
+        if self.holds.knows(Kind::Pod, &uid) {
+            // Made before; nobody knows what has become of it, and the job has been told so.
+            return;
+        }
+        let is_held = self.holds.of(&identity).is_some();
         let place = self.places.entry(identity.clone()).or_default();
         match &place.slot.current {
             // Ordered before: by an agent that died, or of which the answer has not come yet.
             Some((current, _)) if *current == uid => return,
-            None if !self.claims.contains_key(&identity) => {}
+            None if !self.claims.contains_key(&identity) && !is_held => {}
             Some(_) | None => {
                 let (name, message) = (identity.name.clone(), format!("pods \"{}\" already exists", identity.name));
                 return self.jobs.tell(&owner.uid, JobInput::Refused { name, message });
@@ -159,7 +171,11 @@ impl Manager {
     }
 
     /// Answered when the request is durable, without holding up anybody else.
-    pub(super) fn delete_object(&mut self, identity: &Identity, reply: oneshot::Sender<Reply>) {
+    pub(super) async fn delete_object(&mut self, identity: &Identity, reply: oneshot::Sender<Reply>) {
+        if let Some(answer) = self.discard(identity).await {
+            // Whoever asked may have gone.
+            return drop(reply.send(answer));
+        }
         if !self.jobs.has(identity) {
             // Whoever asked may have gone.
             return drop(reply.send(Err(not_found(identity))));
@@ -180,7 +196,10 @@ impl Manager {
 
     pub(super) async fn instantiate(&mut self, cron: &Identity, job: &str) -> Reply {
         let identity = Identity::new(Kind::Job, &cron.namespace, job);
-        if self.claims.contains_key(&identity) {
+        if let Some(refused) = self.refuse_held(cron) {
+            return Err(refused);
+        }
+        if self.claims.contains_key(&identity) || self.holds.of(&identity).is_some() {
             return Err(Refused::Conflict { message: format!("jobs.batch \"{job}\" already exists") });
         }
         match self.jobs.instantiate(cron, job).await {

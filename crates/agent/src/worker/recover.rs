@@ -175,8 +175,9 @@ fn look_blocking(ctx: &Context, kept: &Kept, paths: &PodPaths, beginning: Beginn
 /// records are not of this run, so that it does not take an earlier one's end for this one's.
 fn save_new_run(ctx: &Context, kept: Kept, paths: &PodPaths, last: u32) {
     let kept = Kept { first_sandbox: last + 1, ..kept };
-    // A file's pod is accepted again after a power cut that took this; a job's has to be found.
-    let durability = if kept.owner.is_some() { Durability::Synced } else { Durability::Rename };
+    // A file's pod is accepted again after a power cut that took this; a job's has to be found, and an earlier run not be lost.
+    let is_new = kept.owner.is_none() && !paths.file().exists();
+    let durability = if is_new { Durability::Rename } else { Durability::Synced };
     if let Err(error) = kept.write(&paths.file(), &ctx.clock, durability) {
         tracing::error!(uid = kept.document().pod.uid, error = format!("{error:#}"), "a pod could not be saved");
     }

@@ -83,7 +83,7 @@ impl Advisor<'_> {
                 format!("podwright delete {}{} --grace-period 1", self.case.spec.name, self.namespace()),
             )],
             Situation::Succeeded | Situation::Running | Situation::Creating | Situation::Initializing => Vec::new(),
-            Situation::Starting | Situation::NotFound | Situation::Rejected => Vec::new(),
+            Situation::Starting | Situation::NotFound | Situation::Rejected | Situation::StateUnusable => Vec::new(),
             // Of jobs and cron jobs only.
             Situation::Suspended | Situation::BackOff | Situation::Waiting | Situation::Scheduled => Vec::new(),
         }

@@ -12,6 +12,7 @@ mod figures;
 mod hook;
 mod missing;
 mod state;
+mod unusable;
 pub(crate) mod words;
 
 #[cfg(test)]
@@ -33,6 +34,7 @@ pub use changes::worked;
 pub(crate) use end::{RECENT, signal_name};
 pub use missing::{Known, missing};
 use state::State;
+pub use unusable::{Unusable, discard, unusable};
 pub use words::duration;
 
 /// All that an explanation is made from.
@@ -284,6 +286,8 @@ pub enum Situation {
     Waiting,
     /// A cron job waits for its next time.
     Scheduled,
+    /// What is kept of it on disk cannot be used: a newer podwright's, or damaged.
+    StateUnusable,
 }
 
 /// Explains a pod, or (`container`, an index in the spec) one container of it.
@@ -402,6 +406,7 @@ impl Situation {
             | Situation::Failed
             | Situation::DeadlineExceeded
             | Situation::Evicted
+            | Situation::StateUnusable
             | Situation::BackOff => true,
         }
     }
