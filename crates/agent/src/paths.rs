@@ -10,6 +10,9 @@ use crate::config::Fixed;
 /// What the agent keeps about a pod, in its state directory.
 pub const POD_FILE: &str = "pod.json";
 
+/// The argument of a pod's shim, in its run directory.
+pub const SANDBOX_FILE: &str = "sandbox.json";
+
 /// The agent's directories.
 #[derive(Debug, Clone)]
 pub struct Paths {
@@ -103,7 +106,7 @@ impl PodPaths {
 
     /// The shim's argument.
     pub fn sandbox(&self) -> PathBuf {
-        self.run.join("sandbox.json")
+        self.run.join(SANDBOX_FILE)
     }
 
     /// Mount point of a container's root.

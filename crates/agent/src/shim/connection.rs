@@ -89,6 +89,10 @@ impl Connection {
             io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => ConnectionError::Gone,
             _ => ConnectionError::Io(error),
         };
+        if std::fs::symlink_metadata(socket).is_ok_and(|found| found.is_symlink()) {
+            let error = io::Error::new(io::ErrorKind::InvalidData, "its socket is a symbolic link");
+            return Err(ConnectionError::Io(error));
+        }
         let (path, _directory) = short(socket).map_err(gone)?;
         let (reader, writer) = UnixStream::connect(path).await.map_err(gone)?.into_split();
         let mut connection = Connection { reader: BufReader::new(reader), writer, line: Vec::new() };

@@ -24,7 +24,7 @@ use super::manager::Manager;
 use super::{publish, setup};
 use crate::job::disk::{CronKept, JobKept};
 use crate::job::{CronInput, JobInput};
-use crate::paths::POD_FILE;
+use crate::paths::{POD_FILE, SANDBOX_FILE};
 use crate::preflight::chain;
 use crate::server::command::{Accepted, Refused, Reply};
 use crate::source::decide::Claim;
@@ -47,7 +47,7 @@ fn name_elsewhere(ctx: &Context, uid: &str) -> Option<(String, String)> {
     let names = |namespace: &str, name: &str| {
         (is_name(namespace) && is_name(name)).then(|| (namespace.to_owned(), name.to_owned()))
     };
-    let sandbox = read_regular(&ctx.paths.run_pods().join(uid).join("sandbox.json"), MAX_STATE).ok();
+    let sandbox = read_regular(&ctx.paths.run_pods().join(uid).join(SANDBOX_FILE), MAX_STATE).ok();
     let sandbox: Value = sandbox.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
     if let (Some(namespace), Some(name)) = (sandbox["namespace"].as_str(), sandbox["name"].as_str())
         && sandbox["uid"] == uid
@@ -62,7 +62,7 @@ fn name_elsewhere(ctx: &Context, uid: &str) -> Option<(String, String)> {
 }
 
 /// Where a pod of this uid may have its cgroup: which it is follows from its manifest.
-fn cgroups(ctx: &Context, uid: &str) -> Vec<Cgroup> {
+pub(super) fn cgroups(ctx: &Context, uid: &str) -> Vec<Cgroup> {
     let root = &ctx.cgroup_root;
     let all = [root.clone(), root.child("burstable"), root.child("besteffort")];
     all.into_iter().map(|class| class.child(&format!("pod{uid}"))).filter(Cgroup::exists).collect()
@@ -96,14 +96,15 @@ impl Manager {
 
     /// Takes the names of what cannot be used, once it is known what can, and says so.
     pub(super) fn hold(&mut self, unusable: Vec<Unusable>) {
-        for one in &unusable {
-            tracing::error!(directory = %one.directory.display(), "{} is left as it is: {}", one.identity(), one.problem);
-        }
         let (places, claims, jobs) = (&self.places, &self.claims, &self.jobs);
         self.holds.settle(unusable, |identity| {
             let has_pod = places.get(identity).is_some_and(|place| place.slot.current.is_some());
             has_pod || claims.contains_key(identity) || jobs.has(identity)
         });
+        for one in self.holds.earlier() {
+            let (identity, problem) = (one.identity(), &one.problem);
+            tracing::error!("an earlier {identity} is left as it is: {problem}");
+        }
         let held: Vec<Identity> = self.holds.iter().map(|(identity, _)| identity.clone()).collect();
         for identity in held {
             self.show_held(&identity);
@@ -381,7 +382,7 @@ fn entomb(ctx: &Context, claim: Claim<Resource>, said: &str, now: Time) -> anyho
 }
 
 /// Whatever is there; a link itself, not where it leads.
-fn remove_any(path: &Path) -> io::Result<()> {
+pub(super) fn remove_any(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(found) if found.is_dir() => setup::remove_tree(path),
         Ok(_) => fs::remove_file(path),

@@ -38,6 +38,11 @@ impl Holds {
         }
     }
 
+    /// Those that take nothing.
+    pub(super) fn earlier(&self) -> &[Unusable] {
+        &self.earlier
+    }
+
     /// Whether the state of that uid is not to be touched.
     pub(super) fn knows(&self, kind: Kind, uid: &str) -> bool {
         self.uids.contains(&(kind, uid.to_owned()))

@@ -146,7 +146,13 @@ struct EndedFile {
 pub enum KeptError {
     /// It cannot be read.
     #[error("cannot be read")]
-    Read(#[from] std::io::Error),
+    Read(#[source] std::io::Error),
+    /// It is no file of ours.
+    #[error("{what}")]
+    NoFile {
+        /// What it is.
+        what: String,
+    },
     /// It is not what an agent writes.
     #[error("is damaged")]
     Damaged(#[from] serde_json::Error),
@@ -182,6 +188,15 @@ pub enum KeptError {
         /// Why.
         problems: String,
     },
+}
+
+impl From<std::io::Error> for KeptError {
+    fn from(error: std::io::Error) -> KeptError {
+        match error.kind() {
+            std::io::ErrorKind::InvalidData => KeptError::NoFile { what: error.to_string() },
+            _ => KeptError::Read(error),
+        }
+    }
 }
 
 /// What every file of state begins with, whatever its version.

@@ -2,13 +2,11 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 
 use podwright_core::manifest::Document;
 use podwright_core::pod::observe::{ContainerObserved, Memo, Observed, Sandbox as SandboxState};
 use podwright_core::pod::spec::PodSpec;
-use podwright_shim::proto::SandboxConfig;
 use podwright_sys::cgroup::Cgroup;
 use podwright_sys::durable::Durability;
 use podwright_sys::tree;
@@ -19,8 +17,8 @@ use super::kept::Kept;
 use super::ledger;
 use super::records::{self, Records};
 use super::sandbox::{self, Handle, Origin, Sandbox, Word};
-use super::setup;
-use crate::paths::PodPaths;
+use super::{setup, takeover};
+use crate::paths::{PodPaths, SANDBOX_FILE};
 use crate::preflight::chain;
 
 /// How a worker begins.
@@ -61,7 +59,8 @@ pub(super) async fn recover<T: Send + 'static>(
     wrap: fn(u32, Word) -> T,
 ) -> Recovered {
     let document = Arc::clone(kept.document());
-    let mut disk = look(ctx, kept, paths, beginning).await;
+    let sandbox = takeover::find(ctx, &document, paths).await;
+    let mut disk = look(ctx, kept, paths, beginning, sandbox).await;
     let mut memo = Memo::default();
     if beginning == Beginning::Run {
         kept.first_sandbox = disk.last + 1;
@@ -84,6 +83,7 @@ pub(super) async fn recover<T: Send + 'static>(
                 forward(receiver, inputs.clone(), wrap);
             }
             Some((_, Word::Gone(completed))) => {
+                takeover::tell_lost(ctx, &document, number);
                 disk.records.extend(completed.into_iter().map(|record| (record.id.clone(), record)));
             }
             // It cannot say anything else first; without a word there is no sandbox.
@@ -143,18 +143,29 @@ pub(super) fn observed(
     }
 }
 
-async fn look(ctx: &Arc<Context>, kept: &Kept, paths: &PodPaths, beginning: Beginning) -> OnDisk {
+async fn look(
+    ctx: &Arc<Context>,
+    kept: &Kept,
+    paths: &PodPaths,
+    beginning: Beginning,
+    sandbox: Option<(u32, Cgroup)>,
+) -> OnDisk {
     let (ctx, paths, kept) = (Arc::clone(ctx), paths.clone(), kept.clone());
-    let found = tokio::task::spawn_blocking(move || look_blocking(&ctx, &kept, &paths, beginning)).await;
+    let found = tokio::task::spawn_blocking(move || look_blocking(&ctx, &kept, &paths, beginning, sandbox)).await;
     found.unwrap_or_else(|error| {
         tracing::error!(%error, "looking for what is left of a pod failed");
         OnDisk { records: Records::new(), last: 0, sandbox: None }
     })
 }
 
-fn look_blocking(ctx: &Context, kept: &Kept, paths: &PodPaths, beginning: Beginning) -> OnDisk {
+fn look_blocking(
+    ctx: &Context,
+    kept: &Kept,
+    paths: &PodPaths,
+    beginning: Beginning,
+    sandbox: Option<(u32, Cgroup)>,
+) -> OnDisk {
     let document: &Document = kept.document();
-    let sandbox = read_sandbox(&paths.sandbox());
     let mut records = records::read(&paths.records(), &ctx.clock).unwrap_or_else(|error| {
         tracing::error!(uid = document.pod.uid, %error, "a pod's records cannot be read; it begins without them");
         Records::new()
@@ -203,7 +214,9 @@ pub(super) fn remove_strays(ctx: &Context, known: &[OsString]) {
         if known.contains(&entry.file_name()) {
             continue;
         }
-        let cgroup = read_sandbox(&entry.path().join("sandbox.json")).map(|(_, cgroup)| cgroup);
+        let uid = entry.file_name().to_string_lossy().into_owned();
+        let config = takeover::read_config(&entry.path().join(SANDBOX_FILE), &uid).ok();
+        let cgroup = config.map(|config| Cgroup::at(config.cgroup));
         tracing::warn!(directory = %entry.path().display(), "removing a sandbox that belongs to no pod");
         let removed = cgroup.map_or(Ok(()), |cgroup| cgroup.remove()).map_err(|error| chain(&error));
         if let Err(error) = removed.and_then(|()| tree::remove(&entry.path()).map_err(|error| error.to_string())) {
@@ -224,9 +237,4 @@ pub(super) fn remove_strays(ctx: &Context, known: &[OsString]) {
             }
         }
     }
-}
-
-fn read_sandbox(path: &Path) -> Option<(u32, Cgroup)> {
-    let config: SandboxConfig = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-    Some((config.number, Cgroup::at(config.cgroup)))
 }

@@ -20,7 +20,7 @@ use crate::preflight::chain;
 use crate::shim::{Connection, ConnectionError, Line, TooLong};
 
 /// A shim that has not answered by then counts as dead. Under emulation a start takes seconds.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a shim may take to kill everything and leave, before its cgroup is killed.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections in a row that may break before the shim's first word.

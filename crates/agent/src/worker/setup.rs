@@ -87,6 +87,25 @@ pub(super) fn make(ctx: &Context, spec: &PodSpec, paths: &PodPaths, number: u32)
         made.map_err(io_error("making", directory))?;
     }
     files::make(ctx, spec, paths)?;
+    let file = paths.sandbox();
+    write_config(ctx, spec, paths, &cgroup, number)?;
+    let socket = paths.socket();
+    let bound = short(&socket).and_then(|(path, _directory)| UnixListener::bind(path));
+    let listener = bound.map_err(io_error("listening on", &socket))?;
+    ctx.shim.spawn(&file, listener, &paths.shim_log()).map_err(io_error("starting the shim with", &file))
+}
+
+/// Writes what a shim has to know about its pod, and the next agent about the shim.
+///
+/// # Errors
+/// Those of the file system.
+pub(super) fn write_config(
+    ctx: &Context,
+    spec: &PodSpec,
+    paths: &PodPaths,
+    cgroup: &Cgroup,
+    number: u32,
+) -> Result<(), SetupError> {
     let config = SandboxConfig {
         version: VERSION,
         uid: spec.uid.clone(),
@@ -104,11 +123,7 @@ pub(super) fn make(ctx: &Context, spec: &PodSpec, paths: &PodPaths, number: u32)
     };
     let file = paths.sandbox();
     let text = serde_json::to_vec(&config).map_err(|e| io_error("writing", &file)(e.into()))?;
-    write_atomic(&file, &text, Durability::Rename)?;
-    let socket = paths.socket();
-    let bound = short(&socket).and_then(|(path, _directory)| UnixListener::bind(path));
-    let listener = bound.map_err(io_error("listening on", &socket))?;
-    ctx.shim.spawn(&file, listener, &paths.shim_log()).map_err(io_error("starting the shim with", &file))
+    Ok(write_atomic(&file, &text, Durability::Rename)?)
 }
 
 fn make_cgroups(ctx: &Context, spec: &PodSpec) -> Result<Cgroup, CgroupError> {
