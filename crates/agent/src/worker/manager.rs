@@ -1,8 +1,6 @@
 //! Which pods there are: listings of the directory, commands, and the orders of jobs become workers that begin and end.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::ffi::OsString;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,12 +12,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::disk::Disk;
-use super::holding::{find_unusable, was_cut_short};
 use super::holds::Holds;
-use super::kept::{Ended, Kept, KeptError, is_of};
+use super::kept::{Ended, Kept};
 use super::pod::{self, Finished, Gate, Input};
-use super::recover::{self, Beginning};
+use super::recover::Beginning;
 use super::slot::{Act, Slot, Stage};
+use super::stored::Pods;
 use super::{Context, inspect, inspect_job, publish};
 use crate::config::Live;
 use crate::job::places::{self, Jobs};
@@ -33,7 +31,6 @@ use crate::source::directory::Word;
 use crate::source::held::hold_back;
 use crate::source::{Identity, Listing};
 use crate::status::{EventInput, FileReport, FileState, PodKey, Retention, Subject};
-use crate::unusable::{self, Unusable};
 
 /// How long the agent waits for its workers when it ends. What they have not written by then, records and shims still know.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -668,52 +665,4 @@ fn forget(paths: &PodPaths) {
             tracing::warn!(path = %path.display(), %error, "what an ended pod left could not be removed");
         }
     }
-}
-
-/// What an earlier agent left of pods.
-#[derive(Debug)]
-pub struct Pods {
-    /// What can be used; the newest of a name last, so that it decides what is in force.
-    kept: Vec<Kept>,
-    /// What cannot.
-    unusable: Vec<Unusable>,
-}
-
-/// Reads what is kept of every pod, and removes sandboxes that belong to none.
-///
-/// # Errors
-/// When the state directory cannot be listed.
-pub fn load(ctx: &Context) -> io::Result<Pods> {
-    std::fs::create_dir_all(ctx.paths.state_pods())?;
-    let mut pods = Pods { kept: Vec::new(), unusable: Vec::new() };
-    for directory in unusable::directories(&ctx.paths.state_pods())? {
-        let (directory, read) = match directory {
-            Ok(directory) => {
-                let read = Kept::read(&directory.join(POD_FILE), &ctx.clock);
-                let read = read.and_then(|kept| is_of(&directory, &kept.document().pod.uid).map(|()| kept));
-                (directory, read)
-            }
-            Err((path, error)) => (path, Err(error.into())),
-        };
-        match read {
-            Ok(kept) => {
-                kept.claimant().keep(&directory);
-                pods.kept.push(kept);
-            }
-            // Its records stay: attempts go on counting if the pod comes again.
-            Err(KeptError::Read(error)) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) if was_cut_short(&directory, &error) => tracing::info!(
-                directory = %directory.display(),
-                "the power went while this pod was accepted; nothing of it has run"
-            ),
-            Err(error) => pods.unusable.push(find_unusable(ctx, &directory, &error)),
-        }
-    }
-    let known: Vec<&str> = pods.kept.iter().map(|kept| kept.document().pod.uid.as_str()).collect();
-    let known: Vec<OsString> =
-        known.into_iter().chain(pods.unusable.iter().map(|one| one.uid.as_str())).map(OsString::from).collect();
-    recover::remove_strays(ctx, &known);
-    pods.kept
-        .sort_by_key(|kept| (kept.ended.is_none(), kept.ended.as_ref().map(|e| (!e.archived, e.at)), kept.accepted_at));
-    Ok(pods)
 }

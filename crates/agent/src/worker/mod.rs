@@ -24,6 +24,7 @@ mod sandbox;
 mod setup;
 pub(crate) mod slot;
 mod start;
+pub mod stored;
 mod takeover;
 mod telling;
 mod volumes;
