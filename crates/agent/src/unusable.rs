@@ -100,6 +100,7 @@ impl Unusable {
         let problem = match error {
             KeptError::Lost { name } => format!("{} is gone", directory.join(name).display()),
             KeptError::Part { name, why } => format!("{} {}", directory.join(name).display(), chain(&**why)),
+            KeptError::Record { file, why } => format!("{} {}", directory.join(file).display(), chain(&**why)),
             _ if !directory.is_dir() || directory.is_symlink() => format!("{} {}", directory.display(), chain(error)),
             _ => format!("{} {}", directory.join(main).display(), chain(error)),
         };

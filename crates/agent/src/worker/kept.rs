@@ -1,6 +1,6 @@
 //! What the agent keeps about a pod on disk: `STATE/pods/UID/pod.json`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -182,6 +182,14 @@ pub enum KeptError {
         /// Why.
         why: Box<KeptError>,
     },
+    /// The same of a record of an instance.
+    #[error("comes with {file}, which {why}")]
+    Record {
+        /// Which, below the pod's directory.
+        file: PathBuf,
+        /// Why.
+        why: Box<KeptError>,
+    },
     /// This version refuses the pod.
     #[error("describes a pod that this podwright does not accept: {problems}")]
     Refused {
@@ -333,7 +341,7 @@ struct Save {
 
 impl Saver {
     /// Starts with nothing to write.
-    pub fn start(path: std::path::PathBuf, clock: Arc<Clock>) -> Saver {
+    pub fn start(path: PathBuf, clock: Arc<Clock>) -> Saver {
         let (states, mut receiver) = mpsc::unbounded_channel::<Save>();
         let task = tokio::spawn(async move {
             let (mut unsaved, mut last): (Option<Kept>, bool) = (None, false);

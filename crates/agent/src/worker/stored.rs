@@ -1,11 +1,16 @@
 //! What an earlier agent left of pods, read at the start.
 
 use std::ffi::OsString;
+use std::fs;
 use std::io;
+use std::path::{Path, PathBuf};
+
+use podwright_shim::proto;
+use serde::de::IgnoredAny;
 
 use super::Context;
 use super::holding::{find_unusable, was_cut_short};
-use super::kept::{Kept, KeptError, is_of};
+use super::kept::{Kept, KeptError, is_of, read_file};
 use super::recover;
 use crate::paths::POD_FILE;
 use crate::unusable::{self, Unusable};
@@ -24,13 +29,20 @@ pub struct Pods {
 /// # Errors
 /// When the state directory cannot be listed.
 pub fn load(ctx: &Context) -> io::Result<Pods> {
-    std::fs::create_dir_all(ctx.paths.state_pods())?;
+    fs::create_dir_all(ctx.paths.state_pods())?;
     let mut pods = Pods { kept: Vec::new(), unusable: Vec::new() };
     for directory in unusable::directories(&ctx.paths.state_pods())? {
         let (directory, read) = match directory {
             Ok(directory) => {
                 let read = Kept::read(&directory.join(POD_FILE), &ctx.clock);
-                let read = read.and_then(|kept| is_of(&directory, &kept.document().pod.uid).map(|()| kept));
+                let read = read.and_then(|kept| {
+                    is_of(&directory, &kept.document().pod.uid)?;
+                    // What has ended never looks at its records again but to tell of them.
+                    if kept.ended.is_none() {
+                        check_records(&directory)?;
+                    }
+                    Ok(kept)
+                });
                 (directory, read)
             }
             Err((path, error)) => (path, Err(error.into())),
@@ -56,4 +68,59 @@ pub fn load(ctx: &Context) -> io::Result<Pods> {
     pods.kept
         .sort_by_key(|kept| (kept.ended.is_none(), kept.ended.as_ref().map(|e| (!e.archived, e.at)), kept.accepted_at));
     Ok(pods)
+}
+
+/// Whether what a pod has run can be told by its records. A damaged one tells that an instance was there, and counts as one whose end
+/// nobody saw; one of a newer podwright, or what is no file, tells less than that.
+fn check_records(directory: &Path) -> Result<(), KeptError> {
+    let of = |path: &Path, why: KeptError| {
+        let file = path.strip_prefix(directory).unwrap_or(path).to_owned();
+        KeptError::Record { file, why: Box::new(why) }
+    };
+    let list = |path: &Path| -> Result<Vec<PathBuf>, KeptError> {
+        let found = match fs::symlink_metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(|error| of(path, error.into()))?,
+        };
+        if !found.is_dir() {
+            return Err(of(path, KeptError::NoFile { what: "is no directory".to_owned() }));
+        }
+        let entries = fs::read_dir(path).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+        entries.map_err(|error| of(path, error.into()))
+    };
+    for container in list(&directory.join("records"))? {
+        for record in list(&container)?.iter().filter(|path| path.extension().is_some_and(|end| end == "json")) {
+            match read_file::<IgnoredAny>(record, proto::VERSION) {
+                Ok(_) | Err(KeptError::Damaged(_)) => {}
+                Err(why) => return Err(of(record, why)),
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_that_tell_nothing_are_told_from_damaged_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        check_records(dir.path()).unwrap();
+        let (container, record) = (dir.path().join("records/app"), dir.path().join("records/app/0.json"));
+        fs::create_dir_all(&container).unwrap();
+        for text in ["", "{", "{\"version\": 1}"] {
+            fs::write(&record, text).unwrap();
+            check_records(dir.path()).unwrap();
+        }
+        let said = || check_records(dir.path()).unwrap_err().to_string();
+        fs::write(&record, "{\"version\": 2}").unwrap();
+        assert!(said().contains("records/app/0.json, which has version 2"), "{}", said());
+        fs::remove_file(&record).unwrap();
+        nix::unistd::mkfifo(&record, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(said().contains("is a fifo"), "{}", said());
+        fs::remove_dir_all(&container).unwrap();
+        std::os::unix::fs::symlink("/", &container).unwrap();
+        assert!(said().contains("records/app, which is no directory"), "{}", said());
+    }
 }
