@@ -345,3 +345,24 @@ fn a_pod_whose_sandbox_file_is_damaged_or_gone_goes_on() {
     node.start(&[]);
     node.until("it is said", || node.ok(&["get", "events"]).contains("SandboxNotTakenOver"));
 }
+
+/// What it has run stands in its records: without them a pod that is not over would begin from the start.
+#[test]
+fn a_pod_whose_records_cannot_be_used_does_not_begin_from_the_start() {
+    let mut node = Node::new();
+    node.start(&[]);
+    node.write("web.yaml", &pod(&node, "web", FOREVER));
+    node.until_phase("web", "Running");
+    let record = state(&node, "pods", "web").join("records/app/0.json");
+    node.kill();
+    let good = fs::read(&record).unwrap();
+    damage(&record, "newer");
+    node.start(&[]);
+    let shown = node.pod("web");
+    assert!(shown["status"]["message"].to_string().contains("records/app/0.json has version 2"), "{shown}");
+    node.kill();
+    fs::write(&record, good).unwrap();
+    node.start(&[]);
+    assert_eq!(node.phase("web"), "Running");
+    assert_eq!(runs(&node, "web"), 1);
+}
