@@ -32,6 +32,9 @@ use crate::source::{Identity, Listing, Seen};
 use crate::status::{Collection, EventInput, FileState, PodKey, Subject};
 use crate::unusable::{REASON, Unusable, is_name};
 
+/// Names of log directories below this are not cut ([`crate::paths::log_directory`]).
+const LONG_LOG_NAME: usize = 200;
+
 /// All that can be found out about a pod whose `pod.json` cannot be used.
 pub(super) fn find_unusable(ctx: &Context, directory: &Path, error: &KeptError) -> Unusable {
     let mut found = Unusable::find(Kind::Pod, directory, POD_FILE, error);
@@ -55,7 +58,8 @@ fn name_elsewhere(ctx: &Context, uid: &str) -> Option<(String, String)> {
         return names(namespace, name);
     }
     fs::read_dir(&ctx.fixed.log_dir).into_iter().flatten().flatten().find_map(|entry| {
-        let log = entry.file_name().into_string().ok()?;
+        // The name in a longer one may have been cut.
+        let log = entry.file_name().into_string().ok().filter(|log| log.len() < LONG_LOG_NAME)?;
         let (namespace, name) = log.strip_suffix(uid)?.strip_suffix('_')?.split_once('_')?;
         names(namespace, name)
     })
@@ -116,7 +120,7 @@ impl Manager {
     pub(super) fn adopt(&mut self, listing: &Listing) {
         let good = listing.values().filter_map(|seen| match seen {
             Seen::Good { objects, .. } => Some(objects),
-            Seen::Bad { .. } | Seen::Busy | Seen::Ignored { .. } => None,
+            _ => None,
         });
         for object in good.flatten() {
             let (identity, uid) = (Identity::of(object), object.uid());
