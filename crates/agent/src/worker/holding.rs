@@ -1,7 +1,6 @@
 //! The manager's side of objects of which the state cannot be used: shown, left alone, discarded by a user.
 
 use std::fs;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,13 +14,14 @@ use podwright_shim::proto::Record;
 use podwright_sys::cgroup::Cgroup;
 use podwright_sys::durable::Durability;
 use podwright_sys::own::{MAX_STATE, read_regular};
+use podwright_sys::tree;
 use serde_json::{Value, json};
 
 use super::Context;
 use super::holds::sentence;
 use super::kept::{Ended, Kept, KeptError};
 use super::manager::Manager;
-use super::{publish, setup};
+use super::publish;
 use crate::job::disk::{CronKept, JobKept};
 use crate::job::{CronInput, JobInput};
 use crate::paths::{POD_FILE, SANDBOX_FILE};
@@ -326,30 +326,30 @@ fn discard(
         for cgroup in cgroups(ctx, &one.uid) {
             cgroup.remove().map_err(|error| anyhow::anyhow!(chain(&error)))?;
         }
-        setup::remove_tree(&ctx.paths.run_pods().join(&one.uid))?;
+        tree::remove(&ctx.paths.run_pods().join(&one.uid))?;
         if one.directory.is_symlink() {
             continue;
         }
         for rest in ["volumes", "layers"] {
-            setup::remove_tree(&one.directory.join(rest))?;
+            tree::remove(&one.directory.join(rest))?;
         }
     }
     // Its records stay, so that attempts go on counting; but what cannot be used makes room.
     for one in all.iter().filter(|one| Some(&one.uid) == next.as_ref()) {
         if !fs::symlink_metadata(&one.directory).is_ok_and(|found| found.is_dir()) {
-            remove_any(&one.directory)?;
+            tree::remove(&one.directory)?;
         }
         for file in ["pod.json", "job.json", "state.json"].map(|name| one.directory.join(name)) {
             if fs::symlink_metadata(&file).is_ok_and(|found| !found.is_file()) {
-                remove_any(&file)?;
+                tree::remove(&file)?;
             }
         }
     }
     let kept = tomb.map(|claim| entomb(ctx, claim, said, now)).transpose()?.flatten();
     for one in all.iter().filter(|one| Some(&one.uid) != next.as_ref()) {
-        remove_any(&one.directory)?;
+        tree::remove(&one.directory)?;
         if let (Kind::Pod, Some((namespace, name))) = (one.kind, &one.name) {
-            setup::remove_tree(&ctx.paths.ended(namespace, name, &one.uid).log)?;
+            tree::remove(&ctx.paths.ended(namespace, name, &one.uid).log)?;
         }
     }
     Ok(kept)
@@ -382,16 +382,6 @@ fn entomb(ctx: &Context, claim: Claim<Resource>, said: &str, now: Time) -> anyho
             kept.write_state(&directory, &ctx.clock)?;
             Ok(None)
         }
-    }
-}
-
-/// Whatever is there; a link itself, not where it leads.
-pub(super) fn remove_any(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path) {
-        Ok(found) if found.is_dir() => setup::remove_tree(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
     }
 }
 

@@ -11,9 +11,10 @@ use podwright_core::pod::plan::Notice;
 use podwright_shim::proto::{Event, SandboxConfig, VERSION};
 use podwright_sys::cgroup::Cgroup;
 use podwright_sys::own::{MAX_STATE, read_regular};
+use podwright_sys::tree;
 use tokio::time::timeout;
 
-use super::holding::{cgroups, remove_any};
+use super::holding::cgroups;
 use super::sandbox::ANSWER_TIMEOUT;
 use super::{Context, publish, setup};
 use crate::paths::PodPaths;
@@ -107,7 +108,7 @@ async fn ask(ctx: &Arc<Context>, document: &Document, paths: &PodPaths) -> Resul
 
 fn mend(ctx: &Context, document: &Document, paths: &PodPaths, cgroup: &Cgroup, number: u32) -> Result<(), String> {
     if fs::symlink_metadata(paths.sandbox()).is_ok_and(|found| !found.is_file()) {
-        remove_any(&paths.sandbox()).map_err(|error| error.to_string())?;
+        tree::remove(&paths.sandbox()).map_err(|error| chain(&error))?;
     }
     setup::write_config(ctx, &document.pod, paths, cgroup, number).map_err(|error| chain(&error))
 }
@@ -149,6 +150,7 @@ mod tests {
             cgroup: PathBuf::from(cgroup),
             records: "/r".into(),
             run: "/r".into(),
+            files: None,
         };
         let write = |config: &SandboxConfig| fs::write(&path, serde_json::to_vec(config).unwrap()).unwrap();
         write(&config(VERSION, "u", "/sys/fs/cgroup/podwright.slice/podu"));
