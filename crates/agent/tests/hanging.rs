@@ -9,7 +9,6 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{OpenOptionsExt as _, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -343,16 +342,16 @@ fn a_bundle_that_hangs_stops_its_own_containers_only_and_says_so() {
 fn a_configuration_that_hangs_is_not_taken_up_and_stops_nothing() {
     let mut node = Node::new();
     let config = node.path("config.yaml");
+    let mut hanging = Hanging::mount(&node.path("dead"), "logLevel: debug\n");
     fs::write(&config, "fileCheckFrequency: 1s\n").unwrap();
     node.start(&["--config", config.to_str().unwrap()]);
-    // A fifo that nobody writes to.
     fs::remove_file(&config).unwrap();
-    assert!(Command::new("mkfifo").arg(&config).status().unwrap().success());
+    symlink(hanging.at.join("x.yaml"), &config).unwrap();
     node.signal("-HUP");
     node.write("a.yaml", &sleeper("a", ""));
     node.until_phase("a", "Running");
-    node.until("it is told", || health(&node).contains("config.yaml: has not answered since"));
-    // A writer comes, and the call returns.
-    fs::write(&config, "logLevel: debug\n").unwrap();
+    node.until("it is told", || health(&node).contains("has not answered since"));
+    hanging.answer();
     node.until("all is well", || health(&node).contains("[+]file-systems ok"));
+    drop(hanging);
 }
