@@ -2,7 +2,7 @@
 //!
 //! The modules read in the order the data flows: [`source`] (the manifest directory) -> [`worker`] (one pod each, the only
 //! caller of the core's decisions) -> [`shim`] (what a worker says to its pod's shim) -> [`status`] (what is known) ->
-//! [`server`] (the API) -> [`cli`].
+//! [`server`] (the API) -> [`cli`]. What any of them writes to disk goes through [`storage`].
 
 pub mod address;
 pub mod aside;
@@ -19,5 +19,6 @@ pub mod server;
 pub mod shim;
 pub mod source;
 pub mod status;
+pub mod storage;
 pub mod unusable;
 pub mod worker;

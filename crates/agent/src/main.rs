@@ -23,6 +23,7 @@ use podwright_agent::server::{self, Api, Closing};
 use podwright_agent::shim::ShimBinary;
 use podwright_agent::source::directory;
 use podwright_agent::status::Store;
+use podwright_agent::storage::Storage;
 use podwright_agent::worker::manager::{Inputs, Manager};
 use podwright_agent::worker::stored::load;
 use podwright_agent::worker::{Asides, Context};
@@ -248,6 +249,7 @@ fn context(config: &Config, host: &Host, paths: Paths, live: watch::Receiver<Liv
     let shown = Arc::clone(&clock);
     store.shown_by(move || shown.calendar());
     let asides = Asides::new(&store, &clock);
+    let storage = Storage::new(&fixed.state_dir, &fixed.node_name, store.clone(), Arc::clone(&clock));
     let shim = ShimBinary::open(&fixed.shim).with_context(|| format!("shim: reading {}", fixed.shim.display()))?;
     Ok(Context {
         clock,
@@ -255,6 +257,7 @@ fn context(config: &Config, host: &Host, paths: Paths, live: watch::Receiver<Liv
         paths,
         live,
         store,
+        storage,
         bundles: BundleStore::new(fixed.bundle_dir.clone()),
         shim,
         cgroup_root: host.cgroup_root.clone(),

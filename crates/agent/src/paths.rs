@@ -89,9 +89,14 @@ impl PodPaths {
         self.state.join("volumes")
     }
 
+    /// The writable layers of the sandbox's instances.
+    pub fn layers(&self) -> PathBuf {
+        self.state.join("layers")
+    }
+
     /// The writable layer of one instance.
     pub fn layer(&self, container: &str, attempt: u32) -> PathBuf {
-        self.state.join("layers").join(container).join(attempt.to_string())
+        self.layers().join(container).join(attempt.to_string())
     }
 
     /// The shim's socket.

@@ -172,7 +172,9 @@ fn lock(path: &Path) -> Result<File, Lack> {
             }
         }
     }
-    file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(io)?;
+    // Who holds it is only for people; on a full disk it is locked all the same.
+    let told = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
+    told.unwrap_or_else(|error| tracing::warn!(file = %path.display(), %error, "who holds the lock cannot be written"));
     Ok(file)
 }
 

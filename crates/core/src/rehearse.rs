@@ -104,7 +104,7 @@ fn line(spec: &PodSpec, start: Time, entry: &Entry) -> Option<Line> {
         What::Deleted => "pod is removed".to_owned(),
         What::Restarted => "pod is restarted".to_owned(),
         What::ShimLost => "sandbox is lost".to_owned(),
-        What::AgentCrashed | What::AgentStarted | What::Finished => return None,
+        What::DiskFull | What::DiskFree | What::AgentCrashed | What::AgentStarted | What::Finished => return None,
     };
     Some(Line { at: entry.at.since(start), text })
 }

@@ -11,21 +11,20 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use podwright_shim::machine::{Input, MAX_LAUNCHES, Machine};
-use podwright_shim::proto::{Event, InstanceId, MAX_MEMO, MAX_REQUEST, Record, Request, SandboxConfig, Stamp, VERSION};
+use podwright_shim::proto::{Event, InstanceId, MAX_MEMO, MAX_REQUEST, Request, SandboxConfig, Stamp, VERSION};
 use podwright_sys::child;
 
 use crate::clock;
 use crate::connection::{Connection, Lost};
 use crate::enter::Keys;
 use crate::execs::{Command, Purpose};
+use crate::records::Unwritten;
 use crate::site::Site;
 
 /// Taken by descriptor. All but SIGCHLD are read and forgotten: only the agent ends a pod.
 pub(crate) const SIGNALS: [Signal; 5] =
     [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT];
 
-/// Pause between attempts to write records that a full or failing disk refused.
-const RETRY_NS: i64 = 10_000_000_000;
 /// The shim gives memory back when nothing has happened for this long: what it does in between would only fetch it again.
 const QUIET_NS: i64 = 1_000_000_000;
 
@@ -67,8 +66,7 @@ pub(crate) struct Shim {
     pub(crate) covered: Vec<PathBuf>,
     pub(crate) connection: Option<Connection>,
     /// Records that could not be written, to be tried again.
-    pub(crate) unwritten: Vec<Record>,
-    pub(crate) retry_at: Option<i64>,
+    pub(crate) unwritten: Unwritten,
     pub(crate) leaving: bool,
     /// Whether more was done than a usual wake-up does, so that memory is worth giving back.
     pub(crate) slack: bool,
@@ -101,14 +99,14 @@ pub(crate) fn run(config: SandboxConfig, listener: UnixListener, signals: Signal
         volumes: Vec::new(),
         covered: Vec::new(),
         connection: None,
-        unwritten: Vec::new(),
-        retry_at: None,
+        unwritten: Unwritten::default(),
         leaving: false,
         slack: true,
         memo: None,
         created: clock::now(),
     };
-    while !shim.leaving {
+    // An end that is nowhere but here would go with it.
+    while !(shim.leaving && shim.unwritten.is_empty()) {
         let ready = shim.wait(&listener, &signals)?;
         if ready.is_empty() && shim.slack && shim.machine.deadline().is_none() {
             child::become_idle();
@@ -121,8 +119,6 @@ pub(crate) fn run(config: SandboxConfig, listener: UnixListener, signals: Signal
         shim.settle();
         shim.retry_writes(clock::now().boot_ns);
     }
-    // The last chance of records that the disk has refused so far.
-    shim.retry_writes(i64::MAX);
     Ok(crate::sandbox::leave(&shim.config)?)
 }
 
@@ -157,7 +153,7 @@ impl Shim {
 
     fn timeout(&self) -> PollTimeout {
         let quiet = self.slack.then(|| clock::now().boot_ns + QUIET_NS);
-        let Some(at) = self.machine.deadline().into_iter().chain(self.retry_at).chain(quiet).min() else {
+        let Some(at) = self.machine.deadline().into_iter().chain(self.unwritten.retry_at()).chain(quiet).min() else {
             return PollTimeout::NONE;
         };
         // Rounded up: waking early would only mean to sleep once more.
@@ -291,7 +287,7 @@ impl Shim {
     }
 
     fn state(&self) -> Event {
-        let all = self.machine.records();
+        let all = self.all_records();
         let instances = match &self.connection {
             Some(connection) => connection.fitting(all, self.memo.as_ref()),
             None => all,
@@ -322,21 +318,5 @@ impl Shim {
             self.connection = None;
             self.slack = true;
         }
-    }
-
-    fn retry_writes(&mut self, now: i64) {
-        if self.retry_at.is_some_and(|at| at <= now) {
-            self.retry_at = None;
-            for record in std::mem::take(&mut self.unwritten) {
-                self.persist(record, podwright_sys::durable::Durability::Synced);
-            }
-        }
-    }
-
-    /// Keeps a record that could not be written.
-    pub(crate) fn postpone(&mut self, record: Record) {
-        self.unwritten.retain(|other| other.id != record.id);
-        self.unwritten.push(record);
-        self.retry_at.get_or_insert(clock::now().boot_ns + RETRY_NS);
     }
 }

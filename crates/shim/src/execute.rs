@@ -2,15 +2,13 @@
 
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use podwright_shim::machine::{Action, Input, Process};
-use podwright_shim::proto::{Event, ExecResult, InstanceId, Record, StartRequest};
+use podwright_shim::proto::{Event, ExecResult, InstanceId, StartRequest};
 use podwright_sys::cgroup::Cgroup;
 use podwright_sys::child::{self, Ended, Program};
-use podwright_sys::durable::{Durability, write_atomic};
 use podwright_sys::enter::EnterError;
-use podwright_sys::own::{MAX_STATE, read_regular};
 use podwright_sys::podmount;
 
 use crate::enter::WayError;
@@ -27,8 +25,9 @@ pub(crate) const REMOVE_FLAG: &str = "--remove";
 impl Shim {
     pub(crate) fn execute(&mut self, action: Action) {
         match action {
+            Action::Record(record) => self.record_start(*record),
             Action::Persist(record, durability) => self.persist(*record, durability),
-            Action::Announce(record) => self.send(&Event::Instance(record)),
+            Action::Announce(record) => self.announce(record),
             Action::Prepare(id) => self.prepare(id),
             Action::Launch(id) => self.launch(id),
             Action::AbortRuntime(id) => self.abort(&[Task::Run(id.clone()), Task::Delete(id)]),
@@ -52,38 +51,16 @@ impl Shim {
         self.sites.iter_mut().find(|site| site.request.id == *id)
     }
 
-    fn record_path(&self, id: &InstanceId) -> PathBuf {
-        self.config.records.join(&id.container).join(format!("{}.json", id.attempt))
-    }
-
     /// An instance that the machine does not know may still have a record, of an earlier sandbox or long ago.
     pub(crate) fn take_start(&mut self, request: StartRequest) {
         let id = request.id.clone();
         let (restart_delay_ms, stop_signal) = (request.restart_delay_ms, request.stop_signal);
         let origin = request.origin.clone();
-        let on_disk = read_regular(&self.record_path(&id), MAX_STATE).ok();
-        let on_disk = on_disk.and_then(|text| serde_json::from_slice(&text).ok());
+        let on_disk = self.known_record(&id);
         if on_disk.is_none() && !self.machine.knows(&id) {
             self.sites.push(Site::new(request, &self.config));
         }
         self.inputs.push_back(Input::Start { id, restart_delay_ms, stop_signal, origin, on_disk });
-    }
-
-    /// A disk that refuses must not hang the pod: the event goes out, and the record is tried again until it is written.
-    pub(crate) fn persist(&mut self, record: Record, durability: Durability) {
-        let path = self.record_path(&record.id);
-        let directory = path.parent().unwrap_or(&path);
-        let written = std::fs::create_dir_all(directory).map_err(|error| error.to_string()).and_then(|()| {
-            let text = serde_json::to_vec(&record).map_err(|error| error.to_string())?;
-            write_atomic(&path, &text, durability).map_err(|error| crate::chain(&error))
-        });
-        if let Err(error) = written {
-            crate::say(format_args!(
-                "the record of {}/{} is not written yet: {error}",
-                record.id.container, record.id.attempt
-            ));
-            self.postpone(record);
-        }
     }
 
     fn prepare(&mut self, id: InstanceId) {

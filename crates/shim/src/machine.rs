@@ -2,11 +2,13 @@
 //! No clock, no file, no process is touched here.
 //!
 //! ```text
-//! Waiting ─► Preparing ─► Ready ─► Launching ─► Running ─► Draining ─► Deleting ─► Cleaning ─► Gone
-//!    │            │          │         │          (exit recorded and told here ▲)      ▲
-//!    │            │          │         └── the runtime refused ────────────────┘       │
-//!    └────────────┴──────────┴── killed before it was started, or not prepared ────────┘
+//! Recording ─► Waiting ─► Preparing ─► Ready ─► Launching ─► Running ─► Draining ─► Deleting ─► Cleaning ─► Gone
+//!     │           │            │          │         │          (exit recorded and told here ▲)      ▲
+//!     ▼           │            │          │         └── the runtime refused ────────────────┘       │
+//!  forgotten      └────────────┴──────────┴── killed before it was started, or not prepared ────────┘
 //! ```
+//!
+//! A start that cannot be written down is refused: nothing is made for it, and its number is free.
 //!
 //! An instance waits until the one before it of the same container is gone: both use the same cgroup and mount points.
 
@@ -124,6 +126,13 @@ pub enum Input {
     NewAgent,
     /// [`crate::proto::Request::Shutdown`].
     Shutdown,
+    /// [`Action::Record`] is through.
+    Recorded {
+        /// Whose.
+        id: InstanceId,
+        /// The error is for people.
+        result: Result<(), String>,
+    },
     /// [`Action::Prepare`] is through.
     Prepared {
         /// Whose.
@@ -189,7 +198,9 @@ pub struct Process {
 /// Something to do, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Write the record file.
+    /// Write the record file of a start; answered by [`Input::Recorded`]. Not tried again.
+    Record(Box<Record>),
+    /// Write the record file, if need be later.
     Persist(Box<Record>, Durability),
     /// Tell the agent, if one is connected.
     Announce(Box<Record>),
@@ -255,6 +266,7 @@ pub enum Action {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Phase {
+    Recording,
     Waiting,
     Preparing,
     Ready,
@@ -323,7 +335,7 @@ impl Machine {
             Phase::Launching { give_up_at } | Phase::Draining { give_up_at, .. } | Phase::Deleting { give_up_at } => {
                 give_up_at
             }
-            Phase::Waiting | Phase::Preparing | Phase::Ready | Phase::Running { .. } => None,
+            Phase::Recording | Phase::Waiting | Phase::Preparing | Phase::Ready | Phase::Running { .. } => None,
             Phase::Cleaning | Phase::Gone => None,
         });
         let commands = self.commands.iter().filter_map(Command::deadline);
@@ -347,6 +359,7 @@ impl Machine {
             Input::Exec { seq, id, timeout_ms } => self.exec(seq, id, timeout_ms, now, &mut todo),
             Input::NewAgent => self.abandon_commands(now, &mut todo),
             Input::Shutdown => self.shutdown(now, &mut todo),
+            Input::Recorded { id, result } => self.recorded(&id, result, now, &mut todo),
             Input::Prepared { id, result } => self.prepared(&id, result, now, &mut todo),
             Input::Launched { id, result } => self.launched(&id, result, now, &mut todo),
             Input::ExecLaunched { seq, result } => self.exec_launched(seq, result, now, &mut todo),
@@ -393,6 +406,8 @@ impl Machine {
             health: Health::default(),
             log_lost: None,
             exit: None,
+            unsaved: None,
+            refused: false,
         }
     }
 
@@ -405,20 +420,35 @@ impl Machine {
             todo.push(Action::Announce(record));
             return;
         }
-        let mut instance = Instance { record, phase: Phase::Waiting, held_signal: None };
+        let mut instance = Instance { record, phase: Phase::Recording, held_signal: None };
         if self.leaving {
             instance.never_started("the sandbox is being removed", now, todo);
         } else {
-            todo.push(Action::Persist(Box::new(instance.record.clone()), Durability::Rename));
+            todo.push(Action::Record(Box::new(instance.record.clone())));
         }
         self.instances.push(instance);
+    }
+
+    fn recorded(&mut self, id: &InstanceId, result: Result<(), String>, now: Stamp, todo: &mut Vec<Action>) {
+        let Some(index) = self.instances.iter().position(|i| i.record.id == *id && i.phase == Phase::Recording) else {
+            return;
+        };
+        match result {
+            Ok(()) => self.instances[index].phase = Phase::Waiting,
+            Err(message) => {
+                let mut record = self.instances.remove(index).record;
+                let outcome = Outcome::StartFailed { stage: StartStage::Prepare, message };
+                (record.refused, record.exit) = (true, Some(Exit::without_evidence(outcome, now)));
+                todo.push(Action::Announce(Box::new(record)));
+            }
+        }
     }
 
     fn signal(&mut self, id: &InstanceId, signal: i32, cause: Option<Cause>, now: Stamp, todo: &mut Vec<Action>) {
         let Some(instance) = self.find(id) else { return };
         instance.asked(cause);
         match instance.phase {
-            Phase::Waiting | Phase::Preparing | Phase::Ready | Phase::Launching { .. } => {
+            Phase::Recording | Phase::Waiting | Phase::Preparing | Phase::Ready | Phase::Launching { .. } => {
                 instance.held_signal = Some(signal);
             }
             Phase::Running { pid } => instance.send(pid, signal, now, todo),
@@ -430,7 +460,7 @@ impl Machine {
         let Some(instance) = self.find(id) else { return };
         instance.asked(cause);
         match &mut instance.phase {
-            Phase::Waiting | Phase::Preparing | Phase::Ready => {
+            Phase::Recording | Phase::Waiting | Phase::Preparing | Phase::Ready => {
                 instance.record.killed = Some(now);
                 instance.never_started("killed before it was started", now, todo);
             }
@@ -578,7 +608,7 @@ impl Machine {
                         todo.push(Action::Drain { id: id.clone(), give_up: true, failed });
                     }
                 }
-                Phase::Waiting | Phase::Preparing | Phase::Ready | Phase::Running { .. } => {}
+                Phase::Recording | Phase::Waiting | Phase::Preparing | Phase::Ready | Phase::Running { .. } => {}
                 Phase::Cleaning | Phase::Gone => {}
             }
         }
@@ -638,7 +668,8 @@ impl Instance {
     /// Whether its first process has ended.
     fn is_over(&self) -> bool {
         match self.phase {
-            Phase::Waiting | Phase::Preparing | Phase::Ready | Phase::Launching { .. } | Phase::Running { .. } => false,
+            Phase::Recording | Phase::Waiting | Phase::Preparing | Phase::Ready => false,
+            Phase::Launching { .. } | Phase::Running { .. } => false,
             Phase::Draining { .. } | Phase::Deleting { .. } | Phase::Cleaning | Phase::Gone => true,
         }
     }
@@ -685,7 +716,7 @@ impl Instance {
         self.phase = Phase::Cleaning;
     }
 
-    /// The end is durable before anyone hears of it.
+    /// The end is durable before anyone hears of it, or told as one that is not.
     fn finish(&mut self, exit: Exit, todo: &mut Vec<Action>) {
         self.record.exit = Some(exit);
         todo.push(Action::Persist(Box::new(self.record.clone()), Durability::Synced));

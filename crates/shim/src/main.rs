@@ -27,6 +27,7 @@ mod execs;
 mod execute;
 mod log;
 mod message;
+mod records;
 mod runtime;
 mod sandbox;
 mod site;

@@ -362,8 +362,25 @@ pub struct Record {
     /// What of its output is not in its log; absent if nothing was lost. In the file as of its last write.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_lost: Option<LogLoss>,
-    /// How and when it ended, once it has. Durable (fsync) before any [`Event`] tells of it.
+    /// How and when it ended, once it has. Durable (fsync) before any [`Event`] tells of it, unless that says `unsaved`.
     pub exit: Option<Exit>,
+    /// Only in an [`Event`], never in a file: what it says could not be written so far. The shim knows it, tries again until
+    /// it is written, says so then, and does not leave before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsaved: Option<Unsaved>,
+    /// Only in an [`Event`]: the start could not be written down, so nothing was started. There is no such instance, and its
+    /// number is free; `exit` says why.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refused: bool,
+}
+
+/// Why a record is not on disk yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unsaved {
+    /// The kernel's number of the error, where it has one.
+    pub errno: Option<i32>,
+    /// For people.
+    pub message: String,
 }
 
 /// The end of an instance.

@@ -12,7 +12,7 @@ use podwright_shim::proto::{
     Cause, CpuTime, Event, Evidence, ExecResult, Exit, Figures, Health, HookKind, HookRun, InstanceId, LogLoss,
     MAX_CHANGES, MAX_EVENT, MAX_REQUEST, MAX_TEXT, MemoryEvents, MessageRequest, OomLimit, Origin, Outcome, PodMount,
     Pressure, ProbeFailures, ReadyChange, Record, Request, SandboxConfig, Stamp, StartRequest, StartStage,
-    UNSAID_LIMIT, VERSION, Victim,
+    UNSAID_LIMIT, Unsaved, VERSION, Victim,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -68,6 +68,8 @@ fn record(outcome: Option<Outcome>) -> Record {
             evidence: None,
             message: String::new(),
         }),
+        unsaved: None,
+        refused: false,
     }
 }
 
@@ -237,6 +239,12 @@ fn events() {
     };
     check("event-state-limit", &said);
     check("event-instance", &Event::Instance(Box::new(record(None))));
+    let unsaved = Some(Unsaved { errno: Some(28), message: "cannot write 2.json: No space left on device".into() });
+    let ended = record(Some(Outcome::Exited { code: 6 }));
+    check("event-instance-unsaved", &Event::Instance(Box::new(Record { unsaved, ..ended })));
+    let (stage, message) = (StartStage::Prepare, "cannot write 2.json".into());
+    let refused = Record { refused: true, ..record(Some(Outcome::StartFailed { stage, message })) };
+    check("event-instance-refused", &Event::Instance(Box::new(refused)));
     check("event-failed", &Event::Failed { message: "cannot make the pod's namespaces".into() });
     for (name, result) in [
         ("exited", ExecResult::Exited { code: 1 }),

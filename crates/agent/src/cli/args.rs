@@ -59,6 +59,8 @@ pub enum Command {
     Logs(Logs),
     /// Show what happened
     Events(Events),
+    /// Show how the node and its agent fare: a full disk, say, and since when
+    Status(Status),
     /// Explain what a pod, job or cron job waits for, what ended it last, and what to do
     Why(Why),
     /// Draw the life of a pod as a chart
@@ -250,6 +252,14 @@ pub struct Events {
     /// Output format
     #[arg(short, long, value_name = "FORMAT")]
     pub output: Option<Output>,
+}
+
+/// `status`.
+#[derive(Debug, ClapArgs)]
+pub struct Status {
+    /// Output format
+    #[arg(short, long, value_name = "FORMAT")]
+    pub output: Option<Data>,
 }
 
 /// `why`.

@@ -18,6 +18,7 @@ mod manifests;
 mod output;
 pub mod page;
 pub mod pods;
+pub mod status;
 mod steer;
 pub mod svg;
 pub mod table;
@@ -125,6 +126,7 @@ async fn dispatch_online(command: Command, context: &mut Context) -> Done {
         Command::Describe(args) => get::describe(args, context).await,
         Command::Events(args) => get::events(args, context).await,
         Command::Logs(args) => logs::logs(args, context).await,
+        Command::Status(args) => status::status(args, context).await,
         Command::Why(args) => why::why(args, context).await,
         Command::Timeline(args) => timeline::timeline(args, context).await,
         Command::Delete(args) => steer::delete(args, context).await,

@@ -1,5 +1,6 @@
 //! One cron job: what is due becomes orders for jobs.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +13,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::disk::{self, CronKept};
 use super::wall::WallTimer;
-use super::{CronInput, CronLook, Order, Owner, cron_publish};
+use super::{CronInput, CronLook, Order, Owner, Recorded, cron_publish};
 use crate::source::Identity;
 use crate::status::Collection;
 use crate::worker::Context;
 
-/// Pause after a failure to write, such as a full disk, or to make a job.
+/// Pause after a failure to make a job.
 const RETRY: Duration = Duration::from_secs(10);
 /// A wall clock that gains more than this on the boot-time clock between two looks was set; what it gains by being slewed is less.
 const SET_NS: i64 = 10_000_000_000;
@@ -46,6 +47,11 @@ pub(super) fn job(
         .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
 }
 
+/// What stands for a job that cannot be saved, as long as its cron job tries to make it.
+pub(super) fn waiting_job(ctx: &Context, uid: &str) -> PathBuf {
+    ctx.paths.state().join("cronjobs").join(uid).join("next-job")
+}
+
 /// Runs a cron job until it is removed, or until the agent leaves it (`None`). It waits for `go`, so that all that is known of
 /// its jobs has been said.
 pub(super) async fn run(worker: Worker, go: Option<watch::Receiver<bool>>) -> Option<()> {
@@ -63,6 +69,7 @@ pub(super) async fn run(worker: Worker, go: Option<watch::Receiver<bool>>) -> Op
         jobs: Jobs::new(),
         timer,
         recorded: Vec::new(),
+        failed: 0,
         refused: None,
         said: None,
     };
@@ -78,7 +85,9 @@ struct Life {
     offset_ns: i64,
     /// The object on disk is an older one.
     object_changed: bool,
-    recorded: Vec<oneshot::Sender<()>>,
+    recorded: Vec<Recorded>,
+    /// Tries in a row to save it that failed.
+    failed: u32,
     /// A job could not be made, and why.
     refused: Option<String>,
     /// The last word, which is not said again and again.
@@ -90,12 +99,26 @@ impl Life {
         let mut unsaved = self.worker.is_new;
         loop {
             // What was accepted is on disk before anything follows from it.
+            let mut failure = None;
             if unsaved || self.object_changed {
-                self.save(unsaved).await;
+                failure = self.save(unsaved).await.err();
+                unsaved = failure.is_some();
             }
             for told in self.recorded.drain(..) {
                 // Whoever asked may have gone.
-                let _gone = told.send(());
+                let _gone = told.send(failure.clone().map_or(Ok(()), Err));
+            }
+            if let Some(error) = failure {
+                self.show_unsaved(error);
+                // But for its removal, which may be what makes room there.
+                if self.worker.kept.removed_at.is_some() && self.remove_jobs() {
+                    self.finish().await;
+                    return Some(());
+                }
+                if !self.wait_to_save().await {
+                    return None;
+                }
+                continue;
             }
             while let Ok(input) = self.worker.receiver.try_recv() {
                 if !self.take(input) {
@@ -222,34 +245,53 @@ impl Life {
         true
     }
 
-    /// Until it is on disk, nothing follows from what was decided.
-    async fn save(&mut self, state: bool) {
+    /// Tries to write what was decided. Until it is on disk, nothing follows from it.
+    async fn save(&mut self, state: bool) -> Result<(), String> {
         let object = std::mem::take(&mut self.object_changed);
-        loop {
-            let (kept, ctx) = (self.worker.kept.clone(), Arc::clone(&self.worker.ctx));
-            let directory = kept.directory(ctx.paths.state());
-            let shown = directory.display().to_string();
-            let written = tokio::task::spawn_blocking(move || {
-                if state {
-                    kept.write_state(&directory, &ctx.clock)?;
-                }
-                if object { kept.write_object(&directory) } else { Ok(()) }
-            });
-            match written.await.map_err(Into::into).flatten() {
-                Ok(()) => return,
-                Err(error) => tracing::error!(
-                    directory = shown,
-                    error = format!("{error:#}"),
-                    "a cron job's state could not be saved; it waits, and this is tried again"
-                ),
+        let (kept, ctx) = (self.worker.kept.clone(), Arc::clone(&self.worker.ctx));
+        let directory = kept.directory(ctx.paths.state());
+        let shown = directory.clone();
+        let written = tokio::task::spawn_blocking(move || {
+            if state {
+                kept.write_state(&directory, &ctx.clock)?;
             }
-            tokio::time::sleep(RETRY).await;
+            if object { kept.write_object(&directory) } else { Ok(()) }
+        });
+        let written = written.await.map_err(Into::into).flatten();
+        self.worker.ctx.storage.report(&shown, written.as_ref().err().map(AsRef::as_ref));
+        self.object_changed = object && written.is_err();
+        self.failed = if written.is_err() { self.failed.saturating_add(1) } else { 0 };
+        written.map_err(|error| format!("{error:#}"))
+    }
+
+    /// Says once that it waits, and shows it as it is.
+    fn show_unsaved(&mut self, error: String) {
+        if self.failed == 1 {
+            let message = format!("The cron job waits until it can be saved: {error}");
+            self.tell(&Notice { reason: "FailedSave".to_owned(), message, warning: true });
+            let (plan, _) = self.decide();
+            self.show(&plan);
+        }
+    }
+
+    /// Waits for something to happen, or for the next try to save it; `false`: leave.
+    async fn wait_to_save(&mut self) -> bool {
+        let storage = Arc::clone(&self.worker.ctx.storage);
+        tokio::select! {
+            // Cancel-safe: a channel. Closing: the manager is gone, and the agent with it.
+            input = self.worker.receiver.recv() => input.is_some_and(|input| self.take(input)),
+            // Cancel-safe, says it.
+            () = storage.pause(self.failed) => true,
         }
     }
 
     /// Makes and removes jobs; `false`: one could not be made, and the time is not over for it.
     async fn carry_out(&mut self, plan: &Plan) -> bool {
         self.refused = None;
+        if !plan.steps.iter().any(|step| matches!(step, Step::Create { .. })) {
+            let ctx = &self.worker.ctx;
+            ctx.storage.report(&waiting_job(ctx, &self.worker.kept.claim.object.cron.uid), None);
+        }
         for step in &plan.steps {
             match step {
                 Step::Create { name, scheduled } => {
@@ -341,6 +383,7 @@ impl Life {
         {
             tracing::error!(%error, "what is kept of a removed cron job cannot be removed");
         }
+        self.worker.ctx.storage.clear(&self.worker.kept.directory(self.worker.ctx.paths.state()));
         self.worker.ctx.store.remove_object(Collection::CronJobs, &self.identity.namespace, &self.identity.name);
     }
 }

@@ -257,8 +257,11 @@ pub(super) fn load<T>(
     read: impl Fn(&Path) -> Result<T, KeptError>,
     claimant: impl Fn(&T) -> Claimant,
 ) -> io::Result<Loaded<T>> {
-    std::fs::create_dir_all(folder)?;
     let mut all = Loaded { kept: Vec::new(), unusable: Vec::new() };
+    // It is made with the first of them.
+    if !folder.try_exists()? {
+        return Ok(all);
+    }
     for path in unusable::directories(folder)? {
         let path = match path {
             Ok(path) => path,

@@ -48,6 +48,9 @@ impl Owner {
 /// How something of a file is removed by hand: it stays away until this file, whose bytes have this digest, changes.
 pub(crate) type Suppress = Option<(String, String)>;
 
+/// Answered when a request was written for the first time: `Err` is why it is not on disk yet.
+pub(crate) type Recorded = oneshot::Sender<Result<(), String>>;
+
 /// What a job's worker is told.
 pub(crate) enum JobInput {
     /// The same job as written anew, or in another file.
@@ -56,8 +59,8 @@ pub(crate) enum JobInput {
     Remove {
         /// By hand, or because its time is over.
         suppress: Suppress,
-        /// Told when the request would survive a power cut.
-        recorded: Option<oneshot::Sender<()>>,
+        /// Told when the request would survive a power cut, or why it does not yet.
+        recorded: Option<Recorded>,
     },
     /// What is seen of one of its pods.
     Pod {
@@ -87,8 +90,8 @@ pub(crate) enum CronInput {
     Remove {
         /// By hand.
         suppress: Suppress,
-        /// Told when the request would survive a power cut.
-        recorded: Option<oneshot::Sender<()>>,
+        /// Told when the request would survive a power cut, or why it does not yet.
+        recorded: Option<Recorded>,
     },
     /// What is seen of one of its jobs; `None`: it is gone.
     Job {
@@ -132,6 +135,11 @@ pub(crate) enum Order {
         /// The pod.
         document: Arc<Document>,
     },
+    /// The end of a pod is on disk, which had refused it.
+    EndSaved {
+        /// Of the pod.
+        uid: String,
+    },
     /// Stop and remove a pod.
     DeletePod {
         /// Which.
@@ -166,7 +174,7 @@ pub(crate) enum Order {
     DeleteJob {
         /// Which.
         identity: Identity,
-        /// Told when that would survive a power cut.
-        recorded: Option<oneshot::Sender<()>>,
+        /// Told when that would survive a power cut, or why it does not yet.
+        recorded: Option<Recorded>,
     },
 }

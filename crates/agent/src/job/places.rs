@@ -7,14 +7,14 @@ use podwright_core::cron::status as cron_status;
 use podwright_core::job::status as job_status;
 use podwright_core::manifest::{CronJobDocument, JobDocument, Kind, Resource};
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::cron;
 use super::disk::{self, CronKept, JobKept};
 use super::seen::Reports;
 use super::worker::{self, Worker};
-use super::{CronInput, JobInput, Order, Owner, Suppress, cron_publish, publish};
+use super::{CronInput, JobInput, Order, Owner, Recorded, Suppress, cron_publish, publish};
 use crate::source::Identity;
 use crate::source::decide::Claim;
 use crate::status::Collection;
@@ -271,7 +271,7 @@ impl Jobs {
         &mut self,
         identity: &Identity,
         suppress: Suppress,
-        recorded: Option<oneshot::Sender<()>>,
+        recorded: Option<Recorded>,
     ) -> Option<String> {
         match identity.kind {
             Kind::Job => {
@@ -290,8 +290,8 @@ impl Jobs {
         }
     }
 
-    /// Makes a cron job's job, unless it is there.
-    pub(crate) async fn create(&mut self, owner: Owner, document: Arc<JobDocument>) -> Result<(), String> {
+    /// Makes a cron job's job, unless it is there; `again`: what cannot be saved is tried again.
+    pub(crate) async fn create(&mut self, owner: Owner, document: Arc<JobDocument>, again: bool) -> Result<(), String> {
         let job = &document.job;
         let identity = Identity::new(Kind::Job, &job.namespace, &job.name);
         if let Some(place) = self.jobs.get(&identity)
@@ -304,17 +304,18 @@ impl Jobs {
             return Err(format!("jobs.batch \"{}\" already exists", job.name));
         }
         let claim = Claim { file: String::new(), digest: String::new(), object: document, suppressed: false };
+        let waits = cron::waiting_job(&self.ctx, &owner.uid);
         let kept = JobKept::new(claim, Some(owner), self.ctx.clock.now());
         let (directory, written, ctx) = (kept.directory(self.ctx.paths.state()), kept.clone(), Arc::clone(&self.ctx));
         let write = move || {
             written.write_state(&directory, &ctx.clock)?;
             written.write_object(&directory)
         };
-        tokio::task::spawn_blocking(write)
-            .await
-            .map_err(Into::into)
-            .flatten()
-            .map_err(|error| format!("jobs.batch \"{}\" cannot be saved: {error:#}", identity.name))?;
+        let written = tokio::task::spawn_blocking(write).await.map_err(Into::into).flatten();
+        if again {
+            self.ctx.storage.report(&waits, written.as_ref().err().map(AsRef::as_ref));
+        }
+        written.map_err(|error| format!("jobs.batch \"{}\" cannot be saved: {error:#}", identity.name))?;
         let uid = kept.claim.object.job.uid.clone();
         self.jobs.entry(identity.clone()).or_default().slot.current = Some((uid, Stage::Live));
         self.begin_job(identity, kept, false, None);
@@ -332,7 +333,7 @@ impl Jobs {
         if self.is_taken(&identity) {
             return Err(Instantiate::Taken);
         }
-        self.create(owner, document).await.map_err(Instantiate::Refused)?;
+        self.create(owner, document, false).await.map_err(Instantiate::Refused)?;
         Ok(uid)
     }
 

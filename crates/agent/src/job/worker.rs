@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use podwright_core::cron::state::{JobEnd, JobSeen};
 use podwright_core::job::plan::{Notice, Plan, Step};
-use podwright_core::job::state::{PodSeen, Seen};
-use podwright_core::job::{decide, pod_manifest};
+use podwright_core::job::state::{JobState, PodSeen, Seen};
+use podwright_core::job::{decide, pod_manifest, status};
 use podwright_core::manifest::{Kind, from_value};
 use podwright_core::time::Time;
 use tokio::sync::{mpsc, watch};
 
 use super::disk::{self, JobKept};
-use super::{CronInput, JobInput, JobLook, Order, Owner, Suppress, publish};
+use super::{CronInput, JobInput, JobLook, Order, Owner, Recorded, Suppress, publish};
 use crate::source::Identity;
 use crate::status::Collection;
 use crate::worker::Context;
 
-/// Pause after a failure to write, such as a full disk, or to make a pod.
+/// Pause after a failure to make a pod.
 const RETRY: Duration = Duration::from_secs(10);
 
 /// A worker's last word: its job is removed.
@@ -51,8 +51,10 @@ struct Life {
     /// Told once.
     expired: bool,
     reported: Option<JobSeen>,
-    /// Told when what is decided next is durable.
-    recorded: Vec<tokio::sync::oneshot::Sender<()>>,
+    /// Told when what is decided next is durable, or why it is not yet.
+    recorded: Vec<Recorded>,
+    /// Tries in a row to save it that failed.
+    failed: u32,
     /// A pod could not be made, and why.
     refused: Option<(String, Time)>,
 }
@@ -74,6 +76,7 @@ pub(super) async fn run(worker: Worker, go: Option<watch::Receiver<bool>>) -> Op
         expired: false,
         reported: None,
         recorded: Vec::new(),
+        failed: 0,
         refused: None,
     };
     life.live().await
@@ -93,13 +96,28 @@ impl Life {
             let plan = decide(&self.worker.kept.claim.object.job, &self.worker.kept.state, &self.seen, now);
             unsaved |= plan.state != self.worker.kept.state;
             self.worker.kept.state = plan.state.clone();
+            let mut failure = None;
             if unsaved || self.object_changed {
-                self.save(unsaved).await;
-                unsaved = false;
+                failure = self.save(unsaved).await.err();
+                unsaved = failure.is_some();
             }
             for told in self.recorded.drain(..) {
                 // Whoever asked may have gone.
-                let _gone = told.send(());
+                let _gone = told.send(failure.clone().map_or(Ok(()), Err));
+            }
+            if let Some(error) = failure {
+                self.show_unsaved(error);
+                // Nothing follows from what is not on disk, but a removal: it may be what makes room there.
+                if self.worker.kept.state.removal_at.is_some() {
+                    self.carry_out(&plan);
+                    if plan.gone {
+                        return Some(self.finish().await);
+                    }
+                }
+                if !self.wait_to_save().await {
+                    return None;
+                }
+                continue;
             }
             self.settle();
             self.publish(&plan);
@@ -189,33 +207,55 @@ impl Life {
         self.object_changed = true;
     }
 
-    /// Until it is on disk, nothing follows from what was decided.
-    async fn save(&mut self, state: bool) {
+    /// Tries to write what was decided. Until it is on disk, nothing follows from it.
+    async fn save(&mut self, state: bool) -> Result<(), String> {
         let object = std::mem::take(&mut self.object_changed);
-        loop {
-            let (kept, ctx) = (self.worker.kept.clone(), Arc::clone(&self.worker.ctx));
-            let directory = kept.directory(ctx.paths.state());
-            let shown = directory.display().to_string();
-            let written = tokio::task::spawn_blocking(move || {
-                // That it stays away is in force before its removal; else a job comes into force with its state.
-                let first = kept.claim.suppressed;
-                if object && first {
-                    kept.write_object(&directory)?;
-                }
-                if state || object {
-                    kept.write_state(&directory, &ctx.clock)?;
-                }
-                if object && !first { kept.write_object(&directory) } else { Ok(()) }
-            });
-            match written.await.map_err(Into::into).flatten() {
-                Ok(()) => return,
-                Err(error) => tracing::error!(
-                    directory = shown,
-                    error = format!("{error:#}"),
-                    "a job's state could not be saved; it waits, and this is tried again"
-                ),
+        let (kept, ctx) = (self.worker.kept.clone(), Arc::clone(&self.worker.ctx));
+        let directory = kept.directory(ctx.paths.state());
+        let shown = directory.clone();
+        let written = tokio::task::spawn_blocking(move || {
+            // That it stays away is in force before its removal; else a job comes into force with its state.
+            let first = kept.claim.suppressed;
+            if object && first {
+                kept.write_object(&directory)?;
             }
-            tokio::time::sleep(RETRY).await;
+            if state || object {
+                kept.write_state(&directory, &ctx.clock)?;
+            }
+            if object && !first { kept.write_object(&directory) } else { Ok(()) }
+        });
+        let written = written.await.map_err(Into::into).flatten();
+        self.worker.ctx.storage.report(&shown, written.as_ref().err().map(AsRef::as_ref));
+        self.object_changed = object && written.is_err();
+        self.failed = if written.is_err() { self.failed.saturating_add(1) } else { 0 };
+        written.map_err(|error| format!("{error:#}"))
+    }
+
+    /// Says once that it waits. A job that was just accepted is shown as it is: nothing has come of it.
+    fn show_unsaved(&mut self, error: String) {
+        if self.failed > 1 {
+            return;
+        }
+        let message = format!("The job waits until it can be saved: {error}");
+        self.tell(&Notice { reason: "FailedSave".to_owned(), message, warning: true });
+        if std::mem::take(&mut self.worker.is_new) {
+            let (kept, ctx) = (&self.worker.kept, &self.worker.ctx);
+            let none = JobState::new(kept.state.accepted_at);
+            let job = publish::job(kept, &status(&kept.claim.object.job, &none, &Seen::new()));
+            if let Err(error) = ctx.store.put_object(Collection::Jobs, job) {
+                tracing::error!(%error, "a job could not be shown");
+            }
+        }
+    }
+
+    /// Waits for something to happen, or for the next try to save it; `false`: leave.
+    async fn wait_to_save(&mut self) -> bool {
+        let storage = Arc::clone(&self.worker.ctx.storage);
+        tokio::select! {
+            // Cancel-safe: a channel. Closing: the manager is gone, and the agent with it.
+            input = self.worker.receiver.recv() => input.is_some_and(|input| self.take(input)),
+            // Cancel-safe, says it.
+            () = storage.pause(self.failed) => true,
         }
     }
 
@@ -331,6 +371,7 @@ impl Life {
         {
             tracing::error!(%error, "what is kept of a removed job cannot be removed");
         }
+        self.worker.ctx.storage.clear(&self.worker.kept.directory(self.worker.ctx.paths.state()));
         self.worker.ctx.store.remove_object(Collection::Jobs, &self.identity.namespace, &self.identity.name);
         if let Some(reports) = &self.worker.reports {
             let _gone = reports.send(CronInput::Job { name: self.identity.name.clone(), seen: None });

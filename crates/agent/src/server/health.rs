@@ -1,12 +1,15 @@
 //! `GET /healthz`: whether the agent answers; with `verbose`, also what it waits for or lacks, in the form of Kubernetes' servers.
+//! And the node as it is, for `podwright status`.
 
 use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
+use serde_json::json;
 
 use super::Api;
-use super::error::ApiError;
+use super::error::{ApiError, json_response};
 use super::query::Params;
+use super::resources::Answer;
 use crate::status::{FileState, Store};
 
 /// The agent answers, so it is in health, whatever it waits for: nobody is to restart it for that.
@@ -23,6 +26,7 @@ fn report(store: &Store) -> String {
         lines.push("[+]file-systems ok".to_owned());
     }
     lines.extend(silent.iter().map(|problem| format!("[-]file-systems failed: {}", problem.replace('\n', " "))));
+    lines.extend(conditions(store));
     lines.push("healthz check passed\n".to_owned());
     lines.join("\n")
 }
@@ -38,4 +42,39 @@ fn silent(store: &Store) -> Vec<String> {
             .map(|(path, since)| crate::source::decide::silent(&path.display().to_string(), since)),
     );
     all
+}
+
+/// A line for each condition of the node; `Ready` is said by the answer itself.
+fn conditions(store: &Store) -> Vec<String> {
+    let node = store.node();
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().replace('\n', " ");
+    let others = node.conditions.iter().filter(|condition| condition["type"] != "Ready");
+    let mut lines: Vec<String> = others
+        .map(|condition| match condition["status"].as_str() {
+            Some("True") => {
+                let since = text(&condition["lastTransitionTime"]);
+                format!("[-]{} failed: since {since}: {}", text(&condition["type"]), text(&condition["message"]))
+            }
+            _ => format!("[+]{} ok", text(&condition["type"])),
+        })
+        .collect();
+    lines.extend(node.leftovers.iter().map(|leftover| {
+        format!("[-]clean-up failed: {} cannot be removed: {}", text(&leftover["path"]), text(&leftover["error"]))
+    }));
+    lines
+}
+
+/// The node: its conditions, and what could not be removed.
+pub(super) async fn node(State(api): State<Api>, uri: Uri) -> Answer {
+    Params::parse(&uri, &[])?;
+    let node = api.store.node();
+    let body = json!({
+        "kind": "NodeStatus",
+        "apiVersion": "podwright.dev/v1",
+        "nodeName": node.name,
+        "agentVersion": format!("v{}", env!("CARGO_PKG_VERSION")),
+        "conditions": node.conditions,
+        "leftovers": node.leftovers,
+    });
+    Ok(json_response(StatusCode::OK, body.to_string()))
 }

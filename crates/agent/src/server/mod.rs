@@ -18,6 +18,7 @@
 //! | `DELETE …/jobs/{name}`, `…/cronjobs/{name}` | Status |
 //! | `POST /apis/podwright.dev/v1/namespaces/{ns}/cronjobs/{name}/instantiate` | Status; `job`: the name of the job to make |
 //! | `GET /apis/podwright.dev/v1/files` | FileList |
+//! | `GET /apis/podwright.dev/v1/node` | NodeStatus: conditions of the node, and what could not be removed |
 //!
 //! Without `resourceVersion` a watch begins with every existing object as ADDED.
 
@@ -106,6 +107,7 @@ fn router(api: Api) -> Router {
         .route("/api/v1/events", get(resources::events_everywhere))
         .route("/api/v1/namespaces/{namespace}/events", get(resources::events))
         .route("/apis/podwright.dev/v1/files", get(resources::files))
+        .route("/apis/podwright.dev/v1/node", get(health::node))
         .merge(batch::router())
         .fallback(async |uri: Uri| ApiError::no_resource(uri.path()))
         .method_not_allowed_fallback(async |method: Method, uri: Uri| ApiError {

@@ -44,6 +44,11 @@ pub enum Subject {
         /// Its uid.
         uid: String,
     },
+    /// The node.
+    Node {
+        /// Its name.
+        name: String,
+    },
     /// A file or directory of manifests.
     File {
         /// Its path.
@@ -196,7 +201,7 @@ impl Events {
 
 fn subject_name(subject: &Subject) -> &str {
     match subject {
-        Subject::Pod { name, .. } | Subject::Object { name, .. } => name,
+        Subject::Pod { name, .. } | Subject::Object { name, .. } | Subject::Node { name } => name,
         Subject::File { path } => path.rsplit('/').next().unwrap_or(path),
     }
 }
@@ -217,6 +222,8 @@ fn to_json(identity: &Identity, name: &str, count: u32, (first, last): (Time, Ti
                 json!({"apiVersion": "batch/v1", "kind": kind, "namespace": namespace, "name": name, "uid": uid});
             (namespace.as_str(), involved)
         }
+        // As the kubelet has it: of no namespace, with the name as uid.
+        Subject::Node { name } => ("default", json!({"apiVersion": "v1", "kind": "Node", "name": name, "uid": name})),
         Subject::File { path } => ("default", json!({"apiVersion": "podwright.dev/v1", "kind": "File", "name": path})),
     };
     json!({

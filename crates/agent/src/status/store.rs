@@ -12,6 +12,7 @@ use super::changes::{Change, ChangeLog, Collection, Expired};
 use super::events::{EventInput, Events};
 use super::files::FileReport;
 use super::index::{Index, OBJECT_FIELDS, POD_FIELDS};
+use super::node::NodeReport;
 use super::retention::{self, Retention};
 use super::wall;
 use crate::clock::Calendar;
@@ -95,6 +96,7 @@ struct Inner {
     files: Vec<FileReport>,
     /// Paths, other than manifests, that a call has not come back from, and since when.
     silent: BTreeMap<PathBuf, Time>,
+    node: NodeReport,
     changes: ChangeLog,
     calendar: Calendars,
 }
@@ -127,6 +129,7 @@ impl Store {
             events: Events::default(),
             files: Vec::new(),
             silent: BTreeMap::new(),
+            node: NodeReport::default(),
             changes: ChangeLog::new(version),
             calendar: Calendars(Arc::new(Calendar::default)),
         };
@@ -275,6 +278,16 @@ impl Store {
     /// Every path, other than manifests, that does not answer, and since when.
     pub fn silent(&self) -> Vec<(PathBuf, Time)> {
         self.lock().silent.iter().map(|(path, since)| (path.clone(), *since)).collect()
+    }
+
+    /// The newest word on the node; replaces the former one.
+    pub fn set_node(&self, node: NodeReport) {
+        self.lock().node = node;
+    }
+
+    /// The report of [`Store::set_node`].
+    pub fn node(&self) -> NodeReport {
+        self.lock().node.clone()
     }
 
     /// The pod of that name that is not ended; else, if `ended` is set, the one that ended last.

@@ -1,18 +1,16 @@
-//! What is written and removed beside the workers.
+//! What is removed beside the workers.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use podwright_sys::durable::Durability;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::Context;
-use super::kept::Kept;
+type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-type Job = Box<dyn FnOnce() + Send>;
-
-/// What is written and removed for ended pods: one job after the other, off the agent's thread.
+/// What is removed of ended pods: one job after the other, off the agent's thread.
 pub(super) struct Disk {
     jobs: mpsc::UnboundedSender<Job>,
     waiting: Arc<AtomicUsize>,
@@ -26,8 +24,8 @@ impl Disk {
         let left = Arc::clone(&waiting);
         let task = tokio::spawn(async move {
             while let Some(job) = receiver.recv().await {
-                if let Err(error) = tokio::task::spawn_blocking(job).await {
-                    tracing::error!(%error, "writing an ended pod's state failed");
+                if let Err(error) = tokio::spawn(job).await {
+                    tracing::error!(%error, "removing an ended pod failed");
                 }
                 left.fetch_sub(1, Ordering::Relaxed);
             }
@@ -35,20 +33,10 @@ impl Disk {
         Disk { jobs, waiting, task }
     }
 
-    pub(super) fn add(&self, job: impl FnOnce() + Send + 'static) {
+    pub(super) fn add(&self, job: impl Future<Output = ()> + Send + 'static) {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         // The task ends only after `self`.
-        let _never = self.jobs.send(Box::new(job));
-    }
-
-    pub(super) fn save(&self, ctx: &Arc<Context>, kept: Kept) {
-        let ctx = Arc::clone(ctx);
-        self.add(move || {
-            let path = ctx.paths.pod(&kept.document().pod).file();
-            if let Err(error) = kept.write(&path, &ctx.clock, Durability::Synced) {
-                tracing::error!(file = %path.display(), error = format!("{error:#}"), "an ended pod's state could not be saved");
-            }
-        });
+        let _never = self.jobs.send(Box::pin(job));
     }
 
     /// Told when everything so far is done, so that a new run does not meet what is written about the last; `None`: it is.
@@ -58,7 +46,7 @@ impl Disk {
         }
         let (done, settled) = oneshot::channel();
         // Whoever waits may have ended with the agent.
-        self.add(move || {
+        self.add(async move {
             let _ended = done.send(());
         });
         Some(settled)
@@ -67,7 +55,7 @@ impl Disk {
     pub(super) async fn finish(self) {
         drop(self.jobs);
         if let Err(error) = self.task.await {
-            tracing::error!(%error, "the task that saves ended pods' state failed");
+            tracing::error!(%error, "the task that removes ended pods failed");
         }
     }
 }

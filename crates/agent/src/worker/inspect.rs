@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::kept::Kept;
 use super::manager::not_found;
 use super::pod::Input;
+use super::records::Records;
 use super::{Context, ledger, records, recover};
 use crate::server::command::Refused;
 use crate::source::Identity;
@@ -31,6 +32,8 @@ pub(super) struct Snapshot {
     pub(super) kept: Kept,
     /// All that it knows.
     pub(super) machine: Machine,
+    /// What its shim has told and the disk may not have.
+    pub(super) told: Records,
 }
 
 /// A pod to be explained.
@@ -70,7 +73,10 @@ pub(super) async fn why(
         let earlier = earlier(&ctx, &identity, &subject);
         let file = ctx.fixed.manifest_dir.join(&subject.kept.claim.file).display().to_string();
         let problems = file_problems(&ctx, &file);
+        let paths = ctx.paths.pod(spec);
+        let unwritten = [&paths.state, &paths.run].map(|directory| ctx.storage.below(directory)).concat();
         let case = Case {
+            unwritten: &unwritten,
             spec,
             policy: &ctx.policy(),
             observed: &subject.observed,
@@ -147,11 +153,13 @@ fn subject(ctx: &Context, identity: &Identity, snapshot: Option<Snapshot>) -> Re
     Ok(subject)
 }
 
-fn living(ctx: &Context, Snapshot { kept, mut machine }: Snapshot) -> Result<Subject, Refused> {
+fn living(ctx: &Context, Snapshot { kept, mut machine, told }: Snapshot) -> Result<Subject, Refused> {
     let now = ctx.clock.now();
     let status = machine.plan(now).status;
     let observed = machine.observed().clone();
-    let mut entries = read_entries(ctx, &kept)?;
+    let mut records = read_records(ctx, &kept)?;
+    records.extend(told);
+    let mut entries: Vec<Entry> = records.values().map(|record| ledger::entry(record, &ctx.clock)).collect();
     // The health of what runs is in memory only.
     for (container, known) in kept.document().pod.containers.iter().zip(&observed.containers) {
         let Some(newest) = known.instances.last().filter(|n| n.is_live()) else { continue };
@@ -184,14 +192,14 @@ fn ended(ctx: &Context, identity: &Identity) -> Result<Option<Subject>, Refused>
 
 pub(super) fn read_kept(ctx: &Context, uid: &str) -> Result<Kept, Refused> {
     let path = ctx.paths.state_pods().join(uid).join(crate::paths::POD_FILE);
-    Kept::read(&path, &ctx.clock).map_err(|error| Refused::Internal {
+    Kept::read(&path, &ctx.storage, &ctx.clock).map_err(|error| Refused::Internal {
         message: format!("{} {}", path.display(), crate::preflight::chain(&error)),
     })
 }
 
-fn read_records(ctx: &Context, kept: &Kept) -> Result<records::Records, Refused> {
+fn read_records(ctx: &Context, kept: &Kept) -> Result<Records, Refused> {
     let directory = ctx.paths.pod(&kept.document().pod).records();
-    records::read(&directory, &ctx.clock)
+    records::read(&directory, &ctx.storage, &ctx.clock)
         .map_err(|error| Refused::Internal { message: format!("{}: {error}", directory.display()) })
 }
 

@@ -25,7 +25,7 @@ use crate::source::Identity;
 const MOST_ASKED: usize = 8;
 /// Failed pods of a job that are looked at, the newest ones.
 const MOST_FAILED: usize = 4;
-/// A job's worker that saves its state does not answer; on a full disk that lasts.
+/// A job's worker that is writing to a disk that hangs does not answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What an explanation may ask.
@@ -80,8 +80,7 @@ async fn look<I, T>(
     match tokio::time::timeout(PATIENCE, answer).await {
         Ok(look) => Ok(look.ok()),
         Err(_) => {
-            let message =
-                "its worker does not answer: it cannot save its state (is the disk full?); see the agent's log";
+            let message = "its worker does not answer: does the disk of the agent's state hang? See the agent's log";
             Err(Refused::Internal { message: message.to_owned() })
         }
     }
@@ -103,8 +102,9 @@ impl Asked {
 
     fn explain(&self, look: &JobLook, live: &[Explanation], failed: Option<&Failed>) -> Explanation {
         let JobLook { kept, seen, refused } = look;
+        let unwritten = self.ctx.storage.below(&kept.directory(self.ctx.paths.state()));
         let file = self.ctx.fixed.manifest_dir.join(&kept.claim.file).display().to_string();
-        job_why::explain(&job_why::Case {
+        let mut told = job_why::explain(&job_why::Case {
             spec: &kept.claim.object.job,
             state: &kept.state,
             seen,
@@ -115,7 +115,9 @@ impl Asked {
             file: kept.owner.is_none().then_some(file.as_str()),
             file_problems: &file_problems(&self.ctx, &file),
             now: self.ctx.clock.now(),
-        })
+        });
+        told.details.extend(unwritten);
+        told
     }
 
     async fn job(&self, name: &str) -> Result<Option<Explanation>, Refused> {
@@ -154,23 +156,26 @@ impl Asked {
         let Some(look) = look(self.cron.as_ref(), CronInput::Look).await? else { return Ok(None) };
         let CronLook { kept, jobs, refused } = look;
         let active = jobs.iter().filter(|(_, job)| job.end.is_none() && !job.removing).map(|(name, _)| name.as_str());
-        let mut told = Vec::new();
+        let mut jobs_told = Vec::new();
         for name in active.take(MOST_ASKED).chain(cron_why::failed(&jobs)) {
-            told.extend(self.job(name).await?);
+            jobs_told.extend(self.job(name).await?);
         }
         let file = self.ctx.fixed.manifest_dir.join(&kept.claim.file).display().to_string();
+        let unwritten = self.ctx.storage.below(&kept.directory(self.ctx.paths.state()));
         let (now, zone) = (self.ctx.clock.wall(), self.ctx.time_zone.clone());
-        Ok(Some(cron_why::explain(&cron_why::Case {
+        let mut told = cron_why::explain(&cron_why::Case {
             spec: &kept.claim.object.cron,
             state: &kept.state,
             jobs: &jobs,
             removing: kept.removed_at.is_some(),
             refused: refused.as_deref(),
-            told: &told,
+            told: &jobs_told,
             file: &file,
             file_problems: &file_problems(&self.ctx, &file),
             moment: &cron::Moment { now, jumped: false, zone },
-        })))
+        });
+        told.details.extend(unwritten);
+        Ok(Some(told))
     }
 }
 

@@ -1,8 +1,9 @@
 //! What the agent keeps about a pod on disk: `STATE/pods/UID/pod.json`.
+//!
+//! It is read and written through [`Storage`]: what the disk has not taken yet is what is read back.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use podwright_core::ledger::{Asker, Cause};
 use podwright_core::manifest::{self, Document, Kind};
@@ -14,19 +15,15 @@ use podwright_sys::own::{MAX_STATE, read_regular};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
 use crate::job::Owner;
 use crate::source::decide::Claim;
+use crate::storage::{Listener, Storage};
 use crate::unusable::Claimant;
 
 /// Version of the file. A field may be added with `#[serde(default)]`; any other change raises it.
 const VERSION: u32 = 1;
-
-/// Pause after a failure to write, such as a full disk.
-const RETRY: Duration = Duration::from_secs(10);
 
 /// What must be known of a pod after a restart of the agent, besides its records.
 #[derive(Debug, Clone, PartialEq)]
@@ -215,12 +212,15 @@ struct Versioned {
 
 /// Reads a file of state. One of another version is known as such, whatever else is in it.
 pub(crate) fn read_file<F: DeserializeOwned>(path: &Path, version: u32) -> Result<F, KeptError> {
-    let bytes = read_regular(path, MAX_STATE)?;
-    let Versioned { version: found } = serde_json::from_slice(&bytes)?;
+    parse(&read_regular(path, MAX_STATE)?, version)
+}
+
+fn parse<F: DeserializeOwned>(bytes: &[u8], version: u32) -> Result<F, KeptError> {
+    let Versioned { version: found } = serde_json::from_slice(bytes)?;
     if found != version {
         return Err(KeptError::Version { found });
     }
-    Ok(serde_json::from_slice(&bytes)?)
+    Ok(serde_json::from_slice(bytes)?)
 }
 
 /// Whether the directory is that of the object of this uid, as its name says.
@@ -236,8 +236,8 @@ impl Kept {
     ///
     /// # Errors
     /// When there is none, or it is not usable.
-    pub fn read(path: &Path, clock: &Clock) -> Result<Kept, KeptError> {
-        let stored: PodFile = read_file(path, VERSION)?;
+    pub fn read(path: &Path, storage: &Storage, clock: &Clock) -> Result<Kept, KeptError> {
+        let stored: PodFile = parse(&storage.read(path)?, VERSION)?;
         let document = manifest::from_value(&stored.manifest).map_err(|problems| KeptError::Refused {
             problems: problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
         })?;
@@ -272,11 +272,40 @@ impl Kept {
         })
     }
 
-    /// Writes a `pod.json`, making its directory.
+    /// Writes a `pod.json`, as soon as the disk takes it; `listener` is told after every try.
+    pub fn keep(
+        &self,
+        path: &Path,
+        storage: &Arc<Storage>,
+        clock: &Clock,
+        durability: Durability,
+        listener: Option<Listener>,
+    ) {
+        let (claimant, directory) = (self.claimant(), path.parent().map(Path::to_owned));
+        let mut listener = listener;
+        let claims: Listener = Box::new(move |result| {
+            listener.iter_mut().for_each(|listener| listener(result));
+            if let (Ok(()), Some(directory)) = (result, directory.clone()) {
+                let claimant = claimant.clone();
+                tokio::task::spawn_blocking(move || claimant.keep(&directory));
+            }
+        });
+        storage.keep(path, self.text(clock).to_string().into_bytes(), durability, Some(claims));
+    }
+
+    /// Writes a `pod.json` now.
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn write(&self, path: &Path, clock: &Clock, durability: Durability) -> anyhow::Result<()> {
+    pub(crate) fn write(&self, path: &Path, clock: &Clock, durability: Durability) -> Result<(), durable::WriteError> {
+        durable::write_atomic(path, self.text(clock).to_string().as_bytes(), durability)?;
+        if let Some(directory) = path.parent() {
+            self.claimant().keep(directory);
+        }
+        Ok(())
+    }
+
+    fn text(&self, clock: &Clock) -> Value {
         let stamp = |time: Time| clock.stamp_of(time);
         let file = PodFile {
             version: VERSION,
@@ -304,20 +333,8 @@ impl Kept {
                 archived: e.archived,
             }),
         };
-        let text = serde_json::to_vec(&file)?;
-        if let Some(directory) = path.parent() {
-            std::fs::create_dir_all(directory)?;
-            if durability == Durability::Synced
-                && let Some(above) = directory.parent()
-            {
-                durable::sync_directory(above)?;
-            }
-        }
-        durable::write_atomic(path, &text, durability)?;
-        if let Some(directory) = path.parent() {
-            self.claimant().keep(directory);
-        }
-        Ok(())
+        // Strings and numbers all through.
+        serde_json::to_value(&file).unwrap_or_default()
     }
 
     /// Who the directory belongs to, for whoever cannot read the rest.
@@ -327,91 +344,24 @@ impl Kept {
     }
 }
 
-/// Writes a pod's file beside its worker, in order; of several waiting states only the newest.
-#[derive(Debug)]
-pub struct Saver {
-    states: mpsc::UnboundedSender<Save>,
-    task: JoinHandle<()>,
-}
-
-struct Save {
-    kept: Kept,
-    written: Option<oneshot::Sender<()>>,
-}
-
-impl Saver {
-    /// Starts with nothing to write.
-    pub fn start(path: PathBuf, clock: Arc<Clock>) -> Saver {
-        let (states, mut receiver) = mpsc::unbounded_channel::<Save>();
-        let task = tokio::spawn(async move {
-            let (mut unsaved, mut last): (Option<Kept>, bool) = (None, false);
-            loop {
-                let next = match unsaved.take() {
-                    None => receiver.recv().await,
-                    // What is not on disk would be lost with the agent: until it is, or something newer.
-                    Some(kept) => match tokio::time::timeout(RETRY, receiver.recv()).await {
-                        Ok(Some(newer)) => Some(newer),
-                        other => {
-                            last = other.is_ok();
-                            Some(Save { kept, written: None })
-                        }
-                    },
-                };
-                let Some(mut save) = next else { return };
-                let mut waiting: Vec<_> = save.written.take().into_iter().collect();
-                while let Ok(newer) = receiver.try_recv() {
-                    save.kept = newer.kept;
-                    waiting.extend(newer.written);
-                }
-                let (path, clock) = (path.clone(), Arc::clone(&clock));
-                let shown = path.display().to_string();
-                let kept = save.kept.clone();
-                let job = move || kept.write(&path, &clock, Durability::Synced);
-                let result = tokio::task::spawn_blocking(job).await.map_err(Into::into).flatten();
-                if let Err(error) = result {
-                    unsaved = (!last).then_some(save.kept);
-                    tracing::error!(
-                        file = shown,
-                        error = format!("{error:#}"),
-                        "a pod's state could not be saved and is tried again; a restart of the agent would see the one before"
-                    );
-                }
-                for told in waiting {
-                    // Whoever asked may have gone.
-                    let _gone = told.send(());
-                }
-            }
-        });
-        Saver { states, task }
-    }
-
-    /// Writes this soon; `written` is told when it is on disk.
-    pub fn save(&self, kept: &Kept, written: Option<oneshot::Sender<()>>) {
-        // The task ends only after `self`.
-        let _never = self.states.send(Save { kept: kept.clone(), written });
-    }
-
-    /// Waits until everything is written.
-    pub async fn finish(self) {
-        drop(self.states);
-        if let Err(error) = self.task.await {
-            tracing::error!(%error, "the task that saves a pod's state failed");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::Store;
+    use std::time::Duration;
+
+    fn storage(dir: &Path, clock: &Arc<Clock>) -> Arc<Storage> {
+        Storage::new(dir, "node-1", Store::new(clock.now()), Arc::clone(clock))
+    }
 
     fn document() -> Arc<Document> {
         let text = "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: a, image: i}]}}";
         Arc::new(manifest::parse(text, manifest::Format::Yaml).unwrap().remove(0))
     }
 
-    fn clock(dir: &Path) -> Clock {
+    fn clock(dir: &Path) -> Arc<Clock> {
         std::fs::write(dir.join("boot_id"), "b").unwrap();
-        Clock::start(&dir.join("boot_id")).unwrap()
+        Arc::new(Clock::start(&dir.join("boot_id")).unwrap())
     }
 
     fn full(clock: &Clock) -> Kept {
@@ -433,14 +383,17 @@ mod tests {
         }
     }
 
-    #[test]
-    fn it_comes_back_as_it_was() {
+    #[tokio::test]
+    async fn it_comes_back_as_it_was() {
         let dir = tempfile::tempdir().unwrap();
         let clock = clock(dir.path());
         let mut kept = full(&clock);
         let path = dir.path().join("pods/u/pod.json");
-        kept.write(&path, &clock, Durability::Synced).unwrap();
-        let back = Kept::read(&path, &clock).unwrap();
+        let storage = storage(dir.path(), &clock);
+        kept.keep(&path, &storage, &clock, Durability::Synced, None);
+        storage.settle().await;
+        assert!(path.exists());
+        let back = Kept::read(&path, &storage, &clock).unwrap();
         // Lines are of the text, and the text is not kept.
         let mut written = (*kept.claim.object).clone();
         written.line = None;
@@ -448,53 +401,21 @@ mod tests {
         assert_eq!(back, kept);
     }
 
-    #[test]
-    fn what_cannot_be_used_says_why() {
+    #[tokio::test]
+    async fn what_cannot_be_used_says_why() {
         let dir = tempfile::tempdir().unwrap();
         let clock = clock(dir.path());
-        let path = dir.path().join("pod.json");
-        assert!(matches!(Kept::read(&path, &clock), Err(KeptError::Read(_))));
+        let (path, storage) = (dir.path().join("pod.json"), storage(dir.path(), &clock));
+        let read = || Kept::read(&path, &storage, &clock);
+        assert!(matches!(read(), Err(KeptError::Read(_))));
         std::fs::write(&path, "{").unwrap();
-        assert!(matches!(Kept::read(&path, &clock), Err(KeptError::Damaged(_))));
-        full(&clock).write(&path, &clock, Durability::Rename).unwrap();
+        assert!(matches!(read(), Err(KeptError::Damaged(_))));
+        full(&clock).keep(&path, &storage, &clock, Durability::Rename, None);
+        storage.settle().await;
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, text.replace("\"version\":1", "\"version\":9")).unwrap();
-        assert!(Kept::read(&path, &clock).unwrap_err().to_string().contains("version 9"));
+        assert!(read().unwrap_err().to_string().contains("version 9"));
         std::fs::write(&path, text.replace("\"image\"", "\"imag\"")).unwrap();
-        assert!(Kept::read(&path, &clock).unwrap_err().to_string().contains("imag"));
-    }
-
-    #[tokio::test]
-    async fn what_could_not_be_written_is_written_when_it_can_be() {
-        let dir = tempfile::tempdir().unwrap();
-        let clock = Arc::new(clock(dir.path()));
-        let blocked = dir.path().join("pods");
-        std::fs::write(&blocked, "not a directory").unwrap();
-        let path = blocked.join("u/pod.json");
-        let saver = Saver::start(path.clone(), Arc::clone(&clock));
-        let (sender, tried) = oneshot::channel();
-        saver.save(&full(&clock), Some(sender));
-        tried.await.unwrap();
-        std::fs::remove_file(&blocked).unwrap();
-        saver.finish().await;
-        assert!(Kept::read(&path, &clock).is_ok());
-    }
-
-    #[tokio::test]
-    async fn the_newest_state_is_on_disk_in_the_end() {
-        let dir = tempfile::tempdir().unwrap();
-        let clock = Arc::new(clock(dir.path()));
-        let path = dir.path().join("pod.json");
-        let saver = Saver::start(path.clone(), Arc::clone(&clock));
-        let mut kept = full(&clock);
-        for n in 0..20 {
-            kept.first_sandbox = n;
-            saver.save(&kept, None);
-        }
-        let (sender, written) = oneshot::channel();
-        saver.save(&kept, Some(sender));
-        written.await.unwrap();
-        assert_eq!(Kept::read(&path, &clock).unwrap().first_sandbox, 19);
-        saver.finish().await;
+        assert!(read().unwrap_err().to_string().contains("imag"));
     }
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use podwright_core::ledger::{Asker, Cause};
 use podwright_core::manifest::{Kind, Resource};
 use podwright_sys::durable::Durability;
-use podwright_sys::tree;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -18,7 +17,7 @@ use super::pod::{self, Finished, Gate, Input};
 use super::recover::Beginning;
 use super::slot::{Act, Slot, Stage};
 use super::stored::Pods;
-use super::{Context, inspect, inspect_job, publish};
+use super::{Context, inspect, inspect_job, leftovers, publish};
 use crate::config::Live;
 use crate::job::places::{self, Jobs};
 use crate::job::wall::{self, WallTimer};
@@ -31,6 +30,7 @@ use crate::source::directory::Word;
 use crate::source::held::hold_back;
 use crate::source::{Identity, Listing};
 use crate::status::{EventInput, FileReport, FileState, PodKey, Retention, Subject};
+use crate::storage::Listener;
 
 /// How long the agent waits for its workers when it ends. What they have not written by then, records and shims still know.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -73,6 +73,10 @@ pub struct Manager {
     disk: Disk,
     pub(super) jobs: Jobs,
     orders: mpsc::UnboundedReceiver<Order>,
+    /// Jobs' pods that are over, of which that is not on disk yet: their job does not count on it before, by uid.
+    pub(super) unreported: HashMap<String, Kept>,
+    /// To the manager itself.
+    pub(super) sender: mpsc::UnboundedSender<Order>,
     /// Uids of jobs' pods that are over, and that their job has not counted yet: they have to be kept.
     pub(super) uncounted: HashSet<String>,
     /// Of each job's uid, the pods that are over and listed, oldest first.
@@ -101,7 +105,9 @@ impl Manager {
         let Pods { kept: stored, mut unusable } = stored;
         unusable.append(&mut jobs.unusable);
         let mut manager = Manager {
-            jobs: Jobs::new(Arc::clone(&ctx), sender),
+            jobs: Jobs::new(Arc::clone(&ctx), sender.clone()),
+            unreported: HashMap::new(),
+            sender,
             orders,
             uncounted: HashSet::new(),
             over: HashMap::new(),
@@ -273,8 +279,11 @@ impl Manager {
         if tokio::time::timeout(LEAVE_TIMEOUT, all).await.is_err() {
             tracing::warn!("some pods' state is still being written; leaving all the same");
         }
+        if tokio::time::timeout(LEAVE_TIMEOUT, self.ctx.storage.settle()).await.is_err() {
+            tracing::warn!("some state is still being written; leaving all the same");
+        }
         if tokio::time::timeout(LEAVE_TIMEOUT, self.disk.finish()).await.is_err() {
-            tracing::warn!("some ended pods' state is still being written; leaving all the same");
+            tracing::warn!("some ended pods are still being removed; leaving all the same");
         }
     }
 
@@ -353,7 +362,7 @@ impl Manager {
                         if let Some(ended) = &kept.ended {
                             show_ended(&self.ctx, kept, ended);
                         }
-                        self.disk.save(&self.ctx, kept.clone());
+                        save(&self.ctx, kept, None);
                     }
                 }
                 Act::Archive => {
@@ -375,18 +384,18 @@ impl Manager {
             ended.archived = true;
             self.ctx.store.archive_pod(&key, ended.at);
         }
-        self.disk.save(&self.ctx, kept);
+        save(&self.ctx, &kept, None);
         self.prune();
     }
 
     fn finished(&mut self, identity: &Identity, finished: Finished) {
-        let Finished { mut kept } = finished;
+        let Finished { mut kept, saved } = finished;
         if let Some(claim) = self.claims.get(identity).filter(|c| c.object.uid() == kept.document().pod.uid)
             && let Some(claim) = pod_of(claim)
         {
             kept.claim = claim;
         }
-        self.report_end(&kept);
+        self.ended(&kept, saved);
         if kept.claim.suppressed {
             self.suppressed.insert(identity.clone(), kept.document().pod.uid.clone());
         }
@@ -411,17 +420,17 @@ impl Manager {
         if let Some(kept) = self.places.get_mut(identity).and_then(|p| p.ended.as_mut()) {
             kept.claim.suppressed = false;
         }
-        let ctx = Arc::clone(&self.ctx);
-        self.disk.add(move || {
-            let path = ctx.paths.state_pods().join(&uid).join(POD_FILE);
-            let result = Kept::read(&path, &ctx.clock).map_err(anyhow::Error::from).and_then(|mut kept| {
+        let path = self.ctx.paths.state_pods().join(&uid).join(POD_FILE);
+        match Kept::read(&path, &self.ctx.storage, &self.ctx.clock) {
+            Ok(mut kept) => {
                 kept.claim.suppressed = false;
-                kept.write(&path, &ctx.clock, Durability::Synced)
-            });
-            if let Err(error) = result {
-                tracing::warn!(file = %path.display(), error = format!("{error:#}"), "a pod's file could not be put right");
+                save(&self.ctx, &kept, None);
             }
-        });
+            Err(error) => {
+                let error = crate::preflight::chain(&error);
+                tracing::warn!(file = %path.display(), error, "a pod's file could not be put right");
+            }
+        }
     }
 
     async fn command(&mut self, command: Command) {
@@ -473,14 +482,15 @@ impl Manager {
         });
         let path = suppress.as_ref().map(|(file, _)| self.ctx.fixed.manifest_dir.join(file).display().to_string());
         place.slot.next = None;
+        let mut unsaved = None;
         match stage {
             Stage::Live | Stage::Stopping => {
                 place.slot.current = Some((uid.clone(), Stage::Stopping));
                 let (recorded, told) = oneshot::channel();
                 let cause = Asker::User.into();
                 send(place.worker.as_ref(), Input::Delete { grace, cause, suppress, recorded: Some(recorded) });
-                // An error: it has come to its end meanwhile.
-                let _ended = told.await;
+                // An error of the channel: it has come to its end meanwhile.
+                unsaved = told.await.ok().and_then(Result::err);
             }
             Stage::Ended => {
                 if let (Some(kept), Some((file, digest))) = (&mut place.ended, suppress) {
@@ -495,7 +505,7 @@ impl Manager {
             self.report_deleted(path, &identity);
         }
         let note = path.map(|path| format!("it comes from {path}, and stays away until that file changes"));
-        Ok(Accepted { uid, note })
+        Ok(Accepted { uid, note: with_unsaved(note, unsaved) })
     }
 
     /// Says of the file what the next look at the directory would say.
@@ -518,7 +528,7 @@ impl Manager {
                     place.restart = Some(reply);
                     return;
                 }
-                _ => Ok(Accepted { uid, note: None }),
+                (told, _) => Ok(Accepted { uid, note: with_unsaved(None, told.ok().and_then(Result::err)) }),
             },
         };
         // Whoever asked may have gone.
@@ -526,7 +536,10 @@ impl Manager {
     }
 
     /// The pod's uid, and what tells when its worker has recorded the request. An error of that: the worker is at its end.
-    fn ask_to_restart(&mut self, identity: &Identity) -> Result<(String, oneshot::Receiver<()>), Refused> {
+    fn ask_to_restart(
+        &mut self,
+        identity: &Identity,
+    ) -> Result<(String, oneshot::Receiver<Result<(), String>>), Refused> {
         if let Some(refused) = self.refuse_held(identity) {
             return Err(refused);
         }
@@ -628,7 +641,8 @@ impl Manager {
                 continue;
             }
             let paths = self.ctx.paths.ended(&key.namespace, &key.name, &key.uid);
-            self.disk.add(move || forget(&paths));
+            let ctx = Arc::clone(&self.ctx);
+            self.disk.add(async move { forget(&ctx, paths).await });
         }
     }
 }
@@ -659,10 +673,29 @@ fn show_ended(ctx: &Context, kept: &Kept, ended: &Ended) {
     }
 }
 
-fn forget(paths: &PodPaths) {
-    for path in [&paths.state, &paths.log] {
-        if let Err(error) = tree::remove(path) {
-            tracing::warn!(path = %path.display(), %error, "what an ended pod left could not be removed");
-        }
+async fn forget(ctx: &Arc<Context>, paths: PodPaths) {
+    ctx.storage.forget(&paths.state).await;
+    let of = Arc::clone(ctx);
+    let removed = tokio::task::spawn_blocking(move || {
+        [&paths.state, &paths.log].into_iter().for_each(|path| leftovers::discard(&of, path));
+    });
+    if let Err(error) = removed.await {
+        tracing::warn!(%error, "what an ended pod left could not be removed");
+    }
+}
+
+/// Writes what is kept of a pod without a worker, as soon as the disk takes it.
+pub(super) fn save(ctx: &Context, kept: &Kept, listener: Option<Listener>) {
+    let path = ctx.paths.pod(&kept.document().pod).file();
+    kept.keep(&path, &ctx.storage, &ctx.clock, Durability::Synced, listener);
+}
+
+/// Says with an answer that what was asked for is in force, but would not outlive the agent yet.
+pub(super) fn with_unsaved(note: Option<String>, unsaved: Option<String>) -> Option<String> {
+    let unsaved =
+        unsaved.map(|error| format!("it is not on disk yet, and would be forgotten if podwrightd ended now: {error}"));
+    match (note, unsaved) {
+        (Some(note), Some(unsaved)) => Some(format!("{note}; {unsaved}")),
+        (note, unsaved) => note.or(unsaved),
     }
 }

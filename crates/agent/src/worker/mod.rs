@@ -13,6 +13,7 @@ mod inspect;
 mod inspect_job;
 pub mod kept;
 mod ledger;
+mod leftovers;
 pub mod manager;
 mod owned;
 mod pod;
@@ -21,6 +22,7 @@ mod publish;
 mod records;
 mod recover;
 mod sandbox;
+mod saving;
 mod setup;
 pub(crate) mod slot;
 mod start;
@@ -49,6 +51,7 @@ use crate::config::{Fixed, Live};
 use crate::paths::Paths;
 use crate::shim::ShimBinary;
 use crate::status::Store;
+use crate::storage::Storage;
 
 /// The places for calls on paths that a manifest or a bundle names.
 #[derive(Debug)]
@@ -87,6 +90,8 @@ pub struct Context {
     pub live: watch::Receiver<Live>,
     /// Where status and events go.
     pub store: Store,
+    /// Where what is to survive the agent goes.
+    pub storage: Arc<Storage>,
     /// Bundles by image name.
     pub bundles: BundleStore,
     /// The shim.

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::inspect_job::Asked;
 use super::kept::Kept;
-use super::manager::{LISTED_PER_JOB, Manager, Place, not_found};
+use super::manager::{self, LISTED_PER_JOB, Manager, Place, not_found};
 use super::recover::Beginning;
 use super::slot::Stage;
 use crate::job::places::Instantiate;
@@ -15,6 +15,7 @@ use crate::job::{JobInput, Order, Owner, Suppress, seen};
 use crate::server::command::{Accepted, Refused, Reply};
 use crate::source::Identity;
 use crate::source::decide::Claim;
+use crate::storage::Listener;
 
 impl Manager {
     /// Tells a job what an earlier agent left of one of its pods.
@@ -49,6 +50,25 @@ impl Manager {
         self.carry_out(identity, acts);
     }
 
+    /// A pod is over. Its job counts on that once it is durable: else it might be run again after the job went on.
+    pub(super) fn ended(&mut self, kept: &Kept, saved: bool) {
+        // One that was removed is gone, whether that is on disk or not.
+        if saved || kept.owner.is_none() || kept.deletion.is_some() {
+            return self.report_end(kept);
+        }
+        let uid = kept.document().pod.uid.clone();
+        self.uncounted.insert(uid.clone());
+        self.unreported.insert(uid.clone(), kept.clone());
+        let sender = self.sender.clone();
+        let listener: Listener = Box::new(move |result| {
+            if result.is_ok() {
+                // An error: the manager is gone, and the agent with it.
+                drop(sender.send(Order::EndSaved { uid: uid.clone() }));
+            }
+        });
+        manager::save(&self.ctx, kept, Some(listener));
+    }
+
     /// A job's pod is over, and that is durable.
     pub(super) fn report_end(&mut self, kept: &Kept) {
         let Some(owner) = &kept.owner else { return };
@@ -62,6 +82,11 @@ impl Manager {
     pub(super) async fn order(&mut self, order: Order) {
         match order {
             Order::CreatePod { owner, document } => self.create_pod(owner, document),
+            Order::EndSaved { uid } => {
+                if let Some(kept) = self.unreported.remove(&uid) {
+                    self.report_end(&kept);
+                }
+            }
             Order::DeletePod { identity, why } => {
                 self.say_if_held(&identity);
                 self.remove_pod(&identity, why);
@@ -76,7 +101,7 @@ impl Manager {
                 } else if self.claims.contains_key(&identity) || self.holds.of(&identity).is_some() {
                     Err(format!("jobs.batch \"{}\" already exists", identity.name))
                 } else {
-                    self.jobs.create(owner, document).await
+                    self.jobs.create(owner, document, true).await
                 };
                 // Whoever asked may have gone.
                 drop(reply.send(answer));
@@ -188,9 +213,9 @@ impl Manager {
             return drop(reply.send(Err(not_found(identity))));
         };
         tokio::spawn(async move {
-            // An error: it has come to its end meanwhile.
-            let _ended = told.await;
-            drop(reply.send(Ok(Accepted { uid, note })));
+            // An error of the channel: it has come to its end meanwhile.
+            let unsaved = told.await.ok().and_then(Result::err);
+            drop(reply.send(Ok(Accepted { uid, note: manager::with_unsaved(note, unsaved) })));
         });
     }
 

@@ -8,24 +8,24 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::PodStatus;
 use podwright_core::ledger::Cause;
 use podwright_core::pod::Machine;
-use podwright_core::pod::observe::{Event, HookKind, Instance, Memo, ProbeKind, ProbeOutcome};
+use podwright_core::pod::observe::{Event, HookKind, Instance, Memo, ProbeKind, ProbeOutcome, Sandbox as SandboxState};
 use podwright_core::pod::plan::{Notice, Plan, Step};
-use podwright_core::pod::spec::Role;
 use podwright_core::signal;
 use podwright_core::time::Time;
 use podwright_shim::proto::{self, InstanceId, Record, Request, StartRequest};
-use podwright_sys::tree;
+use podwright_sys::durable::Durability;
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use super::inspect::Snapshot;
-use super::kept::{Ended, Kept, Saver};
+use super::kept::Kept;
 use super::probing::AbortOnDrop;
 use super::recover::{self, Beginning, Recovered};
 use super::sandbox::{self, Handle, Order, Origin, Sandbox, Word};
 use super::start::{self, Refused};
 use super::{Context, hook, ledger, publish, records, setup, volumes};
+use crate::job::Recorded;
 use crate::job::seen::Reports;
 use crate::paths::PodPaths;
 use crate::source::decide::Claim;
@@ -59,14 +59,16 @@ pub(super) enum Input {
         cause: Cause,
         /// By hand: it stays away until this file, whose bytes have this digest, changes.
         suppress: Option<(String, String)>,
-        /// Told when the request would survive a power cut.
-        recorded: Option<oneshot::Sender<()>>,
+        /// Told when the request would survive a power cut, or why it does not yet.
+        recorded: Option<Recorded>,
     },
     /// `podwright restart`.
     Restart {
         /// As above.
-        recorded: oneshot::Sender<()>,
+        recorded: Recorded,
     },
+    /// The pod as of that save was written, or not.
+    Saved(u64, Result<(), String>),
     /// The node's settings have changed.
     Policy,
     /// The agent ends; the pod goes on.
@@ -119,15 +121,18 @@ type Fares = BTreeMap<String, (u32, proto::Health)>;
 pub(super) struct Finished {
     /// What is kept of it; `ended` is set.
     pub(super) kept: Kept,
+    /// It is on disk; else it is tried again until it is.
+    pub(super) saved: bool,
 }
 
 /// One worker.
 pub(super) struct Worker {
     pub(super) ctx: Arc<Context>,
     pub(super) kept: Kept,
-    paths: PodPaths,
+    pub(super) paths: PodPaths,
     pub(super) machine: Machine,
-    saver: Saver,
+    /// How often it was written.
+    pub(super) saves: u64,
     pub(super) sandbox: Option<Handle>,
     /// Starts that are being prepared, and what to tell the shim right after each.
     pub(super) preparing: HashMap<(usize, u32), Vec<Request>>,
@@ -144,7 +149,7 @@ pub(super) struct Worker {
     /// What the shim was told to remember last, and how its instances fared then.
     remembered: (Memo, Fares),
     /// What was published last, besides the status.
-    shown: Option<(PodStatus, Kept)>,
+    pub(super) shown: Option<(PodStatus, Kept)>,
     /// A step was answered at once: decide again.
     pub(super) answered: bool,
     pub(super) sender: mpsc::UnboundedSender<Input>,
@@ -168,7 +173,7 @@ pub(super) async fn run(
     let spec = kept.document().pod.clone();
     let mut worker = Worker {
         machine: Machine::new(spec, ctx.policy(), observed, memo.clone()),
-        saver: Saver::start(paths.file(), Arc::clone(&ctx.clock)),
+        saves: 0,
         next_exec: u64::try_from(ctx.clock.stamp().boot_ns).unwrap_or(0),
         remembered: (memo, Fares::new()),
         ctx,
@@ -189,9 +194,12 @@ pub(super) async fn run(
     if worker.sandbox.is_some() {
         worker.measure();
     }
-    // A job's pod is on disk already.
-    if beginning == Beginning::Run && worker.kept.owner.is_none() {
-        worker.saver.save(&worker.kept, None);
+    if worker.machine.observed().unsaved.is_some() {
+        worker.save(None);
+    } else if beginning == Beginning::Run && worker.kept.owner.is_none() {
+        // A job's pod is on disk already; a file's is known, and is made to survive a power cut beside its start.
+        let ctx = &worker.ctx;
+        worker.kept.keep(&worker.paths.file(), &ctx.storage, &ctx.clock, Durability::Synced, None);
     }
     if let Some(gate) = gate {
         worker.show_as_found();
@@ -225,14 +233,13 @@ impl Worker {
         loop {
             while let Ok(input) = self.receiver.try_recv() {
                 if !self.take(input) {
-                    self.saver.finish().await;
                     return None;
                 }
             }
             let now = self.ctx.clock.now();
             let plan = self.machine.plan(now);
             if self.kept.follow(self.machine.observed()) {
-                self.saver.save(&self.kept, None);
+                self.save(None);
             }
             for step in &plan.steps {
                 self.carry_out(step);
@@ -256,7 +263,6 @@ impl Worker {
             if let Some(input) = input
                 && !self.take(input)
             {
-                self.saver.finish().await;
                 return None;
             }
         }
@@ -274,7 +280,7 @@ impl Worker {
             Input::Update(claim) => {
                 self.kept.claim = *claim;
                 self.machine.update(self.kept.document().pod.clone(), self.ctx.clock.now());
-                self.saver.save(&self.kept, None);
+                self.save(None);
             }
             Input::Delete { grace, cause, suppress, recorded } => {
                 if let Some((file, digest)) = suppress {
@@ -282,12 +288,17 @@ impl Worker {
                 }
                 self.apply(Event::Delete { cause, grace });
                 self.record(recorded);
+                if let (Some(sandbox), SandboxState::Removing { .. }) = (&self.sandbox, self.machine.observed().sandbox)
+                {
+                    sandbox.order(Order::Remove { deleted: true, volumes: true });
+                }
             }
             Input::Restart { recorded } => {
                 self.kept.ended = None;
                 self.apply(Event::Restart);
                 self.record(Some(recorded));
             }
+            Input::Saved(number, result) => self.saved(number, result),
             Input::Sandbox(number, word) => self.heard(number, word),
             Input::Prepared { container, attempt, sandbox, result } => {
                 self.prepared(container, attempt, sandbox, result);
@@ -305,7 +316,8 @@ impl Worker {
             Input::OverLimit(message) => self.apply(Event::Evict { message }),
             Input::Look(reply) => {
                 // Whoever asked may have gone.
-                drop(reply.send(Snapshot { kept: self.kept.clone(), machine: self.machine.clone() }));
+                let told = self.sandbox.as_ref().map(Handle::told).unwrap_or_default();
+                drop(reply.send(Snapshot { kept: self.kept.clone(), machine: self.machine.clone(), told }));
             }
         }
         true
@@ -314,11 +326,6 @@ impl Worker {
     pub(super) fn apply(&mut self, event: Event) {
         let now = self.ctx.clock.now();
         self.machine.apply(event, now);
-    }
-
-    fn record(&mut self, recorded: Option<oneshot::Sender<()>>) {
-        self.kept.follow(self.machine.observed());
-        self.saver.save(&self.kept, recorded);
     }
 
     fn heard(&mut self, number: u32, word: Word) {
@@ -405,6 +412,10 @@ impl Worker {
 
     fn instance(&mut self, record: &Record) {
         if let Some((container, instance)) = records::instance(record, self.machine.spec(), &self.ctx.clock) {
+            if let Some(message) = records::refusal(record) {
+                let (attempt, reason) = (instance.attempt, "CreateContainerError".to_owned());
+                return self.apply(Event::StartFailed { container, attempt, reason, message });
+            }
             if !instance.is_live() {
                 self.hooks.retain(|(of, attempt, _), _| (*of, *attempt) != (container, instance.attempt));
             }
@@ -421,11 +432,17 @@ impl Worker {
                     paths: self.paths.clone(),
                     cgroup: setup::pod_cgroup(&self.ctx, self.machine.spec()),
                     number,
+                    first: self.machine.observed().is_fresh(),
                 };
                 self.sandbox = Some(sandbox::start(sandbox, Origin::Made, self.sender.clone(), Input::Sandbox));
             }
-            Step::RemoveSandbox { number } => match &self.sandbox {
-                Some(sandbox) if sandbox.number == number => sandbox.order(Order::Remove),
+            Step::RemoveSandbox { number, last } => match &self.sandbox {
+                Some(sandbox) if sandbox.number == number => {
+                    let observed = self.machine.observed();
+                    // What hangs in the kernel may be at work on them.
+                    let volumes = last && !observed.any_live();
+                    sandbox.order(Order::Remove { deleted: observed.deletion.is_some(), volumes });
+                }
                 _ => {
                     self.apply(Event::SandboxGone { number });
                     self.answered = true;
@@ -570,29 +587,9 @@ impl Worker {
         }
         self.shown = Some((status.clone(), self.kept.clone()));
     }
-
-    async fn finish(mut self, now: Time) -> Finished {
-        let status = self.shown.take().map(|(status, _)| status_value(&status)).unwrap_or_default();
-        let mains = self.machine.spec().containers.iter().zip(&self.machine.observed().containers);
-        let newest = mains.filter(|(c, _)| c.role == Role::Main).filter_map(|(_, known)| known.instances.last());
-        let stopped = newest.into_iter().any(|instance| instance.signaled_at.is_some());
-        self.kept.ended = Some(Ended { at: now, status, stopped, archived: false });
-        self.saver.save(&self.kept, None);
-        let (paths, cgroup) = (self.paths.clone(), setup::pod_cgroup(&self.ctx, self.machine.spec()));
-        let place = paths.run.clone();
-        let cleaned = self.ctx.asides.removals.change(&place, move || {
-            setup::dismantle(&cgroup, &paths).map_err(|error| crate::preflight::chain(&error))?;
-            tree::remove(&paths.volumes()).map_err(|error| error.to_string())
-        });
-        if let Err(error) = cleaned.await.map_err(|error| error.to_string()).flatten() {
-            tracing::error!(uid = self.machine.spec().uid, error, "what is left of an ended pod cannot be removed");
-        }
-        self.saver.finish().await;
-        Finished { kept: self.kept }
-    }
 }
 
-fn status_value(status: &PodStatus) -> Value {
+pub(super) fn status_value(status: &PodStatus) -> Value {
     serde_json::to_value(status).unwrap_or_else(|error| {
         tracing::error!(%error, "a status cannot be written as JSON");
         Value::Null

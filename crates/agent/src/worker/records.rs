@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::dir::Dir;
@@ -14,11 +15,12 @@ use podwright_core::pod::observe::{HookEnd, HookRun, Instance, InstanceState, Ou
 use podwright_core::pod::spec::PodSpec;
 use podwright_core::time::Time;
 use podwright_shim::proto::{self, Exit, Health, InstanceId, Record, Stamp, StartStage};
-use podwright_sys::durable::{self, Durability};
+use podwright_sys::durable::Durability;
 use podwright_sys::file;
 use podwright_sys::own::{MAX_STATE, read_regular};
 
 use crate::clock::Clock;
+use crate::storage::Storage;
 
 /// Characters of a probe's last output that go into a record.
 const MAX_CAUSE: usize = 1000;
@@ -26,11 +28,11 @@ const MAX_CAUSE: usize = 1000;
 /// Records by container name and attempt.
 pub(super) type Records = BTreeMap<InstanceId, Record>;
 
-/// Reads every record of a pod. None at all is fine.
+/// Reads every record of a pod. None at all is fine. What could not be written yet stands for what is on disk.
 ///
 /// # Errors
 /// When a directory or file cannot be read. A damaged file counts as an instance whose end nobody saw.
-pub(super) fn read(directory: &Path, clock: &Clock) -> io::Result<Records> {
+pub(super) fn read(directory: &Path, storage: &Arc<Storage>, clock: &Clock) -> io::Result<Records> {
     let mut records = Records::new();
     for container in entries(directory)? {
         // A link leads to what is not the pod's.
@@ -61,8 +63,7 @@ pub(super) fn read(directory: &Path, clock: &Clock) -> io::Result<Records> {
                 Err(_) if bytes.is_empty() => {
                     tracing::info!(file = %path.display(), "the power went while this instance ran; nobody saw its end");
                     let record = lost_without_a_trace(&id, clock);
-                    let text = serde_json::to_vec(&record).map_err(io::Error::other)?;
-                    durable::write_atomic(&path, &text, Durability::Synced).map_err(io::Error::other)?;
+                    keep(directory, &record, storage);
                     record
                 }
                 Err(error) => {
@@ -73,7 +74,23 @@ pub(super) fn read(directory: &Path, clock: &Clock) -> io::Result<Records> {
             records.insert(id, record);
         }
     }
+    let waiting = storage.waiting(directory).into_iter();
+    let waiting = waiting.filter_map(|(_, bytes)| serde_json::from_slice::<Record>(&bytes).ok());
+    records.extend(waiting.map(|record| (record.id.clone(), record)));
     Ok(records)
+}
+
+fn keep(directory: &Path, record: &Record, storage: &Arc<Storage>) {
+    let path = path(directory, &record.id);
+    match serde_json::to_vec(record) {
+        Ok(text) => storage.keep(&path, text, Durability::Synced, None),
+        Err(error) => tracing::error!(file = %path.display(), %error, "a record could not be written"),
+    }
+}
+
+/// The file of a record.
+pub(super) fn path(directory: &Path, id: &InstanceId) -> PathBuf {
+    directory.join(&id.container).join(format!("{}.json", id.attempt))
 }
 
 fn entries(directory: &Path) -> io::Result<Vec<String>> {
@@ -109,20 +126,28 @@ fn lost_without_a_trace(id: &InstanceId, clock: &Clock) -> Record {
         health: Health::default(),
         log_lost: None,
         exit: Some(Exit::without_evidence(proto::Outcome::Lost, now)),
+        unsaved: None,
+        refused: false,
     }
 }
 
-/// Completes what a dead shim has left open: nobody saw these ends. Returns the completed ones.
-///
-/// # Errors
-/// When one cannot be written; the others are tried.
+/// Completes what a dead shim has left open. What it has `told` stands, whatever the disk says: only the ends that nobody
+/// saw are lost. Returns the completed ones; they are written as soon as the disk takes them.
 pub(super) fn complete(
     directory: &Path,
     records: &mut Records,
+    told: Records,
+    storage: &Arc<Storage>,
     clock: &Clock,
-) -> Result<Vec<Record>, durable::WriteError> {
+) -> Vec<Record> {
     let mut completed = Vec::new();
-    let mut failure = None;
+    for (id, told) in told {
+        if records.get(&id).is_none_or(|on_disk| on_disk.exit.is_none()) {
+            let told = Record { unsaved: None, ..told };
+            completed.extend(Some(told.clone()).filter(|told| told.exit.is_some()));
+            records.insert(id, told);
+        }
+    }
     for record in records.values_mut().filter(|r| r.exit.is_none()) {
         let finished = clock.stamp();
         // One boot id holds for all stamps of a record: those of an earlier boot only keep their wall clock.
@@ -130,14 +155,10 @@ pub(super) fn complete(
         // Whatever had been asked before: what ended it was this.
         let by = if record.boot_id == clock.boot_id() { Asker::ShimDied } else { Asker::Reboot };
         record.cause = Some(proto::Cause { kind: by.name().to_owned(), message: String::new() });
-        let path = directory.join(&record.id.container).join(format!("{}.json", record.id.attempt));
-        match serde_json::to_vec(&*record) {
-            Ok(text) => failure = durable::write_atomic(&path, &text, Durability::Synced).err().or(failure),
-            Err(error) => tracing::error!(file = %path.display(), %error, "a record could not be written"),
-        }
         completed.push(record.clone());
     }
-    failure.map_or(Ok(completed), Err)
+    completed.iter().for_each(|record| keep(directory, record, storage));
+    completed
 }
 
 /// Removes records and logs of instances of one container that are not known any more: a container that crashes for months
@@ -170,6 +191,23 @@ fn forget_below(directory: &Path, known: &BTreeSet<u32>) -> io::Result<()> {
         }
     }
     failure
+}
+
+/// Why a start was refused: then there is no such instance.
+pub(super) fn refusal(record: &Record) -> Option<String> {
+    match record.exit.as_ref().map(|exit| &exit.outcome).filter(|_| record.refused)? {
+        proto::Outcome::StartFailed { message, .. } => Some(message.clone()),
+        proto::Outcome::Exited { .. } | proto::Outcome::Signaled { .. } | proto::Outcome::Lost => Some(String::new()),
+    }
+}
+
+/// Takes in what a shim tells of an instance, as far as it is not on disk for certain: what lives, and ends that are unsaved.
+pub(super) fn hear(told: &mut Records, record: &Record) {
+    if record.refused || (record.exit.is_some() && record.unsaved.is_none()) {
+        told.remove(&record.id);
+    } else {
+        told.insert(record.id.clone(), record.clone());
+    }
 }
 
 /// A record in the state machine's terms, with the index of its container; `None` for one that the pod does not have.
@@ -244,6 +282,7 @@ pub(super) fn outcome(exit: &Exit) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::Store;
 
     fn clock(dir: &Path) -> Clock {
         fs::write(dir.join("boot_id"), "b").unwrap();
@@ -289,12 +328,13 @@ mod tests {
         assert_eq!(left(&logs), ["x"]);
     }
 
-    #[test]
-    fn unfinished_ones_are_completed_once_and_damaged_ones_keep_their_number() {
+    #[tokio::test]
+    async fn unfinished_ones_are_completed_once_and_damaged_ones_keep_their_number() {
         let dir = tempfile::tempdir().unwrap();
-        let clock = clock(dir.path());
+        let clock = Arc::new(clock(dir.path()));
+        let storage = Storage::new(dir.path(), "node-1", Store::new(clock.now()), Arc::clone(&clock));
         let records_dir = dir.path().join("records");
-        assert_eq!(read(&records_dir, &clock).unwrap(), Records::new());
+        assert_eq!(read(&records_dir, &storage, &clock).unwrap(), Records::new());
         fs::create_dir_all(records_dir.join("app")).unwrap();
         let mut open = lost_without_a_trace(&InstanceId { container: "app".into(), attempt: 4 }, &clock);
         (open.exit, open.sandbox) = (None, 2);
@@ -303,13 +343,58 @@ mod tests {
         fs::write(records_dir.join("app/.6.json.1-2.tmp"), "{").unwrap();
         fs::create_dir_all(records_dir.join("cut")).unwrap();
         fs::write(records_dir.join("cut/0.json"), "").unwrap();
-        let mut records = read(&records_dir, &clock).unwrap();
+        let mut records = read(&records_dir, &storage, &clock).unwrap();
         assert_eq!(records.keys().map(|id| id.attempt).collect::<Vec<_>>(), [4, 5, 0]);
-        assert_ne!(fs::read(records_dir.join("cut/0.json")).unwrap(), b"", "what a power cut left is put right");
-        let completed = complete(&records_dir, &mut records, &clock).unwrap();
+        let completed = complete(&records_dir, &mut records, Records::new(), &storage, &clock);
         assert_eq!(completed.iter().map(|r| r.id.attempt).collect::<Vec<_>>(), [4]);
-        let mut again = read(&records_dir, &clock).unwrap();
+        storage.settle().await;
+        assert_ne!(fs::read(records_dir.join("cut/0.json")).unwrap(), b"", "what a power cut left is put right");
+        let mut again = read(&records_dir, &storage, &clock).unwrap();
         assert_eq!(again.values().next(), completed.first());
-        assert_eq!(complete(&records_dir, &mut again, &clock).unwrap(), []);
+        assert_eq!(complete(&records_dir, &mut again, Records::new(), &storage, &clock), []);
+    }
+
+    #[tokio::test]
+    async fn what_was_told_stands_whatever_the_disk_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(clock(dir.path()));
+        let storage = Storage::new(dir.path(), "node-1", Store::new(clock.now()), Arc::clone(&clock));
+        let records_dir = dir.path().join("records");
+        fs::create_dir_all(records_dir.join("app")).unwrap();
+        let id = |attempt| InstanceId { container: "app".into(), attempt };
+        let mut told = Records::new();
+        // Of the third the end is on disk, of the second it never came there, and the first one's nobody saw.
+        for attempt in 0..3 {
+            let mut record = lost_without_a_trace(&id(attempt), &clock);
+            let ended = |code| Some(Exit::without_evidence(proto::Outcome::Exited { code }, record.requested));
+            let (on_disk, was_told) = [(None, None), (None, ended(6)), (ended(7), None)][attempt as usize].clone();
+            record.exit = on_disk;
+            fs::write(path(&records_dir, &id(attempt)), serde_json::to_vec(&record).unwrap()).unwrap();
+            record.exit = was_told;
+            record.unsaved = record.exit.is_some().then(|| proto::Unsaved { errno: Some(28), message: String::new() });
+            told.insert(id(attempt), record);
+        }
+        // As on a full disk: the file of the second cannot be replaced.
+        fs::remove_file(path(&records_dir, &id(1))).unwrap();
+        fs::create_dir_all(path(&records_dir, &id(1)).join("in the way")).unwrap();
+        let mut records = Records::new();
+        for attempt in [0, 2] {
+            let bytes = fs::read(path(&records_dir, &id(attempt))).unwrap();
+            records.insert(id(attempt), serde_json::from_slice(&bytes).unwrap());
+        }
+        complete(&records_dir, &mut records, told, &storage, &clock);
+        storage.settle().await;
+        fs::remove_dir_all(path(&records_dir, &id(1))).unwrap();
+        let outcomes = |records: &Records| {
+            records.values().map(|r| (r.exit.clone().unwrap().outcome, r.unsaved.clone())).collect::<Vec<_>>()
+        };
+        let exited = |code| (proto::Outcome::Exited { code }, None);
+        let right = [(proto::Outcome::Lost, None), exited(6), exited(7)];
+        assert_eq!(outcomes(&records), right);
+        assert_eq!(outcomes(&read(&records_dir, &storage, &clock).unwrap()), right, "also before it is written");
+        while !storage.waiting(&records_dir).is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(outcomes(&read(&records_dir, &storage, &clock).unwrap()), right);
     }
 }

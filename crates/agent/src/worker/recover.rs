@@ -5,21 +5,20 @@ use std::fs;
 use std::sync::Arc;
 
 use podwright_core::manifest::Document;
-use podwright_core::pod::observe::{ContainerObserved, Memo, Observed, Sandbox as SandboxState};
+use podwright_core::pod::observe::{ContainerObserved, Memo, Observed, Sandbox as SandboxState, Unsaved};
 use podwright_core::pod::spec::PodSpec;
 use podwright_sys::cgroup::Cgroup;
 use podwright_sys::durable::Durability;
-use podwright_sys::tree;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-use super::Context;
 use super::kept::Kept;
 use super::ledger;
 use super::records::{self, Records};
 use super::sandbox::{self, Handle, Origin, Sandbox, Word};
-use super::{setup, takeover};
+use super::{Context, leftovers, setup, takeover};
 use crate::paths::{PodPaths, SANDBOX_FILE};
 use crate::preflight::chain;
+use crate::storage::told as told_once;
 
 /// How a worker begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,17 +59,25 @@ pub(super) async fn recover<T: Send + 'static>(
 ) -> Recovered {
     let document = Arc::clone(kept.document());
     let sandbox = takeover::find(ctx, &document, paths).await;
-    let mut disk = look(ctx, kept, paths, beginning, sandbox).await;
+    let mut disk = look(ctx, kept, paths, sandbox).await;
     let mut memo = Memo::default();
+    let mut unsaved = None;
     if beginning == Beginning::Run {
         kept.first_sandbox = disk.last + 1;
+        unsaved = save_new_run(ctx, kept, paths).await.err();
     }
     let (mut created_at, mut handle) = (None, None);
     if let Some((number, cgroup)) = disk.sandbox.take() {
         // The first words are taken here, the later ones by the worker.
         let (words, mut receiver) = mpsc::unbounded_channel();
-        let sandbox =
-            Sandbox { ctx: Arc::clone(ctx), document: Arc::clone(&document), paths: paths.clone(), cgroup, number };
+        let sandbox = Sandbox {
+            ctx: Arc::clone(ctx),
+            document: Arc::clone(&document),
+            paths: paths.clone(),
+            cgroup,
+            number,
+            first: false,
+        };
         let mut found = sandbox::start(sandbox, Origin::Found, words, |number, word| (number, word));
         match receiver.recv().await {
             Some((_, Word::Up { created_at: at, pid, instances, memo: text, max_request })) => {
@@ -95,7 +102,9 @@ pub(super) async fn recover<T: Send + 'static>(
         (None, 0) => SandboxState::None,
         (None, number) => SandboxState::Gone { number },
     };
-    Recovered { observed: observed(kept, state, &disk.records, &document.pod, ctx), memo, sandbox: handle }
+    let mut observed = observed(kept, state, &disk.records, &document.pod, ctx);
+    observed.unsaved = unsaved.map(|error| Unsaved { since: ctx.clock.now(), error: Some(error) });
+    Recovered { observed, memo, sandbox: handle }
 }
 
 /// Hands the sandbox's later words on.
@@ -137,45 +146,31 @@ pub(super) fn observed(
         taken_up_at: ctx.clock.now(),
         deadline_set_at: kept.accepted_at,
         evicted: kept.evicted.clone(),
+        unsaved: None,
         sandbox,
         sandbox_failure: None,
         containers,
     }
 }
 
-async fn look(
-    ctx: &Arc<Context>,
-    kept: &Kept,
-    paths: &PodPaths,
-    beginning: Beginning,
-    sandbox: Option<(u32, Cgroup)>,
-) -> OnDisk {
+async fn look(ctx: &Arc<Context>, kept: &Kept, paths: &PodPaths, sandbox: Option<(u32, Cgroup)>) -> OnDisk {
     let (ctx, paths, kept) = (Arc::clone(ctx), paths.clone(), kept.clone());
-    let found = tokio::task::spawn_blocking(move || look_blocking(&ctx, &kept, &paths, beginning, sandbox)).await;
+    let found = tokio::task::spawn_blocking(move || look_blocking(&ctx, &kept, &paths, sandbox)).await;
     found.unwrap_or_else(|error| {
         tracing::error!(%error, "looking for what is left of a pod failed");
         OnDisk { records: Records::new(), last: 0, sandbox: None }
     })
 }
 
-fn look_blocking(
-    ctx: &Context,
-    kept: &Kept,
-    paths: &PodPaths,
-    beginning: Beginning,
-    sandbox: Option<(u32, Cgroup)>,
-) -> OnDisk {
+fn look_blocking(ctx: &Arc<Context>, kept: &Kept, paths: &PodPaths, sandbox: Option<(u32, Cgroup)>) -> OnDisk {
     let document: &Document = kept.document();
-    let mut records = records::read(&paths.records(), &ctx.clock).unwrap_or_else(|error| {
+    let mut records = records::read(&paths.records(), &ctx.storage, &ctx.clock).unwrap_or_else(|error| {
         tracing::error!(uid = document.pod.uid, %error, "a pod's records cannot be read; it begins without them");
         Records::new()
     });
     let newest = sandbox.as_ref().map_or(0, |(number, _)| *number);
     let recorded = records.values().map(|r| r.sandbox).max().unwrap_or(0);
     let last = recorded.max(newest).max(kept.first_sandbox.saturating_sub(1));
-    if beginning == Beginning::Run {
-        save_new_run(ctx, kept.clone(), paths, last);
-    }
     if sandbox.is_none() {
         settle(ctx, &document.pod, paths, &mut records);
     }
@@ -184,43 +179,50 @@ fn look_blocking(
 
 /// A pod is known before its first process runs, so that an agent that dies in between finds it; and it is known which
 /// records are not of this run, so that it does not take an earlier one's end for this one's.
-fn save_new_run(ctx: &Context, kept: Kept, paths: &PodPaths, last: u32) {
-    let kept = Kept { first_sandbox: last + 1, ..kept };
+///
+/// # Errors
+/// Why it is not on disk yet. It is tried again until it is.
+async fn save_new_run(ctx: &Arc<Context>, kept: &Kept, paths: &PodPaths) -> Result<(), String> {
     // A file's pod is accepted again after a power cut that took this; a job's has to be found, and an earlier run not be lost.
     let is_new = kept.owner.is_none() && !paths.file().exists();
     let durability = if is_new { Durability::Rename } else { Durability::Synced };
-    if let Err(error) = kept.write(&paths.file(), &ctx.clock, durability) {
-        tracing::error!(uid = kept.document().pod.uid, error = format!("{error:#}"), "a pod could not be saved");
-    }
+    let (answer, told) = oneshot::channel();
+    kept.keep(&paths.file(), &ctx.storage, &ctx.clock, durability, Some(told_once(answer)));
+    told.await.unwrap_or_else(|_| Err("the agent ends".to_owned()))
 }
 
 /// Without a sandbox nothing can run, and every record has to have an end (a reboot leaves it so).
-fn settle(ctx: &Context, spec: &PodSpec, paths: &PodPaths, records: &mut Records) {
+fn settle(ctx: &Arc<Context>, spec: &PodSpec, paths: &PodPaths, records: &mut Records) {
     let cgroup = setup::pod_cgroup(ctx, spec);
-    if cgroup.exists()
-        && let Err(error) = setup::dismantle(&cgroup, paths)
-    {
-        tracing::error!(uid = spec.uid, error = chain(&error), "what is left of a pod cannot be removed");
+    let dismantled = if cgroup.exists() { setup::dismantle(&ctx.clock, &cgroup, paths) } else { Ok(Vec::new()) };
+    match dismantled {
+        Ok(left) => leftovers::follow_up(ctx, left),
+        Err(error) => tracing::error!(uid = spec.uid, error = chain(&error), "what is left of a pod cannot be removed"),
     }
-    if let Err(error) = records::complete(&paths.records(), records, &ctx.clock) {
-        tracing::error!(uid = spec.uid, error = chain(&error), "a record could not be completed");
-    }
+    records::complete(&paths.records(), records, Records::new(), &ctx.storage, &ctx.clock);
 }
 
 /// Removes sandboxes and cgroups of pods that nothing is known of: an agent died between making and saving one, or its
 /// state directory is a new one.
-pub(super) fn remove_strays(ctx: &Context, known: &[OsString]) {
+pub(super) fn remove_strays(ctx: &Arc<Context>, known: &[OsString]) {
     for entry in fs::read_dir(ctx.paths.run_pods()).into_iter().flatten().flatten() {
         if known.contains(&entry.file_name()) {
+            continue;
+        }
+        if leftovers::is_aside(&entry.file_name()) {
+            // Of a sandbox that is gone: the cgroup that it names may be that of the next one by now.
+            leftovers::discard(ctx, &entry.path());
             continue;
         }
         let uid = entry.file_name().to_string_lossy().into_owned();
         let config = takeover::read_config(&entry.path().join(SANDBOX_FILE), &uid).ok();
         let cgroup = config.map(|config| Cgroup::at(config.cgroup));
         tracing::warn!(directory = %entry.path().display(), "removing a sandbox that belongs to no pod");
-        let removed = cgroup.map_or(Ok(()), |cgroup| cgroup.remove()).map_err(|error| chain(&error));
-        if let Err(error) = removed.and_then(|()| tree::remove(&entry.path()).map_err(|error| error.to_string())) {
-            tracing::error!(directory = %entry.path().display(), error, "it cannot be removed");
+        match cgroup.map_or(Ok(()), |cgroup| cgroup.remove()) {
+            Ok(()) => leftovers::discard(ctx, &entry.path()),
+            Err(error) => {
+                tracing::error!(directory = %entry.path().display(), error = chain(&error), "it cannot be removed");
+            }
         }
     }
     let root = &ctx.cgroup_root;

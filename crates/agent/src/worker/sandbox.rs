@@ -1,28 +1,30 @@
 //! The life of one sandbox, seen from the agent: made or found, talked to, gone. One task each.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use podwright_core::manifest::Document;
 use podwright_core::time::Time;
-use podwright_shim::proto::{Event, Record, Request, UNSAID_LIMIT};
+use podwright_shim::proto::{Event, InstanceId, Record, Request, UNSAID_LIMIT};
 use podwright_sys::cgroup::Cgroup;
 use tokio::process::Child;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::Context;
-use super::records;
-use super::setup;
-use super::volumes;
+use super::records::{self, Records};
+use super::{Context, leftovers, setup, volumes};
 use crate::paths::PodPaths;
 use crate::preflight::chain;
 use crate::shim::{Connection, ConnectionError, Line, TooLong};
+use crate::storage::{self, condition::is_of_disk};
 
 /// A shim that has not answered by then counts as dead. Under emulation a start takes seconds.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a shim may take to kill everything and leave, before its cgroup is killed.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a shim of a removed pod may wait for the disk before the agent takes its records over: its volumes are gone by
+/// then, and if it was they that filled the disk, that is time enough.
+const TAKE_OVER: Duration = Duration::from_secs(3);
 /// Connections in a row that may break before the shim's first word.
 const MAX_RECONNECTS: u32 = 3;
 /// Pause between tries to remove what is left, when processes outlive SIGKILL (a hung disk).
@@ -34,7 +36,12 @@ pub(super) enum Order {
     /// Tell the shim.
     Say(Line),
     /// End it, with all that is in it.
-    Remove,
+    Remove {
+        /// Its pod is removed: nobody waits until the disk takes its records.
+        deleted: bool,
+        /// Nothing of this run of the pod follows: its volumes go before the shim does, whose records need the room.
+        volumes: bool,
+    },
 }
 
 /// What the worker hears.
@@ -82,6 +89,8 @@ pub(super) struct Sandbox {
     pub(super) cgroup: Cgroup,
     /// The sandbox's number.
     pub(super) number: u32,
+    /// It is the first of a run of the pod.
+    pub(super) first: bool,
 }
 
 /// The other end of the task.
@@ -96,9 +105,23 @@ pub(super) struct Handle {
     /// The longest request that its shim takes.
     pub(super) max_request: usize,
     orders: mpsc::UnboundedSender<Order>,
+    told: Told,
+}
+
+/// What the shim has told and the disk may not have: outranks what is read there.
+type Told = Arc<Mutex<Records>>;
+
+fn lock(told: &Told) -> MutexGuard<'_, Records> {
+    // Nothing panics while it holds the lock.
+    told.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Handle {
+    /// What the shim has told and the disk may not have.
+    pub(super) fn told(&self) -> Records {
+        lock(&self.told).clone()
+    }
+
     /// Orders are carried out one after the other. Those to a sandbox that is gone are lost.
     pub(super) fn order(&self, order: Order) {
         let _gone = self.orders.send(order);
@@ -133,13 +156,20 @@ pub(super) fn start<T: Send + 'static>(
     wrap: fn(u32, Word) -> T,
 ) -> Handle {
     let (orders, receiver) = mpsc::unbounded_channel();
-    let handle =
-        Handle { number: sandbox.number, cgroup: sandbox.cgroup.clone(), pid: None, max_request: UNSAID_LIMIT, orders };
+    let told = Told::default();
+    let handle = Handle {
+        number: sandbox.number,
+        cgroup: sandbox.cgroup.clone(),
+        pid: None,
+        max_request: UNSAID_LIMIT,
+        orders,
+        told: Arc::clone(&told),
+    };
     tokio::spawn(async move {
         let number = sandbox.number;
         // The worker may have ended with the agent.
         let tell = |word| drop(words.send(wrap(number, word)));
-        if let Some(last) = sandbox.live(origin, receiver, &tell).await {
+        if let Some(last) = sandbox.live(origin, receiver, &tell, &told).await {
             tell(last);
         }
     });
@@ -157,14 +187,20 @@ enum End {
 }
 
 impl Sandbox {
-    async fn live(&self, origin: Origin, orders: mpsc::UnboundedReceiver<Order>, tell: &impl Fn(Word)) -> Option<Word> {
+    async fn live(
+        &self,
+        origin: Origin,
+        orders: mpsc::UnboundedReceiver<Order>,
+        tell: &impl Fn(Word),
+        told: &Told,
+    ) -> Option<Word> {
         let mut child = None;
         let end = match origin {
-            Origin::Found => self.converse(orders, tell).await,
+            Origin::Found => self.converse(orders, tell, told).await,
             Origin::Made => match self.make().await {
                 Ok(spawned) => {
                     child = Some(spawned);
-                    match self.converse(orders, tell).await {
+                    match self.converse(orders, tell, told).await {
                         Ok(end) => Ok(end),
                         Err(error) => Ok(End::Failed(chain(&error))),
                     }
@@ -181,7 +217,7 @@ impl Sandbox {
             // It may not have come as far as its cgroup. An error: it has ended already.
             let _ended = child.start_kill();
         }
-        let completed = self.dismantle().await;
+        let completed = self.dismantle(told).await;
         if let Some(mut child) = child {
             let _status = child.wait().await;
         }
@@ -189,18 +225,25 @@ impl Sandbox {
     }
 
     async fn make(&self) -> Result<Child, String> {
-        let (ctx, document, paths, number) =
-            (Arc::clone(&self.ctx), Arc::clone(&self.document), self.paths.clone(), self.number);
+        let (ctx, document, paths) = (Arc::clone(&self.ctx), Arc::clone(&self.document), self.paths.clone());
+        let (number, first) = (self.number, self.first);
         let volumes = volumes::check_host_paths(&document.pod, &ctx.asides.host_paths).await;
         volumes.map_err(|error| chain(&error))?;
         let runtime = tokio::runtime::Handle::current();
         let made = tokio::task::spawn_blocking(move || {
             let _entered = runtime.enter();
-            setup::make(&ctx, &document.pod, &paths, number)
+            setup::make(&ctx, &document.pod, &paths, number, first)
         });
         match made.await {
-            Ok(Ok(child)) => Ok(child),
-            Ok(Err(error)) => Err(chain(&error)),
+            Ok(Ok(child)) => {
+                self.ctx.storage.report(&self.paths.run, None);
+                Ok(child)
+            }
+            Ok(Err(error)) => {
+                let of_disk = is_of_disk(&error).then_some(&error as &(dyn std::error::Error + 'static));
+                self.ctx.storage.report(&self.paths.run, of_disk);
+                Err(chain(&error))
+            }
             Err(error) => Err(error.to_string()),
         }
     }
@@ -210,10 +253,11 @@ impl Sandbox {
         &self,
         mut orders: mpsc::UnboundedReceiver<Order>,
         tell: &impl Fn(Word),
+        told: &Told,
     ) -> Result<End, ConnectionError> {
         let mut connection = Connection::open(&self.paths.socket()).await?;
         let mut deadline = Some(Instant::now() + ANSWER_TIMEOUT);
-        let (mut heard, mut removing, mut reconnects) = (false, false, 0);
+        let (mut heard, mut removing, mut deleting, mut reconnects) = (false, false, false, 0);
         loop {
             tokio::select! {
                 // Cancel-safe, see there. `None`: the shim has closed; a new connection tells whether it is dead.
@@ -223,11 +267,17 @@ impl Sandbox {
                         if !removing {
                             deadline = None;
                         }
+                        self.hear_all(told, &instances);
                         let created_at = self.ctx.clock.time_of(created, self.ctx.clock.boot_id());
                         tell(Word::Up { created_at, pid, instances, memo, max_request });
                     }
                     Ok(Some(Event::Failed { message })) => return Ok(End::Failed(message)),
-                    Ok(Some(event)) => tell(Word::Said(event)),
+                    Ok(Some(event)) => {
+                        if let Event::Instance(record) = &event {
+                            self.hear(told, record);
+                        }
+                        tell(Word::Said(event));
+                    }
                     closed => {
                         if let Err(error) = closed {
                             tracing::warn!(uid = self.document.pod.uid, error = chain(&error), "a shim's connection broke");
@@ -243,15 +293,28 @@ impl Sandbox {
                 // Cancel-safe: a channel. Closing means that the worker has ended with the agent.
                 order = orders.recv() => match order {
                     Some(Order::Say(line)) => self.say(&mut connection, Ok(line)).await,
-                    Some(Order::Remove) => {
+                    Some(Order::Remove { deleted, volumes }) => {
                         self.say(&mut connection, Line::of(&Request::Shutdown)).await;
-                        removing = true;
-                        deadline = Some(Instant::now() + SHUTDOWN_TIMEOUT);
+                        (removing, deleting) = (true, deleted || deleting);
+                        let timeout = if deleted && waits_for_disk(told) { TAKE_OVER } else { SHUTDOWN_TIMEOUT };
+                        deadline = Some(Instant::now() + timeout);
+                        if volumes {
+                            self.remove_volumes().await;
+                        }
                     }
                     None => return Ok(End::Left),
                 },
                 // Cancel-safe: a timer.
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    if removing && waits_for_disk(told) {
+                        if deleting {
+                            tracing::info!(uid = self.document.pod.uid, "the shim's records are taken over: the disk does not take them yet");
+                            return Ok(End::Dead);
+                        }
+                        // It is the only one that knows, whatever becomes of the agent. Its death is seen by the connection.
+                        deadline = Some(Instant::now() + SHUTDOWN_TIMEOUT);
+                        continue;
+                    }
                     tracing::warn!(uid = self.document.pod.uid, removing, "the shim does not answer; killing the pod's cgroup");
                     return Ok(End::Dead);
                 }
@@ -271,18 +334,76 @@ impl Sandbox {
         }
     }
 
+    /// What the shim tells, and whether the disk takes it.
+    fn hear(&self, told: &Told, record: &Record) {
+        let mut told = lock(told);
+        let path = records::path(&self.paths.records(), &record.id);
+        match &record.unsaved {
+            Some(why) => {
+                let error = storage::shim_error(why.errno, &why.message);
+                self.ctx.storage.report(&path, Some(&error));
+            }
+            None if told.get(&record.id).is_some_and(|known| known.unsaved.is_some()) => {
+                self.ctx.storage.report(&path, None);
+            }
+            None => {}
+        }
+        records::hear(&mut told, record);
+    }
+
+    /// All that the shim knows: what it says nothing of any more is on disk.
+    fn hear_all(&self, told: &Told, instances: &[Record]) {
+        let before = std::mem::take(&mut *lock(told));
+        instances.iter().for_each(|record| self.hear(told, record));
+        let after = lock(told);
+        for id in before.keys().filter(|id| !after.contains_key(id)) {
+            self.ctx.storage.report(&records::path(&self.paths.records(), id), None);
+        }
+    }
+
+    async fn remove_volumes(&self) {
+        let (clock, volumes, removals) = (Arc::clone(&self.ctx.clock), self.paths.volumes(), &self.ctx.asides.removals);
+        match removals.change(&self.paths.run, move || leftovers::remove(&clock, &volumes)).await {
+            Ok(left) => leftovers::follow_up(&self.ctx, left),
+            Err(error) => tracing::error!(%error, "removing a pod's volumes failed"),
+        }
+    }
+
+    /// Completes the records that nobody else will.
+    async fn complete(&self, told: &Told) -> Vec<Record> {
+        let (ctx, directory, told) = (Arc::clone(&self.ctx), self.paths.records(), lock(told).clone());
+        let completed = tokio::task::spawn_blocking(move || {
+            let mut records = records::read(&directory, &ctx.storage, &ctx.clock).unwrap_or_else(|error| {
+                tracing::error!(directory = %directory.display(), %error, "a pod's records cannot be read");
+                Records::new()
+            });
+            let ids: Vec<InstanceId> = told.keys().cloned().collect();
+            let completed = records::complete(&directory, &mut records, told, &ctx.storage, &ctx.clock);
+            // Those are the agent's to write now, and the others are on disk.
+            for id in ids.iter().filter(|id| !completed.iter().any(|record| record.id == **id)) {
+                ctx.storage.report(&records::path(&directory, id), None);
+            }
+            completed
+        });
+        completed.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "the records of a sandbox that is gone could not be completed");
+            Vec::new()
+        })
+    }
+
     /// Removes all that is left, however long that takes, and completes the records that nobody else will.
-    async fn dismantle(&self) -> Vec<Record> {
+    async fn dismantle(&self, told: &Told) -> Vec<Record> {
         loop {
-            let (ctx, paths, cgroup) = (Arc::clone(&self.ctx), self.paths.clone(), self.cgroup.clone());
-            let (place, removals) = (paths.run.clone(), self.ctx.asides.removals.clone());
-            let done = removals.change(&place, move || {
-                setup::dismantle(&cgroup, &paths).map_err(|error| chain(&error))?;
-                let mut records = records::read(&paths.records(), &ctx.clock).map_err(|error| error.to_string())?;
-                records::complete(&paths.records(), &mut records, &ctx.clock).map_err(|error| chain(&error))
+            let (clock, paths, cgroup) = (Arc::clone(&self.ctx.clock), self.paths.clone(), self.cgroup.clone());
+            let removals = &self.ctx.asides.removals;
+            let done = removals.change(&self.paths.run, move || {
+                setup::dismantle(&clock, &cgroup, &paths).map_err(|error| chain(&error))
             });
             match done.await.map_err(|error| error.to_string()).flatten() {
-                Ok(completed) => return completed,
+                Ok(left) => {
+                    leftovers::follow_up(&self.ctx, left);
+                    return self.complete(told).await;
+                }
                 Err(error) => {
                     tracing::error!(
                         uid = self.document.pod.uid,
@@ -296,17 +417,24 @@ impl Sandbox {
     }
 }
 
+/// Whether a shim has nothing left to do but to write what the disk has refused so far.
+fn waits_for_disk(told: &Told) -> bool {
+    let told = lock(told);
+    !told.is_empty() && told.values().all(|record| record.exit.is_some())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use podwright_shim::proto::{InstanceId, MAX_REQUEST};
+    use podwright_shim::proto::MAX_REQUEST;
 
     /// A shim from before limits were said takes 1 MiB, and closes the connection over more.
     #[test]
     fn a_shim_is_not_told_what_is_too_long_for_it() {
         let (orders, mut told) = mpsc::unbounded_channel();
         let cgroup = Cgroup::at("/nowhere");
-        let mut handle = Handle { number: 1, cgroup, pid: None, max_request: UNSAID_LIMIT, orders };
+        let mut handle =
+            Handle { number: 1, cgroup, pid: None, max_request: UNSAID_LIMIT, orders, told: Told::default() };
         let id = InstanceId { container: "app".into(), attempt: 0 };
         let exec =
             |bytes: usize| Request::Exec { seq: 1, id: id.clone(), command: vec!["x".repeat(bytes)], timeout_ms: 1 };

@@ -5,18 +5,21 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use podwright_core::pod::resources::{self, PodLimits};
 use podwright_core::pod::spec::{PodSpec, Qos};
 use podwright_shim::proto::{SandboxConfig, VERSION};
 use podwright_sys::cgroup::{Cgroup, CgroupError};
 use podwright_sys::durable::{Durability, WriteError, write_atomic};
-use podwright_sys::tree::{self, RemoveError};
+use podwright_sys::tree::RemoveError;
 use tokio::process::Child;
 
 use super::Context;
 use super::files::{self, FilesError};
+use super::leftovers::{self, Left};
 use super::volumes::{self, VolumeError};
+use crate::clock::Clock;
 use crate::paths::{PodPaths, short};
 
 /// The shim's own cgroup in the pod's.
@@ -74,14 +77,25 @@ fn qos_directory(spec: &PodSpec) -> Option<&'static str> {
     }
 }
 
-/// Makes everything and starts the shim. Whatever an earlier sandbox left in the run directory is removed first.
+/// Makes everything and starts the shim. Whatever an earlier sandbox left is removed first; in the `first` one of a run of the
+/// pod its volumes as well, which are empty then.
 ///
 /// # Errors
 /// The first thing that fails. What was made stays; `dismantle` removes it.
-pub(super) fn make(ctx: &Context, spec: &PodSpec, paths: &PodPaths, number: u32) -> Result<Child, SetupError> {
+pub(super) fn make(
+    ctx: &Arc<Context>,
+    spec: &PodSpec,
+    paths: &PodPaths,
+    number: u32,
+    first: bool,
+) -> Result<Child, SetupError> {
     let cgroup = make_cgroups(ctx, spec)?;
+    let left = if first { Some(paths.volumes()) } else { None };
+    for left in [paths.layers(), paths.run.clone()].into_iter().chain(left) {
+        leftovers::clear(ctx, &left)?;
+    }
+    leftovers::hold(ctx, &paths.volumes());
     volumes::make(spec, paths)?;
-    tree::remove(&paths.run)?;
     for directory in [&paths.run, &paths.records()] {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
         made.map_err(io_error("making", directory))?;
@@ -166,14 +180,15 @@ fn limit_files(limits: &PodLimits, pids: Option<u64>) -> Vec<(&'static str, Stri
     ]
 }
 
-/// Kills what is left of a sandbox and removes its cgroup and run directory. Nothing of it may exist.
+/// Kills what is left of a sandbox and removes its cgroup and directories; returns what could not be removed. Nothing of it may
+/// exist.
 ///
 /// # Errors
-/// When processes survive SIGKILL, or a directory cannot be removed.
-pub(super) fn dismantle(cgroup: &Cgroup, paths: &PodPaths) -> Result<(), SetupError> {
+/// When processes survive SIGKILL. Files that cannot be removed hold up nobody.
+pub(super) fn dismantle(clock: &Clock, cgroup: &Cgroup, paths: &PodPaths) -> Result<Vec<Left>, CgroupError> {
     cgroup.remove()?;
-    tree::remove(&paths.run)?;
-    Ok(tree::remove(&paths.state.join("layers"))?)
+    let left = [&paths.run, &paths.layers()].map(|path| leftovers::remove(clock, path));
+    Ok(left.into_iter().flatten().collect())
 }
 
 #[cfg(test)]

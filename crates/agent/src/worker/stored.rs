@@ -4,14 +4,14 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use podwright_shim::proto;
 use serde::de::IgnoredAny;
 
-use super::Context;
 use super::holding::{find_unusable, was_cut_short};
 use super::kept::{Kept, KeptError, is_of, read_file};
-use super::recover;
+use super::{Context, leftovers, recover};
 use crate::paths::POD_FILE;
 use crate::unusable::{self, Unusable};
 
@@ -28,13 +28,21 @@ pub struct Pods {
 ///
 /// # Errors
 /// When the state directory cannot be listed.
-pub fn load(ctx: &Context) -> io::Result<Pods> {
-    fs::create_dir_all(ctx.paths.state_pods())?;
+pub fn load(ctx: &Arc<Context>) -> io::Result<Pods> {
     let mut pods = Pods { kept: Vec::new(), unusable: Vec::new() };
-    for directory in unusable::directories(&ctx.paths.state_pods())? {
+    let folder = ctx.paths.state_pods();
+    leftovers::resume(ctx, &folder);
+    // It is made with the first pod.
+    let directories = if folder.try_exists()? { unusable::directories(&folder)? } else { Vec::new() };
+    for directory in directories {
+        let (Ok(path) | Err((path, _))) = &directory;
+        if path.file_name().is_some_and(leftovers::is_aside) {
+            continue;
+        }
+        leftovers::resume(ctx, path);
         let (directory, read) = match directory {
             Ok(directory) => {
-                let read = Kept::read(&directory.join(POD_FILE), &ctx.clock);
+                let read = Kept::read(&directory.join(POD_FILE), &ctx.storage, &ctx.clock);
                 let read = read.and_then(|kept| {
                     is_of(&directory, &kept.document().pod.uid)?;
                     // What has ended never looks at its records again but to tell of them.

@@ -174,6 +174,8 @@ fn run(view: View<'_>, todo: &mut Todo) {
     match view.observed.sandbox {
         Sandbox::Creating { .. } | Sandbox::Removing { .. } => {}
         Sandbox::Ready { .. } => start::starts(view, todo),
+        // Told when it is.
+        Sandbox::None | Sandbox::Gone { .. } if view.observed.unsaved.is_some() => {}
         Sandbox::None | Sandbox::Gone { .. } => {
             let at = view.observed.sandbox_failure.as_ref().map_or(view.now, |f| backoff::SANDBOX.retry_at(f));
             if at > view.now {
@@ -190,6 +192,6 @@ fn stop_pod(view: View<'_>, stop: &Stop, todo: &mut Todo) {
     if (!view.any_live() || stop::is_stuck(view, todo))
         && let Sandbox::Ready { number, .. } = view.observed.sandbox
     {
-        todo.steps.push(Step::RemoveSandbox { number });
+        todo.steps.push(Step::RemoveSandbox { number, last: !stop.why.goes_on() });
     }
 }

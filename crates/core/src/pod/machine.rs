@@ -6,7 +6,7 @@ use super::decide::{Goal, Stop, Why, decide, goal};
 use super::notice;
 use super::observe::{
     ContainerObserved, Deletion, Event, HookEnd, HookKind, HookRun, Instance, InstanceState, Memo, Observed, Outcome,
-    ProbeKind, ProbeOutcome, ProbeState, Probes, Sandbox, StartFailure,
+    ProbeKind, ProbeOutcome, ProbeState, Probes, Sandbox, StartFailure, Unsaved,
 };
 use super::plan::{Notice, Plan, Step};
 use super::probe;
@@ -52,7 +52,8 @@ impl Machine {
             }
         }
         let held_back = vec![None; spec.containers.len()];
-        Machine { spec, policy, observed, memo, notices: Vec::new(), held_back }
+        let notices = observed.unsaved.iter().filter_map(|u| u.error.as_deref()).map(notice::not_saved).collect();
+        Machine { spec, policy, observed, memo, notices, held_back }
     }
 
     /// The pod's spec.
@@ -121,7 +122,7 @@ impl Machine {
         self.notices.extend(notice::of_tcp_hook(&self.spec, step));
         match *step {
             Step::CreateSandbox { number } => self.observed.sandbox = Sandbox::Creating { number },
-            Step::RemoveSandbox { number } => self.observed.sandbox = Sandbox::Removing { number },
+            Step::RemoveSandbox { number, .. } => self.observed.sandbox = Sandbox::Removing { number },
             Step::Start { container, attempt, restart_delay } => {
                 let sandbox = self.observed.sandbox.number();
                 let known = &mut self.observed.containers[container];
@@ -180,6 +181,11 @@ impl Machine {
             }
             Event::SandboxFailed { number, message } => self.sandbox_failed(number, message, now),
             Event::SandboxGone { number } => self.sandbox_gone(number, now),
+            Event::Saving => {
+                self.observed.unsaved.get_or_insert(Unsaved { since: now, error: None });
+            }
+            Event::NotSaved { message } => self.not_saved(message, now),
+            Event::Saved => self.observed.unsaved = None,
             Event::Instance { container, instance } => self.instance_changed(container, instance),
             Event::StartFailed { container, attempt, reason, message } => {
                 self.start_failed(container, attempt, reason, message, now);
@@ -196,6 +202,15 @@ impl Machine {
                 self.observed.evicted.get_or_insert((now, message));
             }
         }
+    }
+
+    fn not_saved(&mut self, message: String, now: Time) {
+        let waits = matches!(self.observed.sandbox, Sandbox::None | Sandbox::Gone { .. });
+        let unsaved = self.observed.unsaved.get_or_insert(Unsaved { since: now, error: None });
+        if waits && unsaved.error.is_none() {
+            self.notices.push(notice::not_saved(&message));
+        }
+        unsaved.error = Some(message);
     }
 
     fn sandbox_failed(&mut self, number: u32, message: String, now: Time) {

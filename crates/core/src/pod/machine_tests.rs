@@ -77,7 +77,7 @@ fn a_deadline_set_in_the_past_passes_now() {
 fn a_restart_while_the_deadline_ends_the_pod_gives_it_another() {
     let mut machine = machine(spec("activeDeadlineSeconds: 7"), instance(0, 0, Some(8)), at(0));
     machine.apply(Event::Instance { container: 0, instance: instance(0, 0, Some(9)) }, at(9));
-    assert_eq!(machine.plan(at(9)).steps, [Step::RemoveSandbox { number: 1 }]);
+    assert_eq!(machine.plan(at(9)).steps, [Step::RemoveSandbox { number: 1, last: true }]);
     machine.apply(Event::Restart, at(9));
     machine.apply(Event::SandboxGone { number: 1 }, at(10));
     let plan = machine.plan(at(10));
@@ -92,7 +92,7 @@ fn what_does_not_end_after_sigkill_goes_with_its_sandbox() {
     let plan = machine.plan(at(15));
     assert_eq!((plan.steps, plan.wake_at), (vec![KILL_SIDECAR], None));
     assert_eq!(machine.plan(at(16)).wake_at, Some(at(45)));
-    assert_eq!(machine.plan(at(45)).steps, [Step::RemoveSandbox { number: 1 }]);
+    assert_eq!(machine.plan(at(45)).steps, [Step::RemoveSandbox { number: 1, last: true }]);
     machine.apply(Event::SandboxGone { number: 1 }, at(46));
     assert!(machine.plan(at(46)).finished);
 }

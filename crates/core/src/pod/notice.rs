@@ -183,6 +183,16 @@ pub(super) fn sandbox_failed(message: &str) -> Notice {
     }
 }
 
+/// For a pod of which nothing is started before it is on disk.
+pub(super) fn not_saved(message: &str) -> Notice {
+    Notice {
+        warning: true,
+        reason: "FailedCreatePodSandBox",
+        message: format!("The pod waits until it can be saved: {message}"),
+        container: None,
+    }
+}
+
 /// For a sandbox that went without being asked.
 pub(super) fn sandbox_lost() -> Notice {
     Notice {

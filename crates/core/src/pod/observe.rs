@@ -27,6 +27,8 @@ pub struct Observed {
     pub deadline_set_at: Time,
     /// A disk `emptyDir` grew over its `sizeLimit`: the message for the status, and when it was noticed.
     pub evicted: Option<(Time, String)>,
+    /// What has to be on disk of the pod itself, and is not yet: until then no sandbox is made.
+    pub unsaved: Option<Unsaved>,
     /// The newest sandbox.
     pub sandbox: Sandbox,
     /// The last failure to make a sandbox, since none was made.
@@ -44,6 +46,16 @@ pub struct Deletion {
     pub requested_at: Time,
     /// The earliest end of grace over all requests (request + max(grace, 1 s)).
     pub deadline: Time,
+}
+
+/// What is known of a pod is not on disk as it is. What is started all the same would be unknown to the next agent: it would
+/// be killed by it, or run a second time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsaved {
+    /// Since when.
+    pub since: Time,
+    /// Why the last try failed; `None`: it has not been tried yet.
+    pub error: Option<String>,
 }
 
 /// The newest sandbox of a pod.
@@ -100,10 +112,23 @@ impl Observed {
             taken_up_at: accepted_at,
             deadline_set_at: accepted_at,
             evicted: None,
+            unsaved: None,
             sandbox: Sandbox::None,
             sandbox_failure: None,
             containers: vec![ContainerObserved::default(); containers],
         }
+    }
+}
+
+impl Observed {
+    /// Whether any container has a process, or may have one soon.
+    pub fn any_live(&self) -> bool {
+        self.containers.iter().any(|c| c.instances.iter().any(Instance::is_live))
+    }
+
+    /// Whether nothing was started in this run of the pod yet: nothing that an earlier run has left is for it.
+    pub fn is_fresh(&self) -> bool {
+        !self.containers.iter().any(|c| c.instances.iter().any(|i| i.sandbox >= self.first_sandbox))
     }
 }
 
@@ -386,6 +411,15 @@ pub enum Event {
         /// Its number.
         number: u32,
     },
+    /// Something changed that has to be on disk, and is being written.
+    Saving,
+    /// It could not be written, and is tried again.
+    NotSaved {
+        /// For people.
+        message: String,
+    },
+    /// All is on disk.
+    Saved,
     /// The newest word on an instance; replaces what was known of it.
     Instance {
         /// Index of the container.

@@ -36,6 +36,8 @@ pub enum Step {
     RemoveSandbox {
         /// Its number.
         number: u32,
+        /// No other follows in this run of the pod: what only the run needs may go as well.
+        last: bool,
     },
     /// Start an instance. Answered by `Instance` or `StartFailed`.
     Start {

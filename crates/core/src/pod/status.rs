@@ -262,9 +262,11 @@ fn not_started(view: View<'_>, i: usize) -> v1::ContainerState {
 
 /// What holds a container back, for people.
 fn waits_for(view: View<'_>, i: usize) -> Option<String> {
-    if let (Some(failure), false) =
-        (&view.observed.sandbox_failure, matches!(view.observed.sandbox, Sandbox::Ready { .. }))
-    {
+    let has_sandbox = matches!(view.observed.sandbox, Sandbox::Ready { .. });
+    if let (Some(error), false) = (view.observed.unsaved.as_ref().and_then(|u| u.error.as_ref()), has_sandbox) {
+        return Some(format!("waiting until the pod can be saved: {error}"));
+    }
+    if let (Some(failure), false) = (&view.observed.sandbox_failure, has_sandbox) {
         return Some(failure.message.clone());
     }
     let Some(holder) = (0..view.init_count().min(i)).find(|h| !view.passed(*h)) else {

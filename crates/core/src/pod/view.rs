@@ -93,7 +93,7 @@ impl<'a> View<'a> {
 
     /// Whether any container has a process, or may have one soon.
     pub(super) fn any_live(self) -> bool {
-        self.observed.containers.iter().any(|c| c.instances.iter().any(Instance::is_live))
+        self.observed.any_live()
     }
 
     /// Whether something is left of the time before the last restart of all containers.

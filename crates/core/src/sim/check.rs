@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::world::{Pod, World};
 use crate::ledger::{Asker, Cause};
-use crate::pod::observe::{Event, HookKind, HookRun, Instance, InstanceState, Outcome, ProbeKind};
+use crate::pod::observe::{Event, HookKind, HookRun, Instance, InstanceState, Observed, Outcome, ProbeKind};
 use crate::pod::plan::Step;
 use crate::pod::spec::{Container, Hook, PodSpec, RestartAction, RestartPolicy, Role};
 use crate::time::Time;
@@ -72,6 +72,53 @@ impl Checks {
         if all && instance.cause.is_none() && !never_ran(instance) {
             self.all_restarted.insert(p, now);
         }
+    }
+
+    pub(super) fn is_deleted(&self, p: usize) -> bool {
+        self.deleted.contains(&p)
+    }
+
+    /// What an agent knows of an end is what it was.
+    pub(super) fn exits_stay(&self, real: &[Vec<Instance>], known: &Observed, p: usize) -> Result<(), Violation> {
+        for (c, (real, known)) in real.iter().zip(&known.containers).enumerate() {
+            for known in &known.instances {
+                let real = real.iter().find(|i| i.attempt == known.attempt);
+                let outcome = |i: &Instance| match &i.state {
+                    InstanceState::Ended { outcome, .. } => Some(outcome.clone()),
+                    InstanceState::Starting | InstanceState::Running { .. } => None,
+                };
+                if let Some(told) = outcome(known)
+                    && real.and_then(outcome) != Some(told.clone())
+                {
+                    let attempt = known.attempt;
+                    return violated(
+                        "exit-stays",
+                        format!("pod {p}: the agent holds {told:?} for {c}/{attempt}: {real:?}"),
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn saved_first(&self, step: &Step, p: usize, saved: bool) -> Result<(), Violation> {
+        match step {
+            Step::CreateSandbox { .. } if !saved => {
+                violated("saved-first", format!("pod {p} gets a sandbox before it is on disk"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Until the disk has room again, what was to be removed long before is gone.
+    pub(super) fn removal_went_on(&self, pod: &Pod, p: usize, now: Time, limit: Duration) -> Result<(), Violation> {
+        let (Some(machine), None) = (&pod.machine, &pod.finished) else { return Ok(()) };
+        let deletion = machine.observed().deletion.as_ref();
+        let since = self.agent_since.unwrap_or(Time(0));
+        if deletion.is_some_and(|deletion| deletion.deadline.max(since) + limit < now) {
+            return violated("removal-does-not-wait", format!("pod {p} was to be gone, and waits for the disk"));
+        }
+        Ok(())
     }
 
     /// Before a step is carried out.
@@ -273,6 +320,9 @@ impl Checks {
         for (p, pod) in world.pods.iter().enumerate() {
             let alive = pod.shim.records.iter().flatten().any(Instance::is_live);
             let waits = pod.stored.containers.iter().any(|c| c.failure.is_some());
+            if let Some(what) = pod.disk.unwritten(&pod.shim) {
+                return violated("all-is-written", format!("pod {p}: {what} is not on disk, and the disk has room"));
+            }
             if pod.finished.is_none() && !alive && !waits {
                 return violated("progress", format!("pod {p} is not over, and nothing of it runs: {:?}", pod.phase));
             }

@@ -1,12 +1,13 @@
 //! A node in a value: virtual clock, fake shims, fake containers under the real [`crate::pod::Machine`].
 //!
-//! Two users: the seeded simulation, which crashes agent and shims at every step and checks the named invariants of
+//! Two users: the seeded simulation, which crashes agent and shims at every step, fills the disk, and checks the named invariants of
 //! `docs/simulation.md`, and [`rehearse`](crate::rehearse), which shows how a pod would start and stop.
 
 mod actor;
 mod check;
 mod cron;
 mod cron_books;
+mod disk;
 mod job;
 mod random;
 mod schedule;

@@ -65,6 +65,12 @@ impl Schedule {
         let random = Random::new(self.seed ^ 0x5eed);
         let policy = NodePolicy { start_gate: StartGate::Ready, crash_backoff: backoff::DEFAULT, host_ips: Vec::new() };
         let mut world = World::new(start, policy, Some(random.clone()));
+        let mut disk = Random::new(self.seed ^ 0xd15c);
+        if disk.chance(40) {
+            // Some pods come to a disk that is full already.
+            let delay = if disk.chance(40) { Duration::ZERO } else { disk.millis(0, 60_000) };
+            world.fill_disk_after(delay, disk.millis(100, 150_000));
+        }
         for (spec, actors) in &self.pods {
             world.add(spec.clone(), actors.clone());
         }

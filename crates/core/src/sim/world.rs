@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::actor::{Actor, HookTurn, Start, Term};
 use super::check::{Checks, Violation};
+use super::disk::OnDisk;
 use super::random::Random;
 use crate::ledger::{Asker, Cause};
 use crate::pod::observe::{
@@ -45,6 +46,8 @@ pub enum What {
     Finished,
     AgentCrashed,
     AgentStarted,
+    DiskFull,
+    DiskFree,
     ShimLost,
     Deleted,
     Restarted,
@@ -65,8 +68,9 @@ pub(super) struct Pod {
     pub(super) spec: PodSpec,
     pub(super) actors: Vec<Actor>,
     pub(super) shim: Shim,
-    /// What the agent has on disk; only its first fields count.
+    /// What the last agent knew.
     pub(super) stored: Observed,
+    pub(super) disk: OnDisk,
     pub(super) machine: Option<Machine>,
     pub(super) finished: Option<Plan>,
     pub(super) phase: String,
@@ -76,7 +80,7 @@ pub(super) struct Pod {
 
 #[expect(clippy::large_enum_variant, reason = "few are waiting at any time")]
 #[derive(Debug, Clone)]
-enum Due {
+pub(super) enum Due {
     SandboxUp {
         number: u32,
         works: bool,
@@ -107,6 +111,12 @@ enum Due {
         event: Event,
     },
     Wake,
+    /// The agent of this epoch tries to write what it keeps of a pod.
+    Save {
+        epoch: u32,
+    },
+    DiskFull,
+    DiskFree,
     CrashAgent,
     StartAgent,
     LoseShim,
@@ -123,14 +133,16 @@ pub struct World {
     policy: NodePolicy,
     queue: BTreeMap<(Time, u64), (usize, Due)>,
     serial: u64,
-    epoch: u32,
-    agent_up: bool,
+    pub(super) epoch: u32,
+    pub(super) agent_up: bool,
+    /// The disk takes no writes.
+    pub(super) full: bool,
     steps: u64,
     steps_at_last_entry: u64,
     crash_at_steps: Vec<u64>,
     /// Chooses latencies and failures of the node itself; `None`: everything works at once.
     random: Option<Random>,
-    checks: Checks,
+    pub(super) checks: Checks,
     /// Everything that happened.
     pub log: Vec<Entry>,
 }
@@ -146,6 +158,7 @@ impl World {
             serial: 0,
             epoch: 0,
             agent_up: true,
+            full: false,
             steps: 0,
             steps_at_last_entry: 0,
             crash_at_steps: Vec::new(),
@@ -166,12 +179,14 @@ impl World {
             actors,
             shim,
             stored,
+            disk: OnDisk::default(),
             machine: Some(machine),
             finished: None,
             phase: String::new(),
             ready: vec![false; n],
             wake: None,
         });
+        self.save(self.pods.len() - 1);
         self.after(Duration::ZERO, self.pods.len() - 1, Due::Wake);
         self.pods.len() - 1
     }
@@ -232,7 +247,7 @@ impl World {
         mains.map(|(_, r)| r.last().and_then(code)).collect()
     }
 
-    fn after(&mut self, delay: Duration, pod: usize, due: Due) {
+    pub(super) fn after(&mut self, delay: Duration, pod: usize, due: Due) {
         self.serial += 1;
         self.queue.insert((self.now + delay, self.serial), (pod, due));
     }
@@ -245,7 +260,7 @@ impl World {
         self.random.as_mut().is_some_and(|r| r.chance(percent))
     }
 
-    fn record(&mut self, pod: usize, what: What) {
+    pub(super) fn record(&mut self, pod: usize, what: What) {
         self.steps_at_last_entry = self.steps;
         self.log.push(Entry { at: self.now, pod, what });
     }
@@ -289,13 +304,20 @@ impl World {
             }
             Due::Answer { .. } => {}
             Due::Wake => {}
+            Due::Save { epoch } if epoch == self.epoch => self.save(pod),
+            Due::Save { .. } => {}
+            Due::DiskFull => self.disk_full(),
+            Due::DiskFree => self.disk_free()?,
             Due::CrashAgent => self.crash(),
             Due::StartAgent => return self.start_agent(),
             Due::LoseShim => self.lose_shim(pod),
             Due::Delete { grace } => self.ask(pod, What::Deleted, Event::Delete { cause: Asker::User.into(), grace }),
             Due::Restart => self.ask(pod, What::Restarted, Event::Restart),
         }
-        self.decide(pod)
+        self.sync(pod);
+        self.decide(pod)?;
+        self.sync(pod);
+        Ok(())
     }
 
     /// A user's request: refused while the agent is down, or when the pod is over.
@@ -303,7 +325,9 @@ impl World {
         if self.agent_up && self.pods[pod].finished.is_none() {
             self.record(pod, what);
             self.checks.asked(&event, pod, self.now, &self.pods[pod].spec);
+            self.tell(pod, Event::Saving);
             self.tell(pod, event);
+            self.save(pod);
         }
     }
 
@@ -321,6 +345,7 @@ impl World {
         let now = self.now;
         let pod = &mut self.pods[p];
         let Some(machine) = pod.machine.as_mut().filter(|_| pod.finished.is_none()) else { return Ok(()) };
+        self.checks.exits_stay(&pod.shim.records, machine.observed(), p)?;
         let plan = machine.plan(now);
         let status_ready: Vec<bool> = {
             let statuses = plan.status.init_container_statuses.iter().chain(&plan.status.container_statuses);
@@ -363,6 +388,7 @@ impl World {
 
     fn carry_out(&mut self, p: usize, step: &Step) -> Result<(), Violation> {
         self.checks.step(&self.pods[p], p, step, self.now)?;
+        self.checks.saved_first(step, p, self.is_saved(p))?;
         match *step {
             Step::CreateSandbox { number } => {
                 let pod = &mut self.pods[p];
@@ -373,7 +399,7 @@ impl World {
                 let delay = self.latency(1, 40);
                 self.after(delay, p, Due::SandboxUp { number, works });
             }
-            Step::RemoveSandbox { number } => {
+            Step::RemoveSandbox { number, .. } => {
                 let delay = self.latency(1, 30);
                 self.after(delay, p, Due::SandboxDown { number });
             }
@@ -410,6 +436,11 @@ impl World {
             return self.after(delay, p, Due::Answer { epoch, event });
         }
         let Some((sandbox, Some(_))) = self.pods[p].shim.sandbox else { return };
+        if self.full {
+            let (reason, message) = ("CreateContainerError".to_owned(), "disk full".to_owned());
+            let event = Event::StartFailed { container, attempt, reason, message };
+            return self.after(delay, p, Due::Answer { epoch, event });
+        }
         let instance = Instance::starting(attempt, sandbox, restart_delay, self.now);
         self.pods[p].shim.records[container].push(instance);
         let failed = |by_runtime| Outcome::StartFailed { by_runtime, message: "simulated".to_owned() };
@@ -567,6 +598,9 @@ impl World {
         if self.pods[p].shim.sandbox.is_none_or(|(n, _)| n != number) {
             return;
         }
+        if self.has_to_stay(p) {
+            return self.after(Duration::from_secs(1), p, Due::SandboxDown { number });
+        }
         self.lose_records(p);
         self.record(p, What::SandboxGone { number });
         self.tell(p, Event::SandboxGone { number });
@@ -577,7 +611,7 @@ impl World {
         let now = self.now;
         let mut lost = Vec::new();
         let shim = &mut self.pods[p].shim;
-        shim.sandbox = None;
+        let number = shim.sandbox.take().map_or(0, |(number, _)| number);
         for (container, records) in shim.records.iter_mut().enumerate() {
             for instance in records.iter_mut().filter(|i| i.is_live()) {
                 let started_at = match instance.state {
@@ -588,6 +622,7 @@ impl World {
                 lost.push((container, instance.clone()));
             }
         }
+        self.shim_has_gone(p, number);
         for (container, instance) in lost {
             let (attempt, code) = (instance.attempt, 137);
             self.record(p, What::Ended { container, attempt, code });
@@ -609,9 +644,7 @@ impl World {
         self.agent_up = false;
         self.epoch += 1;
         self.record(0, What::AgentCrashed);
-        for pod in &mut self.pods {
-            pod.machine = None;
-        }
+        self.agent_has_gone();
         let down = self.latency(10, 8000);
         self.after(down, 0, Due::StartAgent);
     }
@@ -623,15 +656,12 @@ impl World {
         self.record(0, What::AgentStarted);
         for p in 0..self.pods.len() {
             let policy = self.policy.clone();
-            let pod = &mut self.pods[p];
-            if pod.finished.is_some() {
+            if self.pods[p].finished.is_some() {
                 continue;
             }
-            let mut observed = Observed::new(pod.stored.accepted_at, pod.spec.containers.len());
-            observed.first_sandbox = pod.stored.first_sandbox;
-            observed.restart_below = pod.stored.restart_below;
-            observed.restart_at = pod.stored.restart_at;
-            observed.deletion = pod.stored.deletion.clone();
+            let mut observed = self.found(p);
+            let deleted = self.checks.is_deleted(p) && observed.deletion.is_none();
+            let pod = &mut self.pods[p];
             observed.taken_up_at = self.now;
             observed.sandbox = match pod.shim.sandbox {
                 Some((number, Some(created_at))) => Sandbox::Ready { number, created_at },
@@ -639,16 +669,28 @@ impl World {
                 None if pod.shim.last_number == 0 => Sandbox::None,
                 None => Sandbox::Gone { number: pod.shim.last_number },
             };
-            for (known, records) in observed.containers.iter_mut().zip(&pod.shim.records) {
-                known.instances.clone_from(records);
-            }
             let memo = pod.shim.memo.clone();
             pod.wake = None;
             pod.machine = Some(Machine::new(pod.spec.clone(), policy, observed, memo));
+            if deleted {
+                // Its manifest is gone, whatever the disk says.
+                self.tell(p, Event::Delete { cause: Asker::ManifestRemoved.into(), grace: None });
+                self.checks.asked(
+                    &Event::Delete { cause: Asker::ManifestRemoved.into(), grace: None },
+                    p,
+                    self.now,
+                    &self.pods[p].spec,
+                );
+            }
+            if deleted || !self.is_saved(p) {
+                self.tell(p, Event::Saving);
+                self.save(p);
+            }
         }
         for p in 0..self.pods.len() {
             if self.agent_up {
                 self.decide(p)?;
+                self.sync(p);
             }
         }
         Ok(())

@@ -94,9 +94,8 @@ impl Machine {
             Some(Phase::Draining { .. } | Phase::Deleting { .. } | Phase::Cleaning | Phase::Gone) => {
                 Some(ExecResult::InstanceEnded)
             }
-            Some(Phase::Waiting | Phase::Preparing | Phase::Ready | Phase::Launching { .. }) | None => {
-                Some(ExecResult::Error { message: format!("container {} does not run", id.container) })
-            }
+            Some(Phase::Recording | Phase::Waiting | Phase::Preparing | Phase::Ready | Phase::Launching { .. })
+            | None => Some(ExecResult::Error { message: format!("container {} does not run", id.container) }),
         };
         if let Some(result) = refusal {
             todo.push(Action::FinishExec { seq, result });

@@ -4,15 +4,15 @@ use std::collections::HashSet;
 
 use crate::proto::Record;
 
-/// Those of the records, in their order, that have room together: first all that have not ended and the newest of each container,
-/// whether they have room or not (nothing else tells the agent of them), then the others from the newest on. Those are in their
+/// Those of the records, in their order, that have room together: first all that have not ended or are not on disk, and the newest of each
+/// container, whether they have room or not (nothing else tells the agent of them), then the others from the newest on. Those are in their
 /// record files.
 pub fn fitting(records: Vec<Record>, room: usize, size: impl Fn(&Record) -> usize) -> Vec<Record> {
     let mut newest = HashSet::new();
     let needed: Vec<bool> = records
         .iter()
         .rev()
-        .map(|record| newest.insert(record.id.container.as_str()) || record.exit.is_none())
+        .map(|record| newest.insert(record.id.container.as_str()) || record.exit.is_none() || record.unsaved.is_some())
         .collect();
     let needed: Vec<bool> = needed.into_iter().rev().collect();
     let sizes: Vec<usize> = records.iter().map(size).collect();
@@ -56,6 +56,8 @@ mod tests {
             health: Health::default(),
             log_lost: None,
             exit: ended.then(|| Exit::without_evidence(Outcome::Exited { code: 0 }, stamp)),
+            unsaved: None,
+            refused: false,
         }
     }
 

@@ -36,13 +36,14 @@ fn describe(record: &Record) -> String {
         Some(HookRun { failure: Some(failure), .. }) => format!(" hook failed {failure}"),
     };
     let oom = if record.exit.as_ref().is_some_and(|exit| exit.oom) { " oom" } else { "" };
-    format!("{}:{outcome}{hook}{oom}", name(&record.id))
+    let refused = if record.refused { " refused" } else { "" };
+    format!("{}:{outcome}{hook}{oom}{refused}", name(&record.id))
 }
 
 fn show(action: &Action) -> String {
     let pid_text = |pid: &Option<i32>| pid.map_or(String::new(), |pid| format!(" {pid}"));
     match action {
-        Action::Persist(record, Durability::Rename) => format!("write {}", describe(record)),
+        Action::Record(record) | Action::Persist(record, Durability::Rename) => format!("write {}", describe(record)),
         Action::Persist(record, Durability::Synced) => format!("sync {}", describe(record)),
         Action::Announce(record) => format!("tell {}", describe(record)),
         Action::Prepare(id) => format!("prepare {}", name(id)),
@@ -129,7 +130,13 @@ fn check_with(launches: usize, script: &str) -> Machine {
     for line in script.trim().lines() {
         let (text, expected) = line.split_once("->").unwrap();
         let (now, input) = input(text);
-        let actions: Vec<String> = machine.apply(input, now).iter().map(show).collect();
+        let recorded = if text.ends_with("unwritten ") { Err("disk full".to_owned()) } else { Ok(()) };
+        let mut actions = machine.apply(input, now);
+        if let Some(Action::Record(record)) = actions.last() {
+            let input = Input::Recorded { id: record.id.clone(), result: recorded };
+            actions.extend(machine.apply(input, now));
+        }
+        let actions: Vec<String> = actions.iter().map(show).collect();
         assert_eq!(actions.join("; "), expected.trim(), "after {text}");
     }
     machine
@@ -185,6 +192,31 @@ fn a_record_on_disk_counts_as_known() {
     let start = Input::Start { id: id("b0"), restart_delay_ms: 0, stop_signal: None, origin: None, on_disk };
     assert_eq!(machine.apply(start, at(2)).iter().map(show).collect::<Vec<_>>(), ["tell b0:requested"]);
     assert_eq!(machine.records().len(), 1);
+}
+
+#[test]
+fn a_start_that_cannot_be_written_down_is_refused_and_leaves_its_number_free() {
+    let machine = check(
+        "1 start a0 unwritten -> write a0:requested; tell a0:Prepare failed: disk full refused
+         2 kill a0      ->
+         3 start a0     -> write a0:requested; prepare a0
+         4 start b0 unwritten -> write b0:requested; tell b0:Prepare failed: disk full refused
+         4 prepared a0  -> launch a0",
+    );
+    assert!(machine.knows(&id("a0")) && !machine.knows(&id("b0")));
+    assert_eq!(machine.records().len(), 1);
+}
+
+#[test]
+fn a_start_that_is_killed_while_it_is_written_down_ends_once() {
+    let mut machine = Machine::new(1, "boot".to_owned(), 1);
+    let shown = |actions: Vec<Action>| actions.iter().map(show).collect::<Vec<_>>().join("; ");
+    machine.apply(input("1 start a0").1, at(1));
+    let killed = shown(machine.apply(input("1 kill a0").1, at(1)));
+    assert!(killed.ends_with("clean a0"), "{killed}");
+    let result = Err("disk full".to_owned());
+    assert_eq!(shown(machine.apply(Input::Recorded { id: id("a0"), result }, at(1))), "");
+    assert!(machine.records()[0].exit.is_some() && !machine.records()[0].refused);
 }
 
 #[test]

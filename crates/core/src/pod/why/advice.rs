@@ -77,6 +77,10 @@ impl Advisor<'_> {
                 plain("see what the agent says; it is tried again by itself"),
                 with("", "journalctl -u podwright".to_owned()),
             ],
+            Situation::NotSaved => vec![with(
+                "make room where the agent keeps its state; it goes on by itself. What the node lacks",
+                "podwright status".to_owned(),
+            )],
             Situation::Removed => self.removed(),
             Situation::Stopping => vec![with(
                 "to shorten the grace period",

@@ -62,6 +62,8 @@ pub struct Case<'a> {
     pub file: &'a str,
     /// The job that made it.
     pub job: Option<Job<'a>>,
+    /// What of it cannot be written to disk now, a sentence each.
+    pub unwritten: &'a [String],
     /// The boot now.
     pub boot_id: &'a str,
     /// Now.
@@ -240,6 +242,8 @@ pub enum Situation {
     Running,
     /// Its sandbox is being made.
     Creating,
+    /// It is not on disk yet (which is full, mostly), and nothing of it is started before it is.
+    NotSaved,
     /// Its sandbox cannot be made, or was lost.
     SandboxFailed,
     /// An init container is at work.
@@ -294,6 +298,9 @@ pub enum Situation {
 pub fn explain(case: &Case<'_>, container: Option<usize>) -> Explanation {
     let view = View::new(case.spec, case.policy, case.observed, case.now);
     let goal = goal(view);
+    // Its sandbox may stay for a while yet: until its ends are on disk, say.
+    let ended = matches!(&goal, Goal::Stop(stop) if !stop.why.goes_on()) && !view.any_live();
+    let case = &Case { over: case.over || ended, ..case.clone() };
     let states: Vec<State> = (0..case.spec.containers.len()).map(|i| state::of(case, view, i)).collect();
     let focus = container.unwrap_or_else(|| if case.over { end::decisive(case) } else { foremost(case, &states) });
     // What can be done about one that is held back is done about the one that holds it.
@@ -325,6 +332,7 @@ pub fn explain(case: &Case<'_>, container: Option<usize>) -> Explanation {
     }
     details.extend(closed_gates(case));
     details.extend(lost_lines(case));
+    details.extend(case.unwritten.iter().cloned());
     details.splice(0..0, case.job.and_then(|job| belongs(&job)));
     let name = (case.spec.namespace.as_str(), case.spec.name.as_str());
     Explanation {
@@ -393,6 +401,7 @@ impl Situation {
             Situation::HookPending | Situation::Suspended | Situation::Waiting | Situation::Scheduled => false,
             Situation::NotFound
             | Situation::Rejected
+            | Situation::NotSaved
             | Situation::SandboxFailed
             | Situation::ImageUnavailable
             | Situation::ConfigError

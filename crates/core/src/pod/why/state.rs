@@ -332,6 +332,17 @@ fn back_off(case: &Case<'_>, i: usize, subject: &str, again: Time, held: Vec<Str
 /// Before there is a sandbox, nothing else matters.
 fn sandbox(case: &Case<'_>) -> Option<Told> {
     let pod = format!("{}/{}", case.spec.namespace, case.spec.name);
+    if let (Sandbox::None | Sandbox::Gone { .. }, Some(unsaved)) = (&case.observed.sandbox, &case.observed.unsaved) {
+        let since = format!("since {} ({})", clock(unsaved.since), duration(case.now.since(unsaved.since)));
+        let tried = unsaved.error.as_ref().map(|error| line(error)).into_iter();
+        return Some(Told {
+            situation: Situation::NotSaved,
+            summary: format!(
+                "{pod} waits until it can be saved: nothing is started that the next agent would not know"
+            ),
+            details: tried.chain([format!("it waits {since}, and is tried again every few seconds")]).collect(),
+        });
+    }
     match (&case.observed.sandbox, &case.observed.sandbox_failure) {
         (Sandbox::None | Sandbox::Gone { .. }, Some(failure)) => {
             let again = backoff::SANDBOX.retry_at(failure);

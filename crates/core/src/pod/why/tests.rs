@@ -139,6 +139,7 @@ impl Story {
             earlier: self.earlier.as_ref().map(|(name, manifest, entries)| Revision { name, manifest, entries }),
             file_problems: &self.problems,
             file: "/m/web.yaml",
+            unwritten: &[],
             boot_id: &self.boot_id,
             job: self.job.as_ref().map(|says| Job { name: "nightly", says }),
             now: at(self.now),

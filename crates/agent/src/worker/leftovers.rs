@@ -1,0 +1,117 @@
+//! Removes what a pod leaves behind. What cannot be removed (an immutable file, a busy mount) keeps nobody waiting: it is
+//! moved aside, so that the next run of the pod does not meet it, reported, and tried again until it is gone.
+//!
+//! Nothing here writes: a full disk is freed by it. Blocking, but for [`resume`].
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use podwright_sys::tree::{self, RemoveError};
+
+use super::Context;
+use crate::clock::Clock;
+
+/// How what was moved aside is called: `.removing-NAME-N`, beside NAME.
+const PREFIX: &str = ".removing-";
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// What could not be removed: where it is now, and why. To be handed to [`follow_up`].
+pub(super) type Left = (PathBuf, RemoveError);
+
+/// Removes a tree; what cannot be removed is moved aside, if that can be done. Touches nothing but files, so that a thread may
+/// do it that has no descriptors but its own.
+pub(super) fn remove(clock: &Clock, path: &Path) -> Option<Left> {
+    let error = tree::remove(path).err()?;
+    let aside = aside(clock, path);
+    let moved = fs::rename(path, &aside).is_ok();
+    Some((if moved { aside } else { path.to_owned() }, error))
+}
+
+/// Sees to it that what is left goes as soon as it can be removed.
+pub(super) fn follow_up(ctx: &Arc<Context>, left: impl IntoIterator<Item = Left>) {
+    left.into_iter().for_each(|(path, error)| retry(ctx, path, error));
+}
+
+/// Removes a tree, or sees to it that it goes as soon as it can be removed.
+pub(super) fn discard(ctx: &Arc<Context>, path: &Path) {
+    follow_up(ctx, remove(&ctx.clock, path));
+}
+
+/// Makes sure that nothing is at `path`, which is about to be used anew.
+///
+/// # Errors
+/// What is there can neither be removed nor moved aside.
+pub(super) fn clear(ctx: &Arc<Context>, path: &Path) -> Result<(), RemoveError> {
+    hold(ctx, path);
+    match remove(&ctx.clock, path) {
+        Some((left, error)) if left == path => Err(error),
+        left => {
+            follow_up(ctx, left);
+            Ok(())
+        }
+    }
+}
+
+/// What is at `path` is in use: it is not removed any more.
+pub(super) fn hold(ctx: &Context, path: &Path) {
+    // Whoever is removing it comes to his end first.
+    let _turn = ctx.storage.removal();
+    ctx.storage.leftover(path, None);
+}
+
+/// A name beside `path` that nothing has: the clock tells agents apart, the count the calls of one.
+fn aside(clock: &Clock, path: &Path) -> PathBuf {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = name.strip_prefix(PREFIX).unwrap_or(&name);
+    let (now, count) = (clock.now().0, COUNT.fetch_add(1, Ordering::Relaxed));
+    path.with_file_name(format!("{PREFIX}{name}-{now}-{count}"))
+}
+
+/// Tries again and again, as long as nobody uses it.
+fn retry(ctx: &Arc<Context>, path: PathBuf, error: RemoveError) {
+    ctx.storage.leftover(&path, Some(error.to_string()));
+    let of = Arc::clone(ctx);
+    ctx.storage.spawn(async move {
+        let ctx = of;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            tokio::time::sleep(pause).await;
+            pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+            let (of, left) = (Arc::clone(&ctx), path.clone());
+            let tried = tokio::task::spawn_blocking(move || {
+                let _turn = of.storage.removal();
+                if !of.storage.is_leftover(&left) {
+                    return true;
+                }
+                let failed = tree::remove(&left).err().map(|error| error.to_string());
+                let gone = failed.is_none();
+                of.storage.leftover(&left, failed);
+                gone
+            });
+            // It fails when the agent ends.
+            if tried.await.unwrap_or(true) {
+                return;
+            }
+        }
+    });
+}
+
+/// Whether an entry of a directory was moved aside.
+pub(super) fn is_aside(name: &std::ffi::OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(PREFIX.as_bytes())
+}
+
+/// Goes on removing what an earlier agent could not, in `directory` itself.
+pub(super) fn resume(ctx: &Arc<Context>, directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if is_aside(&entry.file_name()) {
+            let (ctx, path) = (Arc::clone(ctx), entry.path());
+            tokio::task::spawn_blocking(move || discard(&ctx, &path));
+        }
+    }
+}
