@@ -3,6 +3,7 @@
 mod aside;
 mod compile;
 mod interpret;
+mod listener;
 
 use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub use aside::Aside;
+pub use listener::{Answer, Listener, Notification};
 use nix::errno::Errno;
 
 /// Flag of seccomp(2): log all actions but "allow".
