@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use podwright_sys::printable;
+use podwright_sys::stdio::say;
 use serde::Serialize;
 
 use crate::clock;
@@ -108,14 +109,14 @@ impl Log {
         let line = self.line(level, message, &clock::now());
         let Some(path) = &self.file else {
             match self.format {
-                Format::Json => eprintln!("{line}"),
-                Format::Text => eprintln!("{}", for_people(level, message)),
+                Format::Json => say(format_args!("{line}")),
+                Format::Text => say(format_args!("{}", for_people(level, message))),
             }
             return;
         };
         // A container's stderr may be this program's: only what ends the program goes there as well.
         if level == Level::Error {
-            eprintln!("{}", for_people(level, message));
+            say(format_args!("{}", for_people(level, message)));
         }
         let written = OpenOptions::new()
             .append(true)
@@ -123,7 +124,7 @@ impl Log {
             .open(path)
             .and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
         if let Err(err) = written {
-            eprintln!("{}", for_people(Level::Warning, &format!("--log {}: {err}", path.display())));
+            say(format_args!("{}", for_people(Level::Warning, &format!("--log {}: {err}", path.display()))));
         }
     }
 

@@ -18,6 +18,12 @@ use podwright_shim::proto::{Event, SandboxConfig, VERSION};
 use podwright_sys::own::{MAX_STATE, read_regular};
 use podwright_sys::{child, printable};
 
+/// In every module in place of the standard one, which panics where standard error cannot be written: it is a file, its disk
+/// may be full, and a shim that ends takes its pod along.
+macro_rules! eprintln {
+    ($($part:tt)*) => { podwright_sys::stdio::say(format_args!($($part)*)) };
+}
+
 mod clock;
 mod connection;
 mod enter;

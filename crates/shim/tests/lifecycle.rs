@@ -417,3 +417,10 @@ fn the_ledger_tells_who_asked_how_it_fared_and_what_it_said() {
     assert_eq!((evidence.tail, evidence.victim), (last, None));
     sandbox.shut_down();
 }
+
+#[test]
+fn a_full_disk_under_its_own_log_does_not_end_it() {
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let shim = std::process::Command::new(env!("CARGO_BIN_EXE_podwright-shim")).arg("/none").stderr(full).status();
+    assert_eq!(shim.unwrap().code(), Some(1), "it says what is wrong, and leaves as it means to");
+}

@@ -1,6 +1,7 @@
 //! Descriptors 0 to 2.
 
-use std::io;
+use std::fmt;
+use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
@@ -10,6 +11,13 @@ use nix::sys::stat::{FileStat, SFlag, fstat, makedev};
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use crate::path::{Root, file_type};
+
+/// Writes a line to standard error, if that takes it. It may be a file on a disk that is full, or a pipe that nobody reads:
+/// `eprintln!` ends the program then, which has better things to do than to tell what went wrong.
+pub fn say(line: fmt::Arguments<'_>) {
+    // There is nobody else to tell.
+    drop(io::stderr().write_all(format!("{line}\n").as_bytes()));
+}
 
 /// Puts the `/dev/null` below a root in the place of any other on descriptors 0 to 2, open for reading and writing: who has a
 /// descriptor of a file can change its mode and its owner, and a container's root has the right to. Where the container may
