@@ -25,7 +25,10 @@ impl Observer {
             let phase = pod["status"]["phase"].as_str().unwrap_or_default();
             // A manifest that is put back begins a new run of the same uid.
             let run = format!("{uid} {}", pod["metadata"]["creationTimestamp"]);
-            if let Some(before) = self.phases.insert(run.clone(), phase.to_owned())
+            // One that is on its way out is told about as long as it is there; nothing of it has to outlive the agent.
+            let is_leaving = pod["metadata"]["deletionTimestamp"].is_string();
+            let before = if is_leaving { self.phases.remove(&run) } else { self.phases.insert(run.clone(), phase.to_owned()) };
+            if let Some(before) = before
                 && matches!(before.as_str(), "Succeeded" | "Failed")
                 && before != phase
             {
