@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use podwright_shim::machine::{Input, MAX_LAUNCHES, Machine};
 use podwright_shim::proto::{Event, InstanceId, MAX_MEMO, MAX_REQUEST, Request, SandboxConfig, Stamp, VERSION};
-use podwright_sys::child;
+use podwright_sys::child::{self, Ended};
 
 use crate::clock;
 use crate::connection::{Connection, Lost};
@@ -60,6 +60,10 @@ pub(crate) struct Shim {
     pub(crate) keys: Keys,
     commands_asked: u64,
     pub(crate) helpers: Vec<Helper>,
+    /// Helpers that have ended, and what they left cannot be seen yet.
+    pub(crate) unseen: Vec<(Helper, Ended)>,
+    /// When it is looked at again.
+    pub(crate) look_at: Option<i64>,
     /// Mount points of the tmpfs volumes.
     pub(crate) volumes: Vec<PathBuf>,
     /// Runtimes that were covered by a read-only mount.
@@ -96,6 +100,8 @@ pub(crate) fn run(config: SandboxConfig, listener: UnixListener, signals: Signal
         keys: Keys::new()?,
         commands_asked: 0,
         helpers: Vec::new(),
+        unseen: Vec::new(),
+        look_at: None,
         volumes: Vec::new(),
         covered: Vec::new(),
         connection: None,
@@ -117,6 +123,7 @@ pub(crate) fn run(config: SandboxConfig, listener: UnixListener, signals: Signal
         }
         shim.inputs.push_back(Input::Tick);
         shim.settle();
+        shim.look_again(clock::now().boot_ns);
         shim.retry_writes(clock::now().boot_ns);
     }
     Ok(crate::sandbox::leave(&shim.config)?)
@@ -153,7 +160,9 @@ impl Shim {
 
     fn timeout(&self) -> PollTimeout {
         let quiet = self.slack.then(|| clock::now().boot_ns + QUIET_NS);
-        let Some(at) = self.machine.deadline().into_iter().chain(self.unwritten.retry_at()).chain(quiet).min() else {
+        let Some(at) =
+            self.machine.deadline().into_iter().chain(self.look_at).chain(self.unwritten.retry_at()).chain(quiet).min()
+        else {
             return PollTimeout::NONE;
         };
         // Rounded up: waking early would only mean to sleep once more.

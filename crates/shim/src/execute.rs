@@ -11,6 +11,7 @@ use podwright_sys::child::{self, Ended, Program};
 use podwright_sys::enter::EnterError;
 use podwright_sys::podmount;
 
+use crate::clock;
 use crate::enter::WayError;
 use crate::event_loop::{Helper, Shim, Task};
 use crate::execs::Purpose;
@@ -18,6 +19,9 @@ use crate::runtime::{self, Left, Runtime};
 use crate::sandbox;
 use crate::site::Site;
 use crate::stdio;
+
+/// Pause before what a helper has left is looked at again.
+const LOOK_AGAIN_NS: i64 = 100_000_000;
 
 /// `podwright-shim --remove DIR` removes a directory: a container may leave more files than the loop may wait for.
 pub(crate) const REMOVE_FLAG: &str = "--remove";
@@ -113,6 +117,7 @@ impl Shim {
                 match left {
                     Ok(Left::Behind(pid)) => self.helpers.push(Helper { pid, task: Task::Run(id) }),
                     Ok(Left::Process(process)) => self.inputs.push_back(Input::Launched { id, result: Ok(process) }),
+                    Ok(Left::Unknown) => self.ask_again(Helper { pid: helper.pid, task: Task::Run(id) }, ended),
                     Err(reason) => {
                         let reason =
                             site.starved().map_or_else(|| reason.clone(), |limit| format!("{limit} ({reason})"));
@@ -129,6 +134,9 @@ impl Shim {
                     Ok(Left::Behind(pid)) => {
                         self.helpers.push(Helper { pid, task: Task::Exec(seq) });
                         return;
+                    }
+                    Ok(Left::Unknown) => {
+                        return self.ask_again(Helper { pid: helper.pid, task: Task::Exec(seq) }, ended);
                     }
                     Ok(Left::Process(process)) => Ok(process),
                     Err(reason) => Err(reason),
@@ -148,6 +156,23 @@ impl Shim {
                 self.inputs.push_back(Input::Deleted { id });
             }
             Task::Remove(id) => self.cleaned(id),
+        }
+    }
+
+    /// What a helper left cannot be seen at this moment.
+    fn ask_again(&mut self, helper: Helper, ended: Ended) {
+        self.unseen.push((helper, ended));
+        self.look_at.get_or_insert(clock::now().boot_ns + LOOK_AGAIN_NS);
+    }
+
+    /// Looks at what helpers have left and could not be seen before.
+    pub(crate) fn look_again(&mut self, now: i64) {
+        if self.look_at.is_some_and(|at| at <= now) {
+            self.look_at = None;
+            for (helper, ended) in std::mem::take(&mut self.unseen) {
+                self.helped(helper, ended);
+            }
+            self.settle();
         }
     }
 

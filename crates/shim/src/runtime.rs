@@ -1,11 +1,12 @@
 //! Calls of the OCI runtime's command line (runc(8), crun(1)), and what comes back: a pid file and a log in JSON.
 
 use std::ffi::OsStr;
+use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use podwright_shim::machine::Process;
-use podwright_sys::child::{Ended, ProcStat, Program, proc_stat, spawn};
+use podwright_sys::child::{Ended, ProcStat, Program, read_stat, spawn};
 use podwright_sys::own::{Links, MAX_STATE, read_regular, read_text};
 use serde::Deserialize;
 
@@ -66,6 +67,8 @@ pub(crate) enum Left {
     /// A process whose parent still is this child of the shim: crun's `--detach` returns a moment before the process that it
     /// forked for the work ends.
     Behind(i32),
+    /// It cannot be found out now: there are no descriptors left, say. What runs already must not be taken for refused.
+    Unknown,
 }
 
 /// What a finished `run` or `exec` has left, or the reason why it has left nothing.
@@ -73,20 +76,32 @@ pub(crate) fn outcome(runtime: &Path, ended: Ended, pid_file: &Path, log: &Path)
     if ended != Ended::Exited(0) {
         return Err(failure(runtime, ended, log));
     }
-    let text = read_text(pid_file, MAX_STATE, Links::Refuse).unwrap_or_default();
+    let text = match read_text(pid_file, MAX_STATE, Links::Refuse) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error().is_none() => String::new(),
+        Err(_) => return Ok(Left::Unknown),
+    };
     let pid: i32 = text
         .trim()
         .parse()
         .map_err(|_| format!("{} wrote no pid into {}, but reported success", runtime.display(), pid_file.display()))?;
+    Ok(left(pid).unwrap_or(Left::Unknown))
+}
+
+/// What is to be said of the process that a runtime named.
+fn left(pid: i32) -> io::Result<Left> {
     let is_ours = |stat: &ProcStat| u32::try_from(stat.ppid) == Ok(std::process::id());
-    let found = proc_stat(pid);
+    let found = read_stat(pid)?;
     if let Some(stat) = found.as_ref().filter(|stat| !is_ours(stat))
-        && proc_stat(stat.ppid).is_some_and(|parent| is_ours(&parent))
+        && read_stat(stat.ppid)?.is_some_and(|parent| is_ours(&parent))
     {
         return Ok(Left::Behind(stat.ppid));
     }
-    // The one between may have ended meanwhile.
-    let ours = found.filter(is_ours).or_else(|| proc_stat(pid).filter(is_ours));
+    let ours = match found.filter(is_ours) {
+        Some(ours) => Some(ours),
+        // The one between may have ended meanwhile.
+        None => read_stat(pid)?.filter(is_ours),
+    };
     Ok(Left::Process(Process { pid, start: ours.map(|stat| stat.start) }))
 }
 
@@ -154,6 +169,14 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(get(), Ok(Left::Process(Process { pid, start: None })));
+    }
+
+    #[test]
+    fn a_pid_that_cannot_be_read_now_is_no_refusal() {
+        let dir = tempfile::tempdir().unwrap();
+        // Reading a directory fails with EISDIR; without descriptors it would be EMFILE, for the whole test process.
+        let found = outcome(Path::new("/bin/rt"), Ended::Exited(0), dir.path(), dir.path());
+        assert_eq!(found, Ok(Left::Unknown));
     }
 
     #[test]

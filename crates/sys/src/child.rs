@@ -154,7 +154,21 @@ pub fn close_on_exec_from(first: u32) -> nix::Result<()> {
 
 /// Reads proc_pid_stat(5). `None`: there is no such process (any more).
 pub fn proc_stat(pid: i32) -> Option<ProcStat> {
-    parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    read_stat(pid).ok().flatten()
+}
+
+/// As [`proc_stat`], for who must not take a process for gone that only cannot be looked at.
+///
+/// # Errors
+/// What keeps the file from being read: EMFILE, say.
+pub fn read_stat(pid: i32) -> io::Result<Option<ProcStat>> {
+    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(text) => Ok(parse_stat(&text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        // It ended between open(2) and read(2).
+        Err(error) if error.raw_os_error() == Some(Errno::ESRCH as i32) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// The fields after the name, which itself may hold blanks and parentheses.

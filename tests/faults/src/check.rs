@@ -54,7 +54,9 @@ fn judge(record: &Record, truth: &Truth, expected: &Expected) -> Option<String> 
     let is_lost = expected.lost.contains(&record.uid);
     let says = match (&record.end, left) {
         (Some((Outcome::Exited(code), _)), Some(left)) if *code == left => return None,
-        (Some((Outcome::Exited(code), _)), Some(left)) => format!("is recorded to have left with {code}, and left with {left}"),
+        (Some((Outcome::Exited(code), _)), Some(left)) => {
+            format!("is recorded to have left with {code}, and left with {left}")
+        }
         (Some((Outcome::Exited(code), _)), None) => format!("is recorded to have left with {code}, and never did"),
         (Some((Outcome::Signaled(_), _)), None) => return None,
         (Some((Outcome::Signaled(signal), _)), Some(left)) => {

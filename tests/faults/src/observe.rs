@@ -27,7 +27,8 @@ impl Observer {
             let run = format!("{uid} {}", pod["metadata"]["creationTimestamp"]);
             // One that is on its way out is told about as long as it is there; nothing of it has to outlive the agent.
             let is_leaving = pod["metadata"]["deletionTimestamp"].is_string();
-            let before = if is_leaving { self.phases.remove(&run) } else { self.phases.insert(run.clone(), phase.to_owned()) };
+            let before =
+                if is_leaving { self.phases.remove(&run) } else { self.phases.insert(run.clone(), phase.to_owned()) };
             if let Some(before) = before
                 && matches!(before.as_str(), "Succeeded" | "Failed")
                 && before != phase
@@ -40,7 +41,8 @@ impl Observer {
                     let count = status["restartCount"].as_i64().unwrap_or_default();
                     let before = self.restarts.insert((run.clone(), container.to_owned()), count).unwrap_or(0);
                     if count < before {
-                        self.wrong.insert(format!("{name}/{container} was restarted {before} times, then {count} times"));
+                        self.wrong
+                            .insert(format!("{name}/{container} was restarted {before} times, then {count} times"));
                     }
                     let spec = pod["spec"][list].as_array().into_iter().flatten().find(|c| c["name"] == status["name"]);
                     let key = spec.and_then(|spec| key(spec, &pod["metadata"]["annotations"]));

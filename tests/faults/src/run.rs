@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{Arc, LazyLock};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -141,7 +141,20 @@ impl Run {
         };
         let (observer, wrong, seen) = (Observer::default(), BTreeSet::new(), BTreeMap::new());
         let (begin, left) = (Instant::now(), vec![]);
-        Ok(Run { case, node, injector, small, observer, wrong, begin, seen, lifted: None, killed: false, ticks: 0, left })
+        Ok(Run {
+            case,
+            node,
+            injector,
+            small,
+            observer,
+            wrong,
+            begin,
+            seen,
+            lifted: None,
+            killed: false,
+            ticks: 0,
+            left,
+        })
     }
 
     fn to_the_end(mut self, setting: &Setting) -> Report {
@@ -195,7 +208,11 @@ impl Run {
                 .map_err(bed)?;
             }
             self.tick(true)?;
-            if acts.peek().is_none() && self.ticks % ASK == 0 && self.is_calm(last) && self.look(|pods, jobs| unsettled(pods, jobs, may_refuse)) {
+            if acts.peek().is_none()
+                && self.ticks % ASK == 0
+                && self.is_calm(last)
+                && self.look(|pods, jobs| unsettled(pods, jobs, may_refuse))
+            {
                 break;
             }
             self.give_up_late("the scenario did not come to its end")?;
@@ -231,7 +248,9 @@ impl Run {
         let begun = self.injector.begun().is_some();
         let is_on = match self.case.fault {
             Fault::None => false,
-            Fault::Calls(plan) => (plan.mode == Mode::Until && begun && self.lifted.is_none()) || (begun && self.owes_kill()),
+            Fault::Calls(plan) => {
+                (plan.mode == Mode::Until && begun && self.lifted.is_none()) || (begun && self.owes_kill())
+            }
             Fault::Full(..) => self.lifted.is_none() || self.owes_kill(),
         };
         !is_on && self.begin.elapsed() >= acts_until
@@ -365,7 +384,8 @@ impl Run {
         let entries = |directory: PathBuf| fs::read_dir(directory).into_iter().flatten().flatten();
         let mut left = Vec::new();
         for pod in entries(self.node.places.state().join("pods")) {
-            let parts = entries(pod.path()).filter(|part| !matches!(part.file_name().to_str(), Some("pod.json" | "records")));
+            let parts =
+                entries(pod.path()).filter(|part| !matches!(part.file_name().to_str(), Some("pod.json" | "records")));
             left.extend(parts.map(|part| part.path()));
         }
         left.extend(entries(self.node.places.run().join("pods")).map(|sandbox| sandbox.path()));

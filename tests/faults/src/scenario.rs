@@ -68,10 +68,8 @@ pub fn scenario(truth: &str) -> Scenario {
     let stay = |labels: Value| pod("stay", &labels, &plain("Always", main("stay", &[])));
     let gone = pod("gone", &none, &plain("Always", main("gone", &[])));
     let late = pod("late", &none, &plain("Never", main("late", &["run=0.3", "codes=9"])));
-    let index = [
-        container("main", "parts", &["run=0.3", "codes=0"]),
-        container("main", "bad", &["run=0.1", "codes=4"]),
-    ];
+    let index =
+        [container("main", "parts", &["run=0.3", "codes=0"]), container("main", "bad", &["run=0.1", "codes=4"])];
     let [parts, bad] = index.map(|container| pod_spec(truth, "Never", vec![], vec![container]));
     let parts = job("parts", json!({"completions": 3, "parallelism": 2, "completionMode": "Indexed"}), &parts);
     let bad = job("bad", json!({"backoffLimit": 0}), &bad);
@@ -89,17 +87,20 @@ pub fn scenario(truth: &str) -> Scenario {
         (at(1400), Act::Place("late.yaml", late)),
     ];
     let once = ["six", "late", "side", "bad"].map(|key| (key.to_owned(), Rule::Once));
-    let success = ["again", "side.init", "parts.0", "parts.1", "parts.2"].map(|key| (key.to_owned(), Rule::UntilSuccess));
+    let success =
+        ["again", "side.init", "parts.0", "parts.1", "parts.2"].map(|key| (key.to_owned(), Rule::UntilSuccess));
     let rules: BTreeMap<String, Rule> = once.into_iter().chain(success).collect();
     Scenario { acts, expected: Expected { rules, lost: BTreeSet::new() } }
 }
 
 /// Files that are there in the end.
-pub const FILES: [&str; 7] = ["six.yaml", "again.yaml", "side.yaml", "stay.yaml", "late.yaml", "parts.yaml", "bad.yaml"];
+pub const FILES: [&str; 7] =
+    ["six.yaml", "again.yaml", "side.yaml", "stay.yaml", "late.yaml", "parts.yaml", "bad.yaml"];
 
 /// Whether a pod has failed since a container of it could not be started.
 fn was_refused(pod: &Value) -> bool {
-    let statuses = ["initContainerStatuses", "containerStatuses"].into_iter().filter_map(|list| pod["status"][list].as_array());
+    let statuses =
+        ["initContainerStatuses", "containerStatuses"].into_iter().filter_map(|list| pod["status"][list].as_array());
     pod["status"]["phase"] == "Failed" && statuses.flatten().any(|s| s["state"]["terminated"]["reason"] == "StartError")
 }
 
@@ -146,7 +147,8 @@ pub fn unsettled(pods: &[Value], jobs: &[Value], may_refuse: bool) -> Vec<String
             continue;
         };
         let conditions = job["status"]["conditions"].as_array().into_iter().flatten();
-        let kinds: Vec<&str> = conditions.filter(|c| c["status"] == "True").filter_map(|c| c["type"].as_str()).collect();
+        let kinds: Vec<&str> =
+            conditions.filter(|c| c["status"] == "True").filter_map(|c| c["type"].as_str()).collect();
         if !kinds.contains(&condition) || job["status"]["completedIndexes"].as_str().unwrap_or_default() != completed {
             let shown = &job["status"]["completedIndexes"];
             left.push(format!("job {name} is {kinds:?} with the indexes {shown}, and should be {condition}"));

@@ -174,7 +174,10 @@ impl Injector {
 
     /// Calls of agent and shims that were looked at, and of each of [`ERRORS`] how many could have failed with it.
     pub fn counts(&self) -> (u64, [u64; ERRORS.len()]) {
-        (self.seen.load(Ordering::Relaxed), std::array::from_fn(|i| self.counts.get(i).map_or(0, |c| c.load(Ordering::Relaxed))))
+        (
+            self.seen.load(Ordering::Relaxed),
+            std::array::from_fn(|i| self.counts.get(i).map_or(0, |c| c.load(Ordering::Relaxed))),
+        )
     }
 }
 

@@ -119,11 +119,10 @@ mod tests {
         ];
         let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
         let found = runs(&text);
-        assert_eq!(found.iter().map(|run| (run.started, run.exit)).collect::<Vec<_>>(), [
-            (5, None),
-            (7, Some((9, 3))),
-            (11, None)
-        ]);
+        assert_eq!(
+            found.iter().map(|run| (run.started, run.exit)).collect::<Vec<_>>(),
+            [(5, None), (7, Some((9, 3))), (11, None)]
+        );
         assert_eq!(starts(&text), 3);
         assert_eq!(key("job", Some("2")), "job.2");
     }

@@ -69,13 +69,11 @@ impl Listener {
     }
 
     fn receive(&self) -> nix::Result<Notification> {
-        let data =
-            libc::seccomp_data { nr: 0, arch: 0, instruction_pointer: 0, args: [0; 6] };
+        let data = libc::seccomp_data { nr: 0, arch: 0, instruction_pointer: 0, args: [0; 6] };
         // The kernel refuses one that is not all zero.
         let mut notification = libc::seccomp_notif { id: 0, pid: 0, flags: 0, data };
         // SAFETY: the descriptor is open, and `notification` is what this request fills in.
-        let result =
-            unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut notification) };
+        let result = unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut notification) };
         Errno::result(result)?;
         let libc::seccomp_notif { id, pid, data, .. } = notification;
         Ok(Notification { id, tid: pid.cast_signed(), number: data.nr, args: data.args })

@@ -182,7 +182,8 @@ fn try_cases(options: &Options, setting: &Setting) -> Result<ExitCode> {
                 bail!("something is wrong without any fault");
             }
             let (seen, counts) = report.counts;
-            let of: Vec<String> = ERRORS.iter().zip(counts).map(|(errno, count)| format!("{errno:?} {count}")).collect();
+            let of: Vec<String> =
+                ERRORS.iter().zip(counts).map(|(errno, count)| format!("{errno:?} {count}")).collect();
             println!("calls seen {seen}, which can fail: {} ({:.1} s)", of.join(", "), report.seconds);
             choose(&options.what, counts)
         }
@@ -221,7 +222,10 @@ fn try_cases(options: &Options, setting: &Setting) -> Result<ExitCode> {
     });
     summarise(&wrong);
     let seconds = begin.elapsed().as_secs();
-    println!("{tried} tried, in {happened} the fault came to pass, {} with faults found ({seconds} s, the longest {longest:.1} s)", wrong.len());
+    println!(
+        "{tried} tried, in {happened} the fault came to pass, {} with faults found ({seconds} s, the longest {longest:.1} s)",
+        wrong.len()
+    );
     if INTERRUPTED.load(Ordering::Relaxed) {
         bail!("interrupted");
     }
@@ -243,10 +247,16 @@ fn choose(what: &What, counts: [u64; ERRORS.len()]) -> Vec<Case> {
             let last = counts.iter().copied().max().unwrap_or(0);
             for n in *from..=last {
                 for (way, (mode, kill)) in
-                    [(Mode::Once, false), (Mode::Once, true), (Mode::Until, false), (Mode::Until, true)].into_iter().enumerate()
+                    [(Mode::Once, false), (Mode::Once, true), (Mode::Until, false), (Mode::Until, true)]
+                        .into_iter()
+                        .enumerate()
                 {
-                    let fits: Vec<Errno> =
-                        ERRORS.into_iter().zip(counts).filter(|(_, count)| n <= *count).map(|(errno, _)| errno).collect();
+                    let fits: Vec<Errno> = ERRORS
+                        .into_iter()
+                        .zip(counts)
+                        .filter(|(_, count)| n <= *count)
+                        .map(|(errno, _)| errno)
+                        .collect();
                     let turn = fits.iter().copied().cycle().nth(n as usize % fits.len().max(1) + way);
                     let errors = if *every_errno { fits } else { turn.into_iter().collect() };
                     let plans = errors.into_iter().map(|errno| Plan { n, errno, mode });
