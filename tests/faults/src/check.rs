@@ -13,8 +13,10 @@ const KEPT: u64 = 10;
 pub enum Rule {
     /// It runs once, whatever becomes of it: a main under `Never`.
     Once,
-    /// It runs until it has left with 0 by itself: a main under `OnFailure`, a plain init, an index of a job.
+    /// It runs until it has left with 0 and somebody has seen that: a main under `OnFailure`, an index of a job.
     UntilSuccess,
+    /// As that, and once more in another sandbox: a plain init.
+    Init,
     /// As often as it likes.
     Always,
 }
@@ -36,16 +38,14 @@ pub fn check(truth: &Truth, recorded: &Recorded, expected: &Expected) -> Vec<Str
         wrong.extend(runs.iter().filter_map(|run| missing(key, run, recorded)));
         wrong.extend(overlaps(key, runs));
         let rule = expected.rules.get(key).copied().unwrap_or(Rule::Always);
-        wrong.extend(ran_too_often(key, runs, rule, expected.lost.is_empty()));
+        wrong.extend(ran_too_often(key, runs, rule, recorded, expected));
     }
     wrong
 }
 
 /// The run that a record is about.
 fn run_of<'a>(record: &Record, truth: &'a Truth) -> Option<&'a Run> {
-    let until = record.end.as_ref().map_or(i64::MAX, |(_, at)| *at);
-    let runs = truth.get(&record.key)?;
-    runs.iter().find(|run| (record.requested..=until).contains(&run.started))
+    truth.get(&record.key)?.iter().find(|run| covers(record, run))
 }
 
 fn judge(record: &Record, truth: &Truth, expected: &Expected) -> Option<String> {
@@ -77,13 +77,10 @@ fn judge(record: &Record, truth: &Truth, expected: &Expected) -> Option<String> 
 
 fn missing(key: &str, run: &Run, recorded: &Recorded) -> Option<String> {
     let mut of_key = recorded.records.iter().filter(|record| record.key == key);
-    let covers = |record: &Record| {
-        (record.requested..=record.end.as_ref().map_or(i64::MAX, |(_, at)| *at)).contains(&run.started)
-    };
     let newest = of_key.clone().map(|record| record.attempt).max();
     let is_saved = recorded.pods.values().flatten().any(|saved| saved == key);
     // Of a pod that is forgotten nothing is kept; of one that crashes on and on, not everything.
-    if of_key.any(covers) || !is_saved || newest.is_some_and(|attempt| attempt >= KEPT) {
+    if of_key.any(|record| covers(record, run)) || !is_saved || newest.is_some_and(|attempt| attempt >= KEPT) {
         return None;
     }
     let end = run.exit.map_or("was killed or runs".to_owned(), |(_, code)| format!("left with {code}"));
@@ -96,16 +93,30 @@ fn overlaps(key: &str, runs: &[Run]) -> Option<String> {
     Some(format!("{key} ran twice at a time: one started at {} while another ran", second.started))
 }
 
-fn ran_too_often(key: &str, runs: &[Run], rule: Rule, undisturbed: bool) -> Option<String> {
+fn ran_too_often(key: &str, runs: &[Run], rule: Rule, recorded: &Recorded, expected: &Expected) -> Option<String> {
     match rule {
-        Rule::Once if runs.len() > 1 => Some(format!("{key} ran {} times, and may run once", runs.len())),
-        Rule::UntilSuccess => {
-            let succeeded = runs.iter().position(|run| run.exit.is_some_and(|(_, code)| code == 0))?;
-            // In another sandbox what has to come first comes first again.
-            (undisturbed && succeeded + 1 < runs.len()).then(|| format!("{key} ran again after it had left with 0"))
+        Rule::Always => None,
+        Rule::Once => (runs.len() > 1).then(|| format!("{key} ran {} times, and may run once", runs.len())),
+        Rule::UntilSuccess | Rule::Init => {
+            let left_with_0 = |run: &&Run| run.exit.is_some_and(|(_, code)| code == 0);
+            let is_excused = |run: &Run| {
+                let of_run = |record: &&Record| record.key == key && covers(record, run);
+                recorded.records.iter().find(of_run).is_some_and(|record| {
+                    let is_lost = expected.lost.contains(&record.uid);
+                    is_lost && (rule == Rule::Init || matches!(record.end, Some((Outcome::Lost, _))))
+                })
+            };
+            let earlier = runs.split_last().map_or(&[][..], |(_, earlier)| earlier);
+            let again = earlier.iter().filter(left_with_0).any(|run| !is_excused(run));
+            again.then(|| format!("{key} ran again after it had left with 0"))
         }
-        _ => None,
     }
+}
+
+/// Whether a program that started then is the one of a record.
+fn covers(record: &Record, run: &Run) -> bool {
+    let until = record.end.as_ref().map_or(i64::MAX, |(_, at)| *at);
+    (record.requested..=until).contains(&run.started)
 }
 
 #[cfg(test)]

@@ -7,11 +7,6 @@ use std::path::{Path, PathBuf};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
-/// Bytes of a small file system.
-const SIZE: &str = "16m";
-/// Its inodes.
-const INODES: &str = "4000";
-
 /// What is used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resource {
@@ -37,14 +32,14 @@ pub struct Small {
 }
 
 impl Small {
-    /// Mounts them.
+    /// Mounts them, each with so many MiB, and 250 inodes for each of those.
     ///
     /// # Errors
     /// Those of mount(2).
-    pub fn mount(directories: Vec<PathBuf>) -> nix::Result<Small> {
+    pub fn mount(directories: Vec<PathBuf>, mib: u32) -> nix::Result<Small> {
         let mut small = Small { directories: Vec::new() };
         for directory in directories {
-            let options = format!("size={SIZE},nr_inodes={INODES},mode=755");
+            let options = format!("size={mib}m,nr_inodes={},mode=755", mib * 250);
             mount(Some("small"), &directory, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))?;
             small.directories.push(directory);
         }

@@ -5,6 +5,7 @@
 //! with what the agent has recorded, [`observe`] with what it shows meanwhile. Both are pure functions of what was read.
 
 pub mod calls;
+pub mod chaos;
 pub mod check;
 pub mod fill;
 pub mod inject;

@@ -34,6 +34,8 @@ const KILL_AFTER: Duration = Duration::from_millis(400);
 const RECOVERY: Duration = Duration::from_secs(45);
 /// How long after that everything may take to be on disk.
 const SAVED_WITHIN: Duration = Duration::from_secs(15);
+/// Size of a small file system.
+const SMALL_MIB: u32 = 16;
 const TICK: Duration = Duration::from_millis(20);
 /// Every so many ticks the agent is asked.
 const ASK: u32 = 6;
@@ -136,7 +138,7 @@ impl Run {
         let injector = Arc::new(Injector::new(scope, plan, case.runtime_too));
         injector.serve(&socket).map_err(text)?;
         let small = match case.fault {
-            Fault::Full(..) => Some(Small::mount(directories).map_err(|errno| errno.to_string())?),
+            Fault::Full(..) => Some(Small::mount(directories, SMALL_MIB).map_err(|errno| errno.to_string())?),
             _ => None,
         };
         let (observer, wrong, seen) = (Observer::default(), BTreeSet::new(), BTreeMap::new());

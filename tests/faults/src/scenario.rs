@@ -98,7 +98,7 @@ pub const FILES: [&str; 7] =
     ["six.yaml", "again.yaml", "side.yaml", "stay.yaml", "late.yaml", "parts.yaml", "bad.yaml"];
 
 /// Whether a pod has failed since a container of it could not be started.
-fn was_refused(pod: &Value) -> bool {
+pub fn was_refused(pod: &Value) -> bool {
     let statuses =
         ["initContainerStatuses", "containerStatuses"].into_iter().filter_map(|list| pod["status"][list].as_array());
     pod["status"]["phase"] == "Failed" && statuses.flatten().any(|s| s["state"]["terminated"]["reason"] == "StartError")
