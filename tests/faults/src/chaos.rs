@@ -82,10 +82,8 @@ impl Object {
             Kind::OnFailure => pod(&plain("OnFailure", main(&[&run, "codes=3,5,0"]))),
             Kind::Always => pod(&plain("Always", main(&[]))),
             Kind::Sidecar => {
-                let inits = vec![
-                    container("init", &self.key("init"), &["run=0.2"]),
-                    sidecar("proxy", &self.key("proxy")),
-                ];
+                let inits =
+                    vec![container("init", &self.key("init"), &["run=0.2"]), sidecar("proxy", &self.key("proxy"))];
                 pod(&pod_spec(truth, "Never", inits, main(&[&run])))
             }
             Kind::Job(fails) => {
@@ -148,7 +146,8 @@ impl Object {
             }
             Kind::Cron => true,
         };
-        (!is_settled).then(|| format!("{} ({:?}, revision {}) is {}", self.name, self.kind, self.revision, found["status"]))
+        (!is_settled)
+            .then(|| format!("{} ({:?}, revision {}) is {}", self.name, self.kind, self.revision, found["status"]))
     }
 }
 
@@ -439,9 +438,11 @@ impl Chaos {
         loop {
             self.tick()?;
             let left: Vec<String> = match self.observe() {
-                Some((pods, jobs)) => {
-                    pods.iter().chain(&jobs).map(|object| format!("{} is not removed", object["metadata"]["name"])).collect()
-                }
+                Some((pods, jobs)) => pods
+                    .iter()
+                    .chain(&jobs)
+                    .map(|object| format!("{} is not removed", object["metadata"]["name"]))
+                    .collect(),
                 None => vec!["podwrightd does not answer".to_owned()],
             };
             if left.is_empty() {

@@ -111,6 +111,23 @@ fn a_crash_loop_is_known_by_its_first_and_newest_instances() {
     assert_eq!(sidecar.restart_count, 999);
 }
 
+#[test]
+fn a_start_that_may_still_be_refused_is_no_restart() {
+    let mut machine = machine(spec("hostNetwork: true"), instance(0, 0, Some(5)), at(0));
+    let count = |machine: &mut Machine, now| {
+        machine.plan(now).status.init_container_statuses.map(|statuses| statuses[0].restart_count)
+    };
+    assert_eq!(count(&mut machine, at(5)), Some(0));
+    let starting = Instance { state: InstanceState::Starting, ..instance(1, 6, None) };
+    machine.apply(Event::Instance { container: 0, instance: starting }, at(6));
+    assert_eq!(count(&mut machine, at(6)), Some(0));
+    let (reason, message) = ("CreateContainerError".to_owned(), "no space left on device".to_owned());
+    machine.apply(Event::StartFailed { container: 0, attempt: 1, reason, message }, at(7));
+    assert_eq!(count(&mut machine, at(7)), Some(0));
+    machine.apply(Event::Instance { container: 0, instance: instance(1, 8, None) }, at(9));
+    assert_eq!(count(&mut machine, at(9)), Some(1));
+}
+
 /// A main alone, that has run since second 0.
 fn alone(rest: &str) -> Machine {
     let text = format!(

@@ -171,7 +171,9 @@ fn container_status(view: View<'_>, goal: &Goal, i: usize) -> v1::ContainerStatu
         view.observed.containers[i].instances.iter().filter(|n| n.sandbox >= view.observed.first_sandbox).collect();
     let shown = shown(view, goal, i, &run);
     let stop_signal = run.last().and_then(|n| n.stop_signal).or(container.lifecycle.stop_signal);
-    let restarts = match (run.first(), run.last()) {
+    // A start that was asked for may be refused yet, and what was counted is not taken back.
+    let newest = run.iter().rfind(|n| n.state != InstanceState::Starting);
+    let restarts = match (run.first(), newest) {
         (Some(first), Some(newest)) => newest.attempt - first.attempt,
         _ => 0,
     };

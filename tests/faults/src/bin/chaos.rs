@@ -53,7 +53,10 @@ fn run() -> Result<ExitCode> {
     has_programs(&bin, &["podwrightd", "podwright-shim", "podwright-oci", "tell"]).map_err(anyhow::Error::msg)?;
     let seed: u64 = match seed {
         Some(seed) => seed,
-        None => u64::from(std::process::id()) ^ fs::read("/proc/sys/kernel/random/uuid")?.iter().fold(0, |a, b| a * 31 % 1_000_003 + u64::from(*b)),
+        None => {
+            u64::from(std::process::id())
+                ^ fs::read("/proc/sys/kernel/random/uuid")?.iter().fold(0, |a, b| a * 31 % 1_000_003 + u64::from(*b))
+        }
     };
     own_mounts().context("a mount namespace of its own")?;
     watch_signals().context("signals")?;
