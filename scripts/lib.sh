@@ -10,6 +10,46 @@ PROFILE=${PROFILE:-dev}
 say() { printf '%s\n' "$*" >&2; }
 die() { say "$(basename "$0"): $*"; exit 1; }
 
+# For the scripts that run tests: steps NAME, then step..., then steps_end as the last command.
+steps() {
+    LOGS=$TARGET/$1-logs
+    rm -rf "$LOGS"
+    mkdir -p "$LOGS"
+    passed=0 failed=0 step_table=()
+}
+
+# Adds up what a log says of tests (libtest) and cases (the case runner's last line).
+count() {
+    local sums
+    sums=$(awk '/^test result: / { p += $4; f += $6 } /^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$/ { p += $1; f += $3 }
+        END { print p + 0, f + 0 }' "$1")
+    passed=$((passed + ${sums% *})) failed=$((failed + ${sums#* }))
+}
+
+# step NAME COMMAND...: one that fails does not keep the others from running. It counts as a test itself.
+step() {
+    local name=$1 begin=$SECONDS verdict=ok
+    shift
+    say "== $name"
+    if "$@" 2>&1 | tee "$LOGS/$name.log"; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1)) verdict=FAILED
+    fi
+    say "== $name: $verdict ($((SECONDS - begin)) s)"
+    step_table+=("$(printf '%6d s  %-7s %s' "$((SECONDS - begin))" "$verdict" "$name")")
+    count "$LOGS/$name.log"
+}
+
+# What each step took, and as the last line the sums. Its status is that of all of them.
+steps_end() {
+    local line
+    for line in "${step_table[@]}"; do printf '%s\n' "$line"; done
+    printf '%6d s  in all\n' "$SECONDS"
+    printf '%s passed, %s failed\n' "$passed" "$failed"
+    [ "$failed" = 0 ]
+}
+
 # The target's triple, because .cargo/config.toml names one explicitly.
 triple() { rustc -vV | sed -n 's/^host: //p'; }
 

@@ -9,13 +9,14 @@ use std::sync::{Arc, LazyLock};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use podwright_cases::{host, leftovers};
 use serde_json::Value;
 
 use crate::calls::Scope;
 use crate::check::check;
 use crate::fill::{Resource, Small};
-use crate::inject::{Mode, Plan};
+use crate::inject::{Call, Kind, Mode, Plan, Program};
 use crate::node::{Node, Setting, truth_directory};
 use crate::observe::Observer;
 use crate::recorded;
@@ -34,6 +35,8 @@ const KILL_AFTER: Duration = Duration::from_millis(400);
 const RECOVERY: Duration = Duration::from_secs(45);
 /// How long after that everything may take to be on disk.
 const SAVED_WITHIN: Duration = Duration::from_secs(15);
+/// How long after a failure of its own the agent may take to say so.
+const TOLD_WITHIN: Duration = Duration::from_millis(700);
 /// Size of a small file system.
 const SMALL_MIB: u32 = 16;
 const TICK: Duration = Duration::from_millis(20);
@@ -108,6 +111,8 @@ struct Run {
     killed: bool,
     ticks: u32,
     left: Vec<String>,
+    /// What the agent said of itself while the fault was on.
+    health: String,
 }
 
 /// Runs the scenario. `name` is its directory's below the work directory.
@@ -156,6 +161,7 @@ impl Run {
             killed: false,
             ticks: 0,
             left,
+            health: String::new(),
         })
     }
 
@@ -220,6 +226,7 @@ impl Run {
             self.give_up_late("the scenario did not come to its end")?;
         }
         self.judge(&expected)?;
+        self.wrong.extend(self.not_told());
         self.begin = Instant::now();
         for file in FILES {
             self.node.remove(file).map_err(bed)?;
@@ -239,6 +246,7 @@ impl Run {
             self.give_up_late("removal did not come to its end")?;
         }
         self.judge(&expected)?;
+        self.wait_for_health()?;
         self.node.stop()?;
         let left = self.left_behind();
         self.wrong.extend(left);
@@ -338,6 +346,9 @@ impl Run {
             self.look_for_unsaved();
             if self.ticks % ASK == 3 {
                 self.observe();
+                if begun.is_some() && self.lifted.is_none() {
+                    self.health.extend(self.node.get("/healthz?verbose"));
+                }
             }
         }
         Ok(())
@@ -381,13 +392,62 @@ impl Run {
         }
     }
 
+    /// The user is told what is wrong while it is. Where the agent was killed, or had nothing of its own to write, there may have been
+    /// nobody to tell.
+    fn not_told(&self) -> Option<String> {
+        let (Fault::Calls(Plan { errno, mode: Mode::Until, .. }), Some(lifted), false) =
+            (self.case.fault, self.lifted, self.case.kill)
+        else {
+            return None;
+        };
+        let condition = match errno {
+            Errno::ENOSPC => "DiskPressure",
+            Errno::EROFS => "ReadonlyFilesystem",
+            Errno::EIO => "IOError",
+            _ => return None,
+        };
+        let state = self.node.places.state();
+        let is_state = |call: &Call| {
+            let path = call.path.as_ref().and_then(|path| path.strip_prefix(&state).ok());
+            let is_kept = path.is_some_and(|path| {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                name.contains("pod.json") || name.contains("state.json")
+            });
+            call.program == Program::Agent && is_kept && call.kind != Kind::Remove
+        };
+        let failed = self.injector.failed();
+        let mut early = failed.iter().filter(|failed| failed.at + TOLD_WITHIN < lifted);
+        let first = early.find(|failed| is_state(&failed.call))?;
+        let is_told = self.health.contains(&format!("[-]{condition} failed"));
+        (!is_told).then(|| format!("{} failed, and /healthz?verbose never said {condition}", first.call))
+    }
+
+    /// And that it is over.
+    fn wait_for_health(&mut self) -> Result<(), String> {
+        let begin = Instant::now();
+        loop {
+            let health = self.node.get("/healthz?verbose");
+            match health {
+                Ok(health) if !health.contains("[-]") => return Ok(()),
+                Ok(health) if begin.elapsed() > SAVED_WITHIN => {
+                    self.wrong
+                        .insert(format!("the fault is over, and /healthz?verbose says {}", health.replace('\n', "; ")));
+                    return Ok(());
+                }
+                Err(error) if begin.elapsed() > SAVED_WITHIN => return Err(error),
+                _ => self.tick(false)?,
+            }
+        }
+    }
+
     /// Directories of pods that are not there any more, but for what is kept to be read.
     fn directories_left(&self) -> Vec<String> {
         let entries = |directory: PathBuf| fs::read_dir(directory).into_iter().flatten().flatten();
         let mut left = Vec::new();
         for pod in entries(self.node.places.state().join("pods")) {
-            let parts =
-                entries(pod.path()).filter(|part| !matches!(part.file_name().to_str(), Some("pod.json" | "records")));
+            // A half-written file that could not be removed is passed over by all readers, and goes with its directory.
+            let is_kept = |name: &str| matches!(name, "pod.json" | "records") || name.ends_with(".tmp");
+            let parts = entries(pod.path()).filter(|part| !is_kept(&part.file_name().to_string_lossy()));
             left.extend(parts.map(|part| part.path()));
         }
         left.extend(entries(self.node.places.run().join("pods")).map(|sandbox| sandbox.path()));

@@ -190,6 +190,7 @@ fn try_cases(options: &Options, setting: &Setting) -> Result<ExitCode> {
     };
     let (send, results) = channel();
     let next = AtomicUsize::new(0);
+    let is_long = matches!(options.what, What::All { .. });
     let (mut tried, mut happened, mut wrong, mut longest) = (0, 0, Vec::new(), 0.0_f64);
     thread::scope(|scope| {
         for _ in 0..options.jobs.min(cases.len()) {
@@ -214,7 +215,12 @@ fn try_cases(options: &Options, setting: &Setting) -> Result<ExitCode> {
             tried += 1;
             happened += usize::from(report.happened);
             longest = longest.max(report.seconds);
-            print(&case, &report);
+            // Thousands of lines that say that nothing is wrong are for nobody.
+            if !is_long || !report.wrong.is_empty() {
+                print(&case, &report);
+            } else if tried % 200 == 0 {
+                println!("{tried} of {} tried ({} s)", cases.len(), begin.elapsed().as_secs());
+            }
             if !report.wrong.is_empty() {
                 wrong.push((case, report));
             }
