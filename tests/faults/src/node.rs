@@ -209,6 +209,24 @@ impl Node {
         fs::remove_file(self.places.manifests().join(file))
     }
 
+    /// Every shim that runs: its pid, its pod's uid and name. In the order of their names, so that a seed chooses the same.
+    pub fn shims(&self) -> Vec<(i32, String, String)> {
+        let run = self.places.run().join("pods");
+        let shim = |pid: i32| {
+            let exe = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+            exe.to_string_lossy().starts_with("/memfd:podwright-shim").then_some(())?;
+            let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+            let config = String::from_utf8(command.split(|byte| *byte == 0).nth(1)?.to_vec()).ok()?;
+            let config = Path::new(&config);
+            let uid = config.strip_prefix(&run).ok()?.iter().next()?.to_str()?.to_owned();
+            let config: Value = serde_json::from_slice(&fs::read(config).ok()?).ok()?;
+            Some((pid, uid, config["name"].as_str()?.to_owned()))
+        };
+        let mut shims: Vec<_> = host::processes().into_iter().filter_map(shim).collect();
+        shims.sort_by(|a, b| a.2.cmp(&b.2));
+        shims
+    }
+
     /// Lines of the agent's log that tell of a panic.
     pub fn panics(&self) -> Vec<String> {
         let text = fs::read(self.places.agent_log()).unwrap_or_default();

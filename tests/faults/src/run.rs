@@ -10,6 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::sys::signal::Signal;
 use podwright_cases::{host, leftovers};
 use serde_json::Value;
 
@@ -48,6 +49,8 @@ const ASK: u32 = 6;
 pub enum Fault {
     /// Nothing: what the scenario is like by itself.
     None,
+    /// A shim is killed, which the bed has to take for what it is: an exit that is lost. It shows that the bed can find something.
+    Control,
     /// Calls fail.
     Calls(Plan),
     /// The disk is full from this millisecond on.
@@ -70,6 +73,7 @@ impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.fault {
             Fault::None => f.write_str("--calm")?,
+            Fault::Control => f.write_str("--control")?,
             Fault::Calls(Plan { n, errno, mode }) => write!(f, "--n {n} --errno {errno:?} --mode {mode}")?,
             Fault::Full(Resource::Bytes, at) => write!(f, "--fill bytes --at {at}")?,
             Fault::Full(Resource::Inodes, at) => write!(f, "--fill inodes --at {at}")?,
@@ -216,6 +220,9 @@ impl Run {
                 .map_err(bed)?;
             }
             self.tick(true)?;
+            if self.case.fault == Fault::Control && self.observer.wrong().next().is_some() {
+                return Ok(());
+            }
             if acts.peek().is_none()
                 && self.ticks % ASK == 0
                 && self.is_calm(last)
@@ -257,7 +264,7 @@ impl Run {
     fn is_calm(&self, acts_until: Duration) -> bool {
         let begun = self.injector.begun().is_some();
         let is_on = match self.case.fault {
-            Fault::None => false,
+            Fault::None | Fault::Control => false,
             Fault::Calls(plan) => {
                 (plan.mode == Mode::Until && begun && self.lifted.is_none()) || (begun && self.owes_kill())
             }
@@ -309,6 +316,17 @@ impl Run {
         self.ticks += 1;
         let begun = match self.case.fault {
             Fault::None => None,
+            Fault::Control => {
+                let is_six = |(_, _, name): &&(i32, String, String)| name == "six";
+                if !self.killed
+                    && self.truth().contains_key("six")
+                    && let Some((pid, ..)) = self.node.shims().iter().find(is_six)
+                {
+                    host::signal(*pid, Signal::SIGKILL)?;
+                    self.killed = true;
+                }
+                None
+            }
             Fault::Calls(_) => self.injector.begun(),
             Fault::Full(resource, at) => {
                 let begun = self.begin + Duration::from_millis(at);
