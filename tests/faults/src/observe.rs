@@ -63,7 +63,8 @@ impl Observer {
             let now = indexes(job["status"]["completedIndexes"].as_str().unwrap_or_default());
             let before = self.completed.insert(run, now.clone()).unwrap_or_default();
             if let Some(index) = before.difference(&now).next() {
-                self.wrong.insert(format!("job {}: index {index} is no longer completed", job["metadata"]["name"]));
+                let (name, status) = (&job["metadata"]["name"], &job["status"]);
+                self.wrong.insert(format!("job {name}: index {index} is no longer completed\n{status}"));
             }
         }
     }

@@ -119,6 +119,8 @@ impl Life {
                 }
                 continue;
             }
+            // From here on it has a past, which a later save that fails takes nothing of.
+            self.worker.is_new = false;
             self.settle();
             self.publish(&plan);
             let acted = self.carry_out(&plan);
