@@ -93,6 +93,28 @@ pub(super) fn path(directory: &Path, id: &InstanceId) -> PathBuf {
     directory.join(&id.container).join(format!("{}.json", id.attempt))
 }
 
+/// How long to wait before what cannot be read is read again.
+const READ_RETRY: Duration = Duration::from_secs(1);
+
+/// Reads until it works, beside the agent's threads: a pod that goes on without its records would run again what has ended.
+pub(super) async fn insist<T: Send + 'static>(
+    directory: &Path,
+    read: impl Fn() -> io::Result<T> + Clone + Send + 'static,
+) -> T {
+    let mut said = false;
+    loop {
+        let error = match tokio::task::spawn_blocking(read.clone()).await {
+            Ok(Ok(found)) => return found,
+            Ok(Err(error)) => error,
+            Err(error) => io::Error::other(error),
+        };
+        if !std::mem::replace(&mut said, true) {
+            tracing::error!(directory = %directory.display(), %error, "a pod's records cannot be read; it waits until they can be");
+        }
+        tokio::time::sleep(READ_RETRY).await;
+    }
+}
+
 fn entries(directory: &Path) -> io::Result<Vec<String>> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io;
 use std::sync::Arc;
 
 use podwright_core::manifest::Document;
@@ -79,7 +80,10 @@ pub(super) async fn recover<T: Send + 'static>(
             first: false,
         };
         let mut found = sandbox::start(sandbox, Origin::Found, words, |number, word| (number, word));
-        match receiver.recv().await {
+        let word = receiver.recv().await;
+        // What the shim has written since, it may have forgotten; and one that had only that left to do may be gone by now.
+        disk.records = records_of(ctx, paths).await;
+        match word {
             Some((_, Word::Up { created_at: at, pid, instances, memo: text, max_request })) => {
                 disk.records.extend(instances.into_iter().map(|record| (record.id.clone(), record)));
                 memo = text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
@@ -153,28 +157,32 @@ pub(super) fn observed(
     }
 }
 
-async fn look(ctx: &Arc<Context>, kept: &Kept, paths: &PodPaths, sandbox: Option<(u32, Cgroup)>) -> OnDisk {
-    let (ctx, paths, kept) = (Arc::clone(ctx), paths.clone(), kept.clone());
-    let found = tokio::task::spawn_blocking(move || look_blocking(&ctx, &kept, &paths, sandbox)).await;
-    found.unwrap_or_else(|error| {
-        tracing::error!(%error, "looking for what is left of a pod failed");
-        OnDisk { records: Records::new(), last: 0, sandbox: None }
-    })
+async fn records_of(ctx: &Arc<Context>, paths: &PodPaths) -> Records {
+    let (context, directory) = (Arc::clone(ctx), paths.records());
+    let read = move || records::read(&directory, &context.storage, &context.clock);
+    records::insist(&paths.records(), read).await
 }
 
-fn look_blocking(ctx: &Arc<Context>, kept: &Kept, paths: &PodPaths, sandbox: Option<(u32, Cgroup)>) -> OnDisk {
+async fn look(ctx: &Arc<Context>, kept: &Kept, paths: &PodPaths, sandbox: Option<(u32, Cgroup)>) -> OnDisk {
+    let (ctx, theirs, kept) = (Arc::clone(ctx), paths.clone(), kept.clone());
+    records::insist(&paths.records(), move || look_blocking(&ctx, &kept, &theirs, sandbox.clone())).await
+}
+
+fn look_blocking(
+    ctx: &Arc<Context>,
+    kept: &Kept,
+    paths: &PodPaths,
+    sandbox: Option<(u32, Cgroup)>,
+) -> io::Result<OnDisk> {
     let document: &Document = kept.document();
-    let mut records = records::read(&paths.records(), &ctx.storage, &ctx.clock).unwrap_or_else(|error| {
-        tracing::error!(uid = document.pod.uid, %error, "a pod's records cannot be read; it begins without them");
-        Records::new()
-    });
+    let mut records = records::read(&paths.records(), &ctx.storage, &ctx.clock)?;
     let newest = sandbox.as_ref().map_or(0, |(number, _)| *number);
     let recorded = records.values().map(|r| r.sandbox).max().unwrap_or(0);
     let last = recorded.max(newest).max(kept.first_sandbox.saturating_sub(1));
     if sandbox.is_none() {
         settle(ctx, &document.pod, paths, &mut records);
     }
-    OnDisk { records, last, sandbox }
+    Ok(OnDisk { records, last, sandbox })
 }
 
 /// A pod is known before its first process runs, so that an agent that dies in between finds it; and it is known which

@@ -372,23 +372,19 @@ impl Sandbox {
     /// Completes the records that nobody else will.
     async fn complete(&self, told: &Told) -> Vec<Record> {
         let (ctx, directory, told) = (Arc::clone(&self.ctx), self.paths.records(), lock(told).clone());
-        let completed = tokio::task::spawn_blocking(move || {
-            let mut records = records::read(&directory, &ctx.storage, &ctx.clock).unwrap_or_else(|error| {
-                tracing::error!(directory = %directory.display(), %error, "a pod's records cannot be read");
-                Records::new()
-            });
+        let path = directory.clone();
+        records::insist(&path, move || {
+            // Without them it would not be known whose end nobody saw.
+            let mut records = records::read(&directory, &ctx.storage, &ctx.clock)?;
             let ids: Vec<InstanceId> = told.keys().cloned().collect();
-            let completed = records::complete(&directory, &mut records, told, &ctx.storage, &ctx.clock);
+            let completed = records::complete(&directory, &mut records, told.clone(), &ctx.storage, &ctx.clock);
             // Those are the agent's to write now, and the others are on disk.
             for id in ids.iter().filter(|id| !completed.iter().any(|record| record.id == **id)) {
                 ctx.storage.report(&records::path(&directory, id), None);
             }
-            completed
-        });
-        completed.await.unwrap_or_else(|error| {
-            tracing::error!(%error, "the records of a sandbox that is gone could not be completed");
-            Vec::new()
+            Ok(completed)
         })
+        .await
     }
 
     /// Removes all that is left, however long that takes, and completes the records that nobody else will.
