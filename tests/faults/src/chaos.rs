@@ -349,7 +349,7 @@ impl Chaos {
         if let Err(error) = self.node.tend(may_refuse) {
             self.report.wrong.push(error);
         }
-        if self.ticks % ASK == 0 {
+        if self.ticks.is_multiple_of(ASK) {
             self.observe();
             self.look_for_panics();
         }
@@ -391,7 +391,7 @@ impl Chaos {
         let begin = Instant::now();
         loop {
             self.tick()?;
-            if self.ticks % ASK != 0 {
+            if !self.ticks.is_multiple_of(ASK) {
                 continue;
             }
             let mut left = match self.observe() {

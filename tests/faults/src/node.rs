@@ -14,8 +14,10 @@ use serde_json::{Value, json};
 
 use crate::supervise::LAUNCH;
 
-/// How long an answer or an end may take.
+/// How long its end may take.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long an answer may take: whoever asks has a fault to lift meanwhile.
+const ANSWER: Duration = Duration::from_millis(700);
 /// The service manager's pause before it starts the agent again.
 const RESTART_PAUSE: Duration = Duration::from_millis(300);
 
@@ -176,7 +178,7 @@ impl Node {
     /// # Errors
     /// When it does not answer, or not with 200.
     pub fn get(&self, path: &str) -> Result<String, String> {
-        let answer = http::fetch(&self.places.socket(), "GET", path, PATIENCE);
+        let answer = http::fetch(&self.places.socket(), "GET", path, ANSWER);
         match answer.map_err(|error| format!("{path}: {error}"))? {
             (200, text) => Ok(text),
             (status, text) => Err(format!("{path}: {status} {text}")),

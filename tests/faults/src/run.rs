@@ -124,7 +124,7 @@ pub fn run(setting: &Setting, name: &str, case: Case) -> Report {
     let begin = Instant::now();
     match Run::new(setting, name, case) {
         Ok(run) => {
-            let mut report = run.to_the_end(setting);
+            let mut report = run.finish(setting);
             report.seconds = begin.elapsed().as_secs_f64();
             report
         }
@@ -169,7 +169,7 @@ impl Run {
         })
     }
 
-    fn to_the_end(mut self, setting: &Setting) -> Report {
+    fn finish(mut self, setting: &Setting) -> Report {
         if let Err(error) = self.live() {
             self.wrong.insert(error);
         }
@@ -224,7 +224,7 @@ impl Run {
                 return Ok(());
             }
             if acts.peek().is_none()
-                && self.ticks % ASK == 0
+                && self.ticks.is_multiple_of(ASK)
                 && self.is_calm(last)
                 && self.look(|pods, jobs| unsettled(pods, jobs, may_refuse))
             {
@@ -244,7 +244,7 @@ impl Run {
                 let left = pods.iter().map(|pod| ("pod", pod)).chain(jobs.iter().map(|job| ("job", job)));
                 left.map(|(kind, object)| format!("{kind} {} is not removed", object["metadata"]["name"])).collect()
             };
-            if self.ticks % ASK == 0 && self.is_calm(Duration::ZERO) && self.look(gone) {
+            if self.ticks.is_multiple_of(ASK) && self.is_calm(Duration::ZERO) && self.look(gone) {
                 self.left = self.directories_left();
                 if self.left.is_empty() {
                     break;

@@ -2,7 +2,9 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
+use nix::errno::Errno;
 use podwright_shim::proto::{Event, MAX_EVENT, Request, VERSION};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
@@ -70,6 +72,15 @@ impl Line {
     }
 }
 
+/// Pause before a shim is tried again that could not be reached for want of something here.
+const OPEN_RETRY: Duration = Duration::from_millis(500);
+
+/// Whether an error says nothing of the other side: no descriptors or memory here, or its queue is full.
+fn is_own_want(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS | Errno::EAGAIN))
+}
+
 /// A connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -98,6 +109,25 @@ impl Connection {
         let mut connection = Connection { reader: BufReader::new(reader), writer, line: Vec::new() };
         connection.send(&Line::of(&Request::Hello { version: VERSION, max_event: MAX_EVENT })?).await?;
         Ok(connection)
+    }
+
+    /// As [`Connection::open`], and waits while this side is what it fails of: a shim is not dead for want of our descriptors.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn open_patiently(socket: &Path) -> Result<Connection, ConnectionError> {
+        let mut said = false;
+        loop {
+            match Connection::open(socket).await {
+                Err(ConnectionError::Io(error)) if is_own_want(&error) => {
+                    if !std::mem::replace(&mut said, true) {
+                        tracing::warn!(socket = %socket.display(), %error, "a shim cannot be reached yet");
+                    }
+                    tokio::time::sleep(OPEN_RETRY).await;
+                }
+                other => return other,
+            }
+        }
     }
 
     /// Sends a request.
@@ -168,6 +198,28 @@ mod tests {
         assert!(matches!(connection.next().await, Ok(None)));
         drop(listener);
         assert!(matches!(Connection::open(&socket).await, Err(ConnectionError::Gone)));
+    }
+
+    #[tokio::test]
+    async fn a_shim_whose_queue_is_full_is_not_dead() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shim.sock");
+        let socket = tokio::net::UnixSocket::new_stream().unwrap();
+        socket.bind(&path).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let mut queued = Vec::new();
+        let full = loop {
+            match Connection::open(&path).await {
+                Ok(connection) => queued.push(connection),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(full, ConnectionError::Io(_)), "{full}");
+        let (opened, _) = tokio::join!(Connection::open_patiently(&path), async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            listener.accept().await.unwrap()
+        });
+        opened.unwrap();
     }
 
     #[tokio::test]

@@ -255,7 +255,7 @@ impl Sandbox {
         tell: &impl Fn(Word),
         told: &Told,
     ) -> Result<End, ConnectionError> {
-        let mut connection = Connection::open(&self.paths.socket()).await?;
+        let mut connection = Connection::open_patiently(&self.paths.socket()).await?;
         let mut deadline = Some(Instant::now() + ANSWER_TIMEOUT);
         let (mut heard, mut removing, mut deleting, mut reconnects) = (false, false, false, 0);
         loop {
@@ -283,7 +283,7 @@ impl Sandbox {
                             tracing::warn!(uid = self.document.pod.uid, error = chain(&error), "a shim's connection broke");
                         }
                         reconnects += 1;
-                        match Connection::open(&self.paths.socket()).await {
+                        match Connection::open_patiently(&self.paths.socket()).await {
                             Ok(again) if !removing && reconnects <= MAX_RECONNECTS => connection = again,
                             Err(error) if !heard => return Err(error),
                             _ => return Ok(End::Dead),
