@@ -188,7 +188,7 @@ mod tests {
         let event = Event::ExecDone { seq: 7, result: ExecResult::Exited { code: 1 }, output: "x".repeat(20_000) };
         let text = serde_json::to_string(&event).unwrap();
         other.write_all(&text.as_bytes()[..9_000]).await.unwrap();
-        let waited = tokio::time::timeout(std::time::Duration::from_millis(20), connection.next()).await;
+        let waited = tokio::time::timeout(Duration::from_millis(20), connection.next()).await;
         assert!(waited.is_err());
         other.write_all(&text.as_bytes()[9_000..]).await.unwrap();
         other.write_all(b"\nnonsense\n").await.unwrap();

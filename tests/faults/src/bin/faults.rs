@@ -177,31 +177,9 @@ fn run_all(options: &Options) -> Result<ExitCode> {
 
 fn try_cases(options: &Options, setting: &Setting) -> Result<ExitCode> {
     let begin = Instant::now();
-    let calm = Case { fault: Fault::None, kill: false, runtime_too: false };
-    // What there is to fail is counted first, in a run in which nothing does: that has to hold anyway.
     let cases = match &options.what {
         What::One(case) => vec![*case],
-        _ => {
-            let report = run(setting, "calm", calm);
-            if !report.wrong.is_empty() {
-                print(&calm, &report);
-                bail!("something is wrong without any fault");
-            }
-            let control = Case { fault: Fault::Control, ..calm };
-            let found = run(setting, "control", control).wrong;
-            let is_lost = |wrong: &String| wrong.starts_with("six/main is shown as lost");
-            if !found.iter().any(is_lost) {
-                bail!("the control, a shim that is killed, went unnoticed: {found:?}");
-            }
-            let (seen, counts) = report.counts;
-            if counts.contains(&0) {
-                bail!("no call is seen that could fail: {counts:?}");
-            }
-            let of: Vec<String> =
-                ERRORS.iter().zip(counts).map(|(errno, count)| format!("{errno:?} {count}")).collect();
-            println!("calls seen {seen}, which can fail: {} ({:.1} s)", of.join(", "), report.seconds);
-            choose(&options.what, counts)
-        }
+        what => choose(what, count(setting)?),
     };
     let (send, results) = channel();
     let next = AtomicUsize::new(0);
@@ -256,6 +234,28 @@ fn try_cases(options: &Options, setting: &Setting) -> Result<ExitCode> {
         println!("too few faults came to pass");
     }
     Ok(ExitCode::from(u8::from(is_blind || !wrong.is_empty())))
+}
+
+/// How many calls can fail with each error, counted in a run in which none does: that has to hold anyway. And the control has to be found.
+fn count(setting: &Setting) -> Result<[u64; ERRORS.len()]> {
+    let calm = Case { fault: Fault::None, kill: false, runtime_too: false };
+    let report = run(setting, "calm", calm);
+    if !report.wrong.is_empty() {
+        print(&calm, &report);
+        bail!("something is wrong without any fault");
+    }
+    let control = Case { fault: Fault::Control, ..calm };
+    let found = run(setting, "control", control).wrong;
+    if !found.iter().any(|wrong| wrong.starts_with("six/main is shown as lost")) {
+        bail!("the control, a shim that is killed, went unnoticed: {found:?}");
+    }
+    let (seen, counts) = report.counts;
+    if counts.contains(&0) {
+        bail!("no call is seen that could fail: {counts:?}");
+    }
+    let of: Vec<String> = ERRORS.iter().zip(counts).map(|(errno, count)| format!("{errno:?} {count}")).collect();
+    println!("calls seen {seen}, which can fail: {} ({:.1} s)", of.join(", "), report.seconds);
+    Ok(counts)
 }
 
 /// The cases, now that it is known how many calls there are.
