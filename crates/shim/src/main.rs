@@ -7,7 +7,6 @@
 
 use std::error::Error;
 use std::fs::File;
-use std::io::Write as _;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -17,12 +16,6 @@ use std::time::Duration;
 use podwright_shim::proto::{Event, SandboxConfig, VERSION};
 use podwright_sys::own::{MAX_STATE, read_regular};
 use podwright_sys::{child, printable};
-
-/// In every module in place of the standard one, which panics where standard error cannot be written: it is a file, its disk
-/// may be full, and a shim that ends takes its pod along.
-macro_rules! eprintln {
-    ($($part:tt)*) => { podwright_sys::stdio::say(format_args!($($part)*)) };
-}
 
 mod clock;
 mod connection;
@@ -74,7 +67,7 @@ fn outcome(result: Result<(), Box<dyn Error>>) -> ExitCode {
 fn say(text: impl std::fmt::Display) {
     let text = format!("podwright-shim: {text}");
     // Nobody hears that nobody hears.
-    writeln!(std::io::stderr(), "{}", printable::line(&text)).ok();
+    podwright_sys::stdio::say(format_args!("{}", printable::line(&text)));
 }
 
 /// An error and what it comes from, in one line.
