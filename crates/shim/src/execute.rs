@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use nix::errno::Errno;
 use podwright_shim::machine::{Action, Input, Process};
 use podwright_shim::proto::{Event, ExecResult, InstanceId, StartRequest};
 use podwright_sys::cgroup::Cgroup;
@@ -88,8 +89,11 @@ impl Shim {
         match call.run(&site.bundle, &pid_file, (stdout.as_fd(), stderr.as_fd())) {
             Ok(pid) => self.helpers.push(Helper { pid, task: Task::Run(id) }),
             Err(error) => {
-                let result = Err(cannot_start(&site.request.runtime, error));
-                self.inputs.push_back(Input::Launched { id, result });
+                let message = cannot_start(&site.request.runtime, error);
+                self.inputs.push_back(match error {
+                    Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EAGAIN => Input::NotLaunched { id, message },
+                    _ => Input::Launched { id, result: Err(message) },
+                });
             }
         }
     }

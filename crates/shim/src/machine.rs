@@ -147,6 +147,13 @@ pub enum Input {
         /// The error is for people.
         result: Result<Process, String>,
     },
+    /// The runtime of [`Action::Launch`] could not be called now, for want of descriptors, memory or processes.
+    NotLaunched {
+        /// Whose.
+        id: InstanceId,
+        /// Why, for people.
+        message: String,
+    },
     /// The runtime of [`Action::LaunchExec`] has ended.
     ExecLaunched {
         /// Which.
@@ -362,6 +369,7 @@ impl Machine {
             Input::Recorded { id, result } => self.recorded(&id, result, now, &mut todo),
             Input::Prepared { id, result } => self.prepared(&id, result, now, &mut todo),
             Input::Launched { id, result } => self.launched(&id, result, now, &mut todo),
+            Input::NotLaunched { id, message } => self.not_launched(&id, &message, now, &mut todo),
             Input::ExecLaunched { seq, result } => self.exec_launched(seq, result, now, &mut todo),
             Input::Reaped { pid, ended } => self.reaped(pid, ended, now, &mut todo),
             Input::Drained { id, oom, evidence, message } => {
@@ -542,6 +550,14 @@ impl Machine {
                 todo.push(Action::Delete(id.clone()));
                 instance.phase = Phase::Deleting { give_up_at: Some(now.boot_ns + DELETE_LIMIT_NS) };
             }
+        }
+    }
+
+    /// As if it could not be prepared: nothing has run, and it is tried again under every restart policy.
+    fn not_launched(&mut self, id: &InstanceId, message: &str, now: Stamp, todo: &mut Vec<Action>) {
+        let Some(instance) = self.find(id) else { return };
+        if matches!(instance.phase, Phase::Launching { .. }) {
+            instance.never_started(message, now, todo);
         }
     }
 

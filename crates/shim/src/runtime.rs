@@ -174,8 +174,10 @@ mod tests {
     #[test]
     fn a_pid_that_cannot_be_read_now_is_no_refusal() {
         let dir = tempfile::tempdir().unwrap();
-        // Reading a directory fails with EISDIR; without descriptors it would be EMFILE, for the whole test process.
-        let found = outcome(Path::new("/bin/rt"), Ended::Exited(0), dir.path(), dir.path());
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        // Reading below a file fails with ENOTDIR; without descriptors it would be EMFILE, for the whole test process.
+        let found = outcome(Path::new("/bin/rt"), Ended::Exited(0), &file.join("pid"), &file);
         assert_eq!(found, Ok(Left::Unknown));
     }
 

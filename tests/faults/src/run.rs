@@ -464,7 +464,8 @@ impl Run {
         let mut left = Vec::new();
         for pod in entries(self.node.places.state().join("pods")) {
             // A half-written file that could not be removed is passed over by all readers, and goes with its directory.
-            let is_kept = |name: &str| matches!(name, "pod.json" | "records") || name.ends_with(".tmp");
+            let is_kept =
+                |name: &str| matches!(name, "identity.json" | "pod.json" | "records") || name.ends_with(".tmp");
             let parts = entries(pod.path()).filter(|part| !is_kept(&part.file_name().to_string_lossy()));
             left.extend(parts.map(|part| part.path()));
         }

@@ -98,18 +98,19 @@ pub(super) fn goal(view: View<'_>) -> Goal {
     let grace = view.spec.grace.max(MIN_GRACE);
     let mut stops = Vec::new();
     let mut add = |why, since: Time, deadline| stops.push(Stop { why, since, deadline });
+    // Before the completion, which is at the same moment when a main ends at once: it was stopped for these.
+    if let Some(since) = view.deadline().filter(|d| *d <= view.now) {
+        add(Why::DeadlineExceeded, since, begun(view, since) + grace);
+    }
+    if let Some((since, _)) = observed.evicted {
+        add(Why::Evicted, since, begun(view, since) + grace);
+    }
     // What ends because the pod is being removed gives it no other grace than the removal's, which may be the longer one.
     let removed = observed.deletion.as_ref().map(|deletion| deletion.requested_at);
     if let Some(since) = completed_since(view).filter(|since| removed.is_none_or(|removed| *since < removed)) {
         add(Why::Completed, since, begun(view, since) + grace);
     } else if matches!(observed.sandbox, Sandbox::Gone { .. }) && !view.replaces_sandbox() {
         add(Why::SandboxLost, view.now, view.now);
-    }
-    if let Some(since) = view.deadline().filter(|d| *d <= view.now) {
-        add(Why::DeadlineExceeded, since, begun(view, since) + grace);
-    }
-    if let Some((since, _)) = observed.evicted {
-        add(Why::Evicted, since, begun(view, since) + grace);
     }
     if let Some(deletion) = &observed.deletion {
         add(Why::Deleted, deletion.requested_at, deletion.deadline);

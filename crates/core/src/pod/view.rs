@@ -188,9 +188,13 @@ impl<'a> View<'a> {
         })
     }
 
-    /// When the pod's time is up.
+    /// When the pod's time is up. A run that has not begun and is not on disk has no end yet: told, it would be forgotten with the
+    /// agent.
     pub(super) fn deadline(self) -> Option<Time> {
         let observed = self.observed;
+        if observed.unsaved.is_some() && observed.sandbox.number() < observed.first_sandbox {
+            return None;
+        }
         self.spec.active_deadline.map(|d| (observed.accepted_at + d).max(observed.deadline_set_at))
     }
 

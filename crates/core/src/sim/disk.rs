@@ -184,9 +184,9 @@ impl World {
     pub(super) fn found(&mut self, p: usize) -> Observed {
         let now = self.now;
         let Pod { spec, shim, disk, .. } = &mut self.pods[p];
-        let mut observed = Observed::new(now, spec.containers.len());
+        let accepted_at = disk.kept.as_ref().map_or(now, |kept| kept.accepted_at);
+        let mut observed = Observed::new(accepted_at, spec.containers.len());
         if let Some(kept) = &disk.kept {
-            observed.accepted_at = kept.accepted_at;
             observed.first_sandbox = kept.first_sandbox;
             observed.restart_below = kept.restart_below;
             observed.restart_at = kept.restart_at;

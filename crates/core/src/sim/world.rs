@@ -325,6 +325,11 @@ impl World {
         if self.agent_up && self.pods[pod].finished.is_none() {
             self.record(pod, what);
             self.checks.asked(&event, pod, self.now, &self.pods[pod].spec);
+            let known = &mut self.pods[pod];
+            if matches!(event, Event::Restart) && known.stored.deletion.is_none() {
+                // One that is over, and held up by what cannot be written yet, begins a new run.
+                known.phase.clear();
+            }
             self.tell(pod, Event::Saving);
             self.tell(pod, event);
             self.save(pod);

@@ -102,6 +102,7 @@ fn input(text: &str) -> (Stamp, Input) {
         "prepared" => {
             Input::Prepared { id: id(words[2]), result: words.get(3).map_or(Ok(()), |_| Err("no disk".into())) }
         }
+        "unlaunched" => Input::NotLaunched { id: id(words[2]), message: "no descriptors".into() },
         "launched" => Input::Launched { id: id(words[2]), result: process(3) },
         "execed" => Input::ExecLaunched { seq: 1, result: process(2) },
         "reaped" => Input::Reaped { pid: number(2), ended: Ended::Exited(number(3)) },
@@ -192,6 +193,16 @@ fn a_record_on_disk_counts_as_known() {
     let start = Input::Start { id: id("b0"), restart_delay_ms: 0, stop_signal: None, origin: None, on_disk };
     assert_eq!(machine.apply(start, at(2)).iter().map(show).collect::<Vec<_>>(), ["tell b0:requested"]);
     assert_eq!(machine.records().len(), 1);
+}
+
+#[test]
+fn a_runtime_that_cannot_be_called_now_has_started_nothing() {
+    check(
+        "1 start a0 -> write a0:requested; prepare a0
+         2 prepared a0 -> launch a0
+         3 unlaunched a0 -> sync a0:Prepare failed: no descriptors; tell a0:Prepare failed: no descriptors; clean a0
+         4 unlaunched a0 ->",
+    );
 }
 
 #[test]
