@@ -17,10 +17,10 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat, stat};
 use crate::args::Args;
 use crate::line::Events;
 
-/// Symlinks that the kernel follows in one lookup (path_resolution(7)).
-const LINKS: usize = 38;
+/// Half of the symlinks that the kernel follows in one lookup (path_resolution(7)): it counts on where it has to begin anew.
+const LINKS: usize = 19;
 /// Steps of each link: together a millisecond, ten under emulation.
-const STEPS: usize = 150;
+const STEPS: usize = 300;
 /// Time between two looks, in looks: many are taken while one slow name is looked up all the same.
 const PAUSES: u32 = 2;
 /// From any directory of a file system to its root.
