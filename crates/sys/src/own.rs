@@ -4,12 +4,13 @@
 //! place. A fifo would hang whoever opens it, a device may do worse when it is opened, and a link leads to a file that is not the
 //! program's.
 
-use std::fs::{self, File, FileType, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use nix::fcntl::OFlag;
+use nix::sys::stat::makedev;
 
 /// Most bytes of a file of podwright's own state. The largest are those with a manifest, of which 10 MiB are accepted.
 pub const MAX_STATE: u64 = 64 << 20;
@@ -19,7 +20,7 @@ pub const MAX_STATE: u64 = 64 << 20;
 pub enum Links {
     /// It is an error.
     Refuse,
-    /// It is followed: an administrator may have put it there.
+    /// It is followed: an administrator may have put it there. So may the null device, as a file with nothing in it.
     Follow,
 }
 
@@ -79,7 +80,7 @@ fn open_checked(path: &Path, options: &mut OpenOptions, links: Links) -> io::Res
     };
     // A device is not opened even for a look at it.
     match metadata(path) {
-        Ok(found) => check(found.file_type())?,
+        Ok(found) => check(&found, links)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
@@ -87,14 +88,16 @@ fn open_checked(path: &Path, options: &mut OpenOptions, links: Links) -> io::Res
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | no_links;
     let file = options.custom_flags(flags.bits()).open(path)?;
     // It may have become something else since.
-    check(file.metadata()?.file_type())?;
+    check(&file.metadata()?, links)?;
     Ok(file)
 }
 
 /// An error that names what is there instead of a regular file.
-fn check(found: FileType) -> io::Result<()> {
+fn check(found: &Metadata, links: Links) -> io::Result<()> {
+    let is_null = found.file_type().is_char_device() && found.rdev() == makedev(1, 3);
+    let found = found.file_type();
     let what = match () {
-        () if found.is_file() => return Ok(()),
+        () if found.is_file() || is_null && links == Links::Follow => return Ok(()),
         () if found.is_symlink() => "a symbolic link",
         () if found.is_dir() => "a directory",
         () if found.is_fifo() => "a fifo",
@@ -110,12 +113,19 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixListener;
 
-    use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+    use nix::sys::stat::{Mode, SFlag, mknod};
 
     fn said(result: io::Result<impl std::fmt::Debug>) -> String {
         let error = result.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
         error.to_string()
+    }
+
+    #[test]
+    fn the_null_device_is_an_empty_file_of_an_administrator() {
+        let null = Path::new("/dev/null");
+        assert_eq!(read(null, 1, Links::Follow).unwrap(), b"");
+        assert!(said(read_regular(null, 1)).contains("a device"));
     }
 
     #[test]
