@@ -46,10 +46,12 @@ fn attacker(name: &str, pod: &str, security: &str, volumes: &str, mounts: &str) 
          \x20 volumes: [{{name: mark, emptyDir: {{}}}}{volumes}]\n  initContainers:\n\
          \x20 - {{name: first, args: [\"attack init\"], {common}}}\n\
          \x20 - {{name: beside, restartPolicy: Always, args: [\"attack sidecar; {wait}\"], \
-         startupProbe: {{{startup}, periodSeconds: 1}}, {common}}}\n\
+         startupProbe: {{{startup}, {often}}}, {common}}}\n\
          \x20 containers:\n\
-         \x20 - {{name: app, args: [\"{main}\"], livenessProbe: {{{liveness}, periodSeconds: 1}}, \
-         readinessProbe: {{{readiness}, periodSeconds: 1}}, lifecycle: {{postStart: {{{post}}}, preStop: {{{pre}}}}}, {common}}}\n",
+         \x20 - {{name: app, args: [\"{main}\"], livenessProbe: {{{liveness}, {often}}}, \
+         readinessProbe: {{{readiness}, {often}}}, lifecycle: {{postStart: {{{post}}}, preStop: {{{pre}}}}}, {common}}}\n",
+        // A slow machine takes more than the default second for each.
+        often = "periodSeconds: 1, timeoutSeconds: 20",
         startup = call("startup"),
         liveness = call("liveness"),
         readiness = call("readiness"),

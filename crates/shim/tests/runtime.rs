@@ -209,10 +209,13 @@ fn what_enters_a_container_is_no_way_out() {
     };
     agent.start(spy(0));
     support::until("it looks", || sandbox.log("app", 0).iter().any(|line| line.contains("started")));
-    for seq in 0..5 {
-        let found = agent.exec(seq, &app, &["/slow/true"], 20_000);
+    // Each look takes as long as a lookup, so that some of those who come in are missed: as many come as it takes.
+    let tries = &mut (0..);
+    support::until("it saw enough of them", || {
+        let found = agent.exec(tries.next().unwrap(), &app, &["/slow/true"], 20_000);
         assert_eq!(found, (ExecResult::Exited { code: 0 }, String::new()));
-    }
+        sandbox.log("app", 0).iter().filter(|line| line.contains("saw pid=")).count() >= 5
+    });
     let end = |agent: &mut support::Agent, attempt: u32| {
         agent.send(&Request::Signal { id: id("app", attempt), signal: 15, cause: None });
         agent.end(&id("app", attempt))
@@ -221,11 +224,14 @@ fn what_enters_a_container_is_no_way_out() {
 
     let pid = agent.start(spy(1)).pid.unwrap();
     support::until("it looks", || sandbox.log("app", 1).iter().any(|line| line.contains("started")));
-    let entered = Command::new("bash")
-        .args(["-c", &format!("exec 7</sys; exec nsenter --target {pid} --mount --pid /slow/true")])
-        .status()
-        .unwrap();
-    assert!(entered.success());
+    support::until("the way out is found", || {
+        let entered = Command::new("bash")
+            .args(["-c", &format!("exec 7</sys; exec nsenter --target {pid} --mount --pid /slow/true")])
+            .status()
+            .unwrap();
+        assert!(entered.success());
+        sandbox.log("app", 1).iter().any(|line| line.contains("reached"))
+    });
     assert_eq!(end(&mut agent, 1), Outcome::Exited { code: 1 }, "{:?}", sandbox.log("app", 1));
     sandbox.shut_down();
 }

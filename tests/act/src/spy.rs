@@ -19,15 +19,15 @@ use crate::line::Events;
 
 /// Half of the symlinks that the kernel follows in one lookup (path_resolution(7)): it counts on where it has to begin anew.
 const LINKS: usize = 19;
-/// Steps of each link: together a millisecond, ten under emulation.
-const STEPS: usize = 300;
+/// Steps of each link, as many as fit into one: together some milliseconds, thirty under emulation.
+const STEPS: usize = 800;
 /// Time between two looks, in looks: many are taken while one slow name is looked up all the same.
 const PAUSES: u32 = 2;
 /// From any directory of a file system to its root.
 const UP: &str = "../../../../../../../../../../../../../../../../../../../..";
 
 /// `act spy slow=DIR`: makes `DIR/act` and `DIR/true`, names for programs that take the kernel its time to look up. `act spy for=S`: looks into
-/// all others until S seconds are over, or SIGTERM comes. Exit status 0: there were some, and nothing was to be had; 1: something was,
+/// all others until S seconds are over, or SIGTERM comes; an event `saw` tells of each. Exit status 0: there were some, and nothing was to be had; 1: something was,
 /// each time with an event `reached`; 2: nobody came.
 pub(crate) fn spy(args: &Args) -> Result<u8, String> {
     if let Some(directory) = args.get("slow", 1) {
@@ -93,7 +93,9 @@ impl Spy {
             if pid == self.own || !is_of_this_pod(pid) {
                 continue;
             }
-            self.seen.insert(pid.to_owned());
+            if self.seen.insert(pid.to_owned()) {
+                events.write("saw", &[("pid", pid)]);
+            }
             for what in self.look_into(pid) {
                 if self.reached.insert((pid.to_owned(), what.clone())) {
                     events.write("reached", &[("pid", pid), ("what", &what)]);
