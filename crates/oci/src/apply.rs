@@ -8,14 +8,13 @@ mod copy;
 mod label;
 mod mounts;
 mod namespaces;
-mod process;
 mod terminal;
 mod user;
 
 use std::collections::VecDeque;
 use std::fs::OpenOptions;
 use std::io::{Read as _, Write as _};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -23,16 +22,16 @@ use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::sys::stat::{Mode, umask};
 use oci_spec::runtime::Hooks;
+use podwright_inside::{self as inside, Passed};
 use podwright_sys::path::Root;
 use podwright_sys::process::{self as sys_process, Cloned};
 use podwright_sys::procfs::Proc;
 use podwright_sys::seccomp::{Aside, Program as Filter};
 
-use crate::error::chain;
 use crate::hooks::{self, HookState};
-use crate::lifecycle::Passed;
 use crate::plan::{Gate, Listener, Step};
 use crate::sync;
+use podwright_sys::error::chain;
 
 /// Exit status of a first process that could not become the program; its reason went to the runtime.
 const FAILED: i32 = 1;
@@ -42,10 +41,8 @@ const FAILED: i32 = 1;
 pub(crate) enum StepError {
     #[error("{what}")]
     Kernel { what: String, source: Errno },
-    #[error("exec: {name:?}")]
-    Exec { name: String, source: Errno },
-    #[error("exec: {0:?}: executable file not found in $PATH")]
-    NotInPath(String),
+    #[error(transparent)]
+    Inside(#[from] inside::StepError),
     #[error("{path}: is a symlink; a file system of type {fstype} must be mounted on ordinary directory")]
     Symlink { path: String, fstype: String },
     #[error("copy up what is at {path}")]
@@ -60,8 +57,6 @@ pub(crate) enum StepError {
     HostSysctl(String, &'static str),
     #[error("{0}: the user namespace that was joined has other mappings: {1}")]
     WrongMappings(&'static str, String),
-    #[error("process.user.additionalGids: the user namespace does not allow to leave groups, and there are some")]
-    GroupsStay,
     #[error("{0}: exists and is another device")]
     WrongDevice(String),
     #[error("process.terminal: send it to the console socket")]
@@ -117,8 +112,6 @@ pub(crate) struct Init<'a> {
     pub(crate) target_root: Option<&'a OwnedFd>,
     /// What the runtime has opened for the steps that ask for it, in their order.
     pub(crate) sources: VecDeque<OwnedFd>,
-    /// Name of the session keyring.
-    pub(crate) id: &'a str,
     /// The configuration's hooks, and the state that they get.
     pub(crate) hooks: Option<&'a Hooks>,
     /// For the hooks' standard input.
@@ -138,6 +131,14 @@ struct Progress<'a> {
     proc: Option<Proc>,
 }
 
+impl Progress<'_> {
+    fn context(&self) -> inside::Context<'_> {
+        let Init { target, filter, passed, .. } = &self.init;
+        let terminal = self.terminal.as_ref().map(AsFd::as_fd);
+        inside::Context { target: target.map(AsFd::as_fd), filter: *filter, passed, terminal }
+    }
+}
+
 impl Init<'_> {
     /// All descriptors that the steps need. Everything else is closed before the first of them; so that none is forgotten,
     /// all fields are named here.
@@ -154,7 +155,6 @@ impl Init<'_> {
             cgroup: _,
             enter_cgroup: _,
             passed: _,
-            id: _,
             hooks: _,
             state: _,
         } = self;
@@ -215,18 +215,13 @@ fn prepare(progress: &mut Progress<'_>) -> Result<()> {
 fn apply(progress: &mut Progress<'_>, step: &Step) -> Result<()> {
     match step {
         Step::Join { .. }
-        | Step::EnterContainer(_)
         | Step::EnterRoot
         | Step::UnshareCgroup
         | Step::UnshareTime { .. }
-        | Step::SessionKeyring
-        | Step::OomScoreAdj(_)
         | Step::Hostname(_)
         | Step::Domainname(_)
         | Step::Sysctl { .. } => namespaces::apply(progress, step),
-        Step::AwaitMappings | Step::CheckMappings(_) | Step::DropGroups | Step::BecomeRoot { .. } => {
-            user::apply(progress, step)
-        }
+        Step::AwaitMappings | Step::CheckMappings(_) | Step::BecomeRoot { .. } => user::apply(progress, step),
         Step::NoProcess => Err(StepError::NoProcess),
         Step::Propagation(_)
         | Step::BindRoot { .. }
@@ -253,31 +248,11 @@ fn apply(progress: &mut Progress<'_>, step: &Step) -> Result<()> {
         Step::Await(Gate::Go) => sync::wait_for_go(&mut progress.init.report).map_err(|_| StepError::RuntimeGone),
         Step::Await(Gate::Start) => wait_for_start(&mut progress.init),
         Step::OfferListener => offer_listener(progress),
-        Step::LoadFilter => load_filter(progress),
-        Step::CloseDescriptors => {
-            sys_process::close_on_exec_from(3 + progress.init.passed.count).map_err(kernel("close_range"))
-        }
         Step::Succeed => Err(StepError::Misplaced),
-        Step::OwnStdio(uid) => process::own_stdio(*uid, progress.terminal.as_ref()),
         Step::FindModule { .. } | Step::Label { .. } => label::apply(progress, step),
-        Step::FindProgram { .. }
-        | Step::Scheduler(_)
-        | Step::IoPriority { .. }
-        | Step::Affinity(_)
-        | Step::MemoryPolicy { .. }
-        | Step::Personality(_)
-        | Step::KeepCapabilities(_)
-        | Step::Rlimit { .. }
-        | Step::RaiseLimit { .. }
-        | Step::ResetSignals
-        | Step::NewSession
-        | Step::Chdir(_)
-        | Step::LimitBounding(_)
-        | Step::SwitchUser { .. }
-        | Step::Capabilities { .. }
-        | Step::NoNewPrivileges
-        | Step::Umask(_)
-        | Step::Exec(_) => process::apply(step, progress.init.passed),
+        Step::FindProgram { program, cwd } => Ok(program.find(cwd)?),
+        Step::Inside(inside::Step::LoadFilter) => load_filter(progress),
+        Step::Inside(step) => Ok(inside::apply(step, &progress.context())?),
     }
 }
 

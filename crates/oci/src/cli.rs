@@ -13,10 +13,11 @@ use lexopt::prelude::{Long, Short, Value};
 use lexopt::{Parser, ValueExt as _};
 use nix::sys::signal::Signal;
 
-use crate::error::{Error, Result, chain};
+use crate::error::{Error, Result};
 use crate::log::{self, Format, Level, Log};
 use crate::{OCI_VERSION, example, features, lifecycle};
 use args::{flag, only_id, path, require_id, text, usage};
+use podwright_sys::error::chain;
 
 const DEFAULT_ROOT: &str = "/run/podwright-oci";
 

@@ -315,7 +315,7 @@ mod tests {
     use super::*;
 
     fn problem(text: &str) -> String {
-        crate::chain(&parse::<Spec>(text.as_bytes()).unwrap_err())
+        podwright_sys::error::chain(&parse::<Spec>(text.as_bytes()).unwrap_err())
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! What can go wrong, and how it is told.
 
-use std::error::Error as StdError;
 use std::io;
 use std::path::PathBuf;
 
@@ -198,39 +197,4 @@ pub(crate) fn kernel(what: impl Into<String>) -> impl FnOnce(Errno) -> Error {
 pub(crate) fn file(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Error {
     let path = path.into();
     move |source| Error::File { what, path, source }
-}
-
-/// An error and its causes in one line; the kernel's answers in its own words (`No such file or directory`).
-#[must_use]
-pub fn chain(error: &(dyn StdError + 'static)) -> String {
-    let mut text = in_words(error);
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&in_words(cause));
-        next = cause.source();
-    }
-    text
-}
-
-fn in_words(error: &(dyn StdError + 'static)) -> String {
-    let errno = error.downcast_ref::<Errno>().copied().or_else(|| {
-        let number = error.downcast_ref::<io::Error>()?.raw_os_error()?;
-        Some(Errno::from_raw(number))
-    });
-    errno.map_or_else(|| error.to_string(), |errno| errno.desc().to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chains_name_every_cause_once() {
-        let missing = Error::File { what: "read", path: "/a".into(), source: io::Error::from_raw_os_error(2) };
-        assert_eq!(chain(&missing), "read /a: No such file or directory");
-        let config =
-            Error::Config { path: "/b/config.json".into(), source: ConfigError::Read(io::ErrorKind::NotFound.into()) };
-        assert_eq!(chain(&config), "/b/config.json: cannot be read: entity not found");
-    }
 }

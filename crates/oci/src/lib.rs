@@ -19,7 +19,7 @@ pub mod state;
 mod sync;
 mod systemd;
 
-pub use error::{Error, chain};
+pub use error::Error;
 pub use systemd::BusError;
 
 /// The version of runtime-spec that this runtime follows.

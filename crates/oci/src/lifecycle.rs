@@ -29,8 +29,6 @@ use crate::error::{Error, Result, kernel};
 use crate::log::warn;
 use crate::state::{LOCK_TIMEOUT, Lock, State, StateDir, Status};
 
-pub(crate) use descriptors::Passed;
-
 pub use control::{Listed, delete, kill, list, start, state};
 pub use events::{events, stats};
 pub use exec::{Changes, Command, ExecOptions, exec};

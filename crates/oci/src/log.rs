@@ -10,7 +10,8 @@ use podwright_sys::stdio::say;
 use serde::Serialize;
 
 use crate::clock;
-use crate::error::{Error, chain};
+use crate::error::Error;
+use podwright_sys::error::chain;
 
 /// Form of a line in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
 use oci_spec::runtime::{Linux, Process, Spec};
+use podwright_inside as inside;
 use podwright_sys::caps;
 use podwright_sys::seccomp as filter;
 use podwright_sys::timens::CLONE_NEWTIME;
@@ -29,11 +30,10 @@ pub use ids::{IdMap, IdRange, Mappings, UserNamespace};
 use namespaces::{Mounts, Namespaces, names, sysctls, time_offsets};
 pub use net::{NetDevice, NetDevices};
 pub use place::{Place, Unit};
-pub(crate) use process::rlimit_name;
 pub use rdt::Rdt;
 pub use resources::{Absent, CgroupPlan, Current, Write, update};
 pub use seccomp::Listener;
-pub use step::{BindMount, DeviceNode, FsMount, Gate, MountMapping, Program, SecurityModule, Step, TerminalSize};
+pub use step::{BindMount, DeviceNode, FsMount, Gate, MountMapping, SecurityModule, Step, TerminalSize};
 
 /// A configuration that this runtime cannot do, by field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -78,14 +78,14 @@ pub struct Plan {
     pub seccomp: Option<filter::Profile>,
     /// Who gets the filter's listener.
     pub listener: Option<Listener>,
-    /// What the container's first process does, in order; the last one is [`Step::Exec`].
+    /// What the container's first process does, in order; the last one is [`inside::Step::Exec`].
     pub steps: Vec<Step>,
 }
 
 /// All that is done to make another process in a container.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExecPlan {
-    /// What it does, in order; the last one is [`Step::Exec`].
+    /// What it does, in order; the last one is [`inside::Step::Exec`].
     pub steps: Vec<Step>,
     /// The filter, to be compiled before the clone.
     pub seccomp: Option<filter::Profile>,
@@ -173,11 +173,11 @@ pub fn container(spec: &Spec, context: &Context<'_>) -> Result<Plan> {
     })
 }
 
-/// Plans another process for a container that runs: what it does after it has entered the namespaces, and its filter.
+/// Plans another process for the container `id`, which runs: what it does after it has entered the namespaces, and its filter.
 ///
 /// # Errors
 /// [`PlanError`] for the first field that is invalid or not supported.
-pub fn exec(spec: &Spec, process: &Process) -> Result<ExecPlan> {
+pub fn exec(spec: &Spec, process: &Process, id: &str) -> Result<ExecPlan> {
     let linux = spec.linux().as_ref();
     let seccomp = linux.and_then(|linux| linux.seccomp().as_ref());
     let namespaces = linux.map(Namespaces::of).transpose()?;
@@ -193,13 +193,15 @@ pub fn exec(spec: &Spec, process: &Process) -> Result<ExecPlan> {
     // Entering one's own user namespace is an error, and time namespaces are newer than the rest.
     enter.extend([CloneFlags::CLONE_NEWUSER, CLONE_NEWTIME].into_iter().filter(|kind| owns(*kind)));
     let affinity = schedule::affinity(process)?;
-    let mut steps: Vec<Step> = process.oom_score_adj().map(Step::OomScoreAdj).into_iter().collect();
+    let mut steps: Vec<Step> = oom_score_adj(process).collect();
+    let session_keyring = session_keyring(id);
+    let enter = Step::from(inside::Step::Enter(enter));
     steps.extend(process::modules(process));
     if owns(CloneFlags::CLONE_NEWUSER) {
         steps.extend(process::raised_limits(process)?);
-        steps.extend([Step::DropGroups, Step::EnterContainer(enter), Step::SessionKeyring]);
+        steps.extend([inside::Step::DropGroups.into(), enter, session_keyring]);
     } else {
-        steps.extend([Step::SessionKeyring, Step::EnterContainer(enter)]);
+        steps.extend([session_keyring, enter]);
     }
     if namespaces.as_ref().is_some_and(|namespaces| namespaces.mounts() != Mounts::Own) {
         steps.push(Step::EnterRoot);
@@ -207,13 +209,22 @@ pub fn exec(spec: &Spec, process: &Process) -> Result<ExecPlan> {
     steps.extend(process::terminal(process, false)?);
     steps.extend(process::attach(process));
     steps.push(Step::Await(Gate::Go));
-    steps.extend(affinity.last.map(Step::Affinity));
+    steps.extend(affinity.last.map(|list| inside::Step::Affinity(list).into()));
     steps.extend(process::steps(process, linux, traceable)?);
     if traceable {
         steps = out_of_sight(steps, &sets);
     }
     let (seccomp, listener) = seccomp.map(seccomp::plan).transpose()?.unzip();
     Ok(ExecPlan { steps, seccomp, listener: listener.flatten(), first_affinity: affinity.first })
+}
+
+fn oom_score_adj(process: &Process) -> impl Iterator<Item = Step> {
+    process.oom_score_adj().map(|value| inside::Step::OomScoreAdj(value).into()).into_iter()
+}
+
+/// All processes of a container have one.
+fn session_keyring(id: &str) -> Step {
+    inside::Step::SessionKeyring(format!("_ses.{id}")).into()
 }
 
 /// Whether a process of the container can look into any other that it sees, whatever that has done against it.
@@ -228,22 +239,24 @@ fn out_of_sight(steps: Vec<Step>, sets: &process::Sets) -> Vec<Step> {
     let (seen, mut hidden): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(|step| {
         matches!(
             step,
-            Step::NewSession
-                | Step::AttachTerminal
+            Step::AttachTerminal
                 | Step::Await(_)
-                // A process under SCHED_DEADLINE cannot be cloned.
-                | Step::Scheduler(_)
-                | Step::LoadFilter
-                | Step::Capabilities { .. }
-                | Step::NoNewPrivileges
-                | Step::Exec(_)
+                | Step::Inside(
+                    inside::Step::NewSession
+                        // A process under SCHED_DEADLINE cannot be cloned.
+                        | inside::Step::Scheduler(_)
+                        | inside::Step::LoadFilter
+                        | inside::Step::Capabilities { .. }
+                        | inside::Step::NoNewPrivileges
+                        | inside::Step::Exec(_)
+                )
         )
     });
     let mut kept = sets.permitted.union(sets.effective).union(sets.inheritable);
-    if seen.iter().any(|step| matches!(step, Step::Scheduler(_))) {
+    if seen.iter().any(|step| matches!(step, Step::Inside(inside::Step::Scheduler(_)))) {
         kept = kept.union(caps::SYS_NICE);
     }
-    hidden.extend([Step::KeepCapabilities(kept), Step::Succeed]);
+    hidden.extend([inside::Step::KeepCapabilities(kept).into(), Step::Succeed]);
     hidden.extend(seen);
     hidden
 }
@@ -289,10 +302,10 @@ impl Scene<'_> {
         }
         steps.extend(namespaces.unshare_cgroup.then_some(Step::UnshareCgroup));
         steps.extend(time_offsets(linux, namespaces)?);
-        let keyring = context.keyring.then_some(Step::SessionKeyring);
+        let keyring = context.keyring.then(|| session_keyring(context.id));
         if user.is_none() {
             steps.extend(keyring.clone());
-            steps.extend(process.oom_score_adj().map(Step::OomScoreAdj));
+            steps.extend(oom_score_adj(process));
             // Limits that cannot be had are an error of `create`, though they hold from `start` on.
             if context.gate == Gate::Start {
                 steps.extend(process::raised_limits(process)?);

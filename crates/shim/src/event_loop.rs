@@ -13,10 +13,11 @@ use nix::sys::signalfd::SignalFd;
 use podwright_shim::machine::{Input, MAX_LAUNCHES, Machine};
 use podwright_shim::proto::{Event, InstanceId, MAX_MEMO, MAX_REQUEST, Request, SandboxConfig, Stamp, VERSION};
 use podwright_sys::child::{self, Ended};
+use podwright_sys::error::chain;
 
 use crate::clock;
 use crate::connection::{Connection, Lost};
-use crate::enter::Keys;
+use crate::direct_exec::SpawnFiles;
 use crate::execs::{Command, Purpose};
 use crate::records::Unwritten;
 use crate::site::Site;
@@ -57,7 +58,7 @@ pub(crate) struct Shim {
     pub(crate) inputs: VecDeque<Input>,
     pub(crate) sites: Vec<Site>,
     pub(crate) commands: Vec<Command>,
-    pub(crate) keys: Keys,
+    pub(crate) spawn_files: SpawnFiles,
     commands_asked: u64,
     pub(crate) helpers: Vec<Helper>,
     /// Helpers that have ended, and what they left cannot be seen yet.
@@ -97,7 +98,7 @@ pub(crate) fn run(config: SandboxConfig, listener: UnixListener, signals: Signal
         inputs: VecDeque::new(),
         sites: Vec::new(),
         commands: Vec::new(),
-        keys: Keys::new()?,
+        spawn_files: SpawnFiles::new()?,
         commands_asked: 0,
         helpers: Vec::new(),
         unseen: Vec::new(),
@@ -322,7 +323,7 @@ impl Shim {
     fn keep_connection(&mut self, result: Result<(), Lost>) {
         if let Err(lost) = result {
             if !lost.is_the_agents_end() {
-                crate::say(format_args!("connection dropped: {}", crate::chain(&lost)));
+                crate::say(format_args!("connection dropped: {}", chain(&lost)));
             }
             self.connection = None;
             self.slack = true;

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use podwright_shim::proto::{HookKind, InstanceId};
 use podwright_sys::durable::{Durability, write_atomic};
+use podwright_sys::error::chain;
 use podwright_sys::own::{MAX_STATE, read_regular};
 use serde::Deserialize;
 
-use crate::enter::Inside;
+use crate::direct_exec::DirectCommand;
 
 /// Bytes of output that are kept, as kubelet keeps of a probe's.
 const MAX_OUTPUT: usize = 10 << 10;
@@ -30,7 +31,7 @@ pub(crate) struct Command {
     pub(crate) argv: Vec<String>,
     pub(crate) pipe: Option<File>,
     /// Set when it runs without its runtime's help.
-    pub(crate) inside: Option<Inside>,
+    pub(crate) direct: Option<DirectCommand>,
     output: Vec<u8>,
     /// Only its runtime is still at work, and only that is waited for.
     pub(crate) answered: bool,
@@ -55,7 +56,7 @@ impl Command {
     /// A command with its files in `directory`. That is not the bundle: its runtime may outlast the container.
     pub(crate) fn new(seq: u64, purpose: Purpose, id: InstanceId, argv: Vec<String>, directory: &Path) -> Self {
         let base = directory.join(seq.to_string());
-        Self { seq, purpose, id, base, argv, pipe: None, inside: None, output: Vec::new(), answered: false }
+        Self { seq, purpose, id, base, argv, pipe: None, direct: None, output: Vec::new(), answered: false }
     }
 
     /// The agent that asked is gone; a hook is nobody's.
@@ -82,7 +83,7 @@ impl Command {
         let directory = path.parent().unwrap_or(&path);
         fs::create_dir_all(directory).map_err(|error| format!("cannot create {}: {error}", directory.display()))?;
         let bytes = serde_json::to_vec(&process).map_err(|error| tell(&error))?;
-        write_atomic(&path, &bytes, Durability::Rename).map_err(|error| crate::chain(&error))?;
+        write_atomic(&path, &bytes, Durability::Rename).map_err(|error| chain(&error))?;
         Ok(path)
     }
 

@@ -5,19 +5,21 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use nix::errno::Errno;
+use podwright_inside::EnterError;
 use podwright_shim::machine::{Action, Input, Process};
 use podwright_shim::proto::{Event, ExecResult, InstanceId, StartRequest};
 use podwright_sys::cgroup::Cgroup;
 use podwright_sys::child::{self, Ended, Program};
-use podwright_sys::enter::EnterError;
+use podwright_sys::error::chain;
 use podwright_sys::podmount;
 
 use crate::clock;
-use crate::enter::WayError;
+use crate::direct_exec::DirectExecError;
 use crate::event_loop::{Helper, Shim, Task};
 use crate::execs::Purpose;
 use crate::runtime::{self, Left, Runtime};
 use crate::sandbox;
+use crate::site::ExecPath;
 use crate::site::Site;
 use crate::stdio;
 
@@ -70,7 +72,7 @@ impl Shim {
 
     fn prepare(&mut self, id: InstanceId) {
         let site = self.sites.iter_mut().find(|site| site.request.id == id);
-        let result = site.map_or(Ok(()), |site| site.prepare(&mut self.volumes)).map_err(|error| crate::chain(&error));
+        let result = site.map_or(Ok(()), |site| site.prepare(&mut self.volumes)).map_err(|error| chain(&error));
         self.inputs.push_back(Input::Prepared { id, result });
     }
 
@@ -191,7 +193,7 @@ impl Shim {
     fn kill_all(&mut self, id: &InstanceId, pid: Option<i32>) {
         let Some(site) = self.site(id) else { return };
         if let Err(error) = site.cgroup.kill() {
-            crate::say(crate::chain(&error));
+            crate::say(chain(&error));
         }
         if let Some(pid) = pid {
             child::signal_child(pid, SIGKILL).unwrap_or(());
@@ -247,7 +249,7 @@ impl Shim {
         self.inputs.push_back(Input::Cleaned { id });
     }
 
-    /// A command that cannot be let in directly is given to the runtime, once and for all in this instance.
+    /// A command that cannot be started directly is given to the runtime, once and for all in this instance.
     fn launch_exec(&mut self, seq: u64) {
         let root = self.config.run.join("runtime");
         let Some(command) = self.commands.iter_mut().find(|command| command.seq == seq) else { return };
@@ -255,11 +257,12 @@ impl Shim {
         let pipe = stdio::pipe().map_err(|error| format!("cannot make a pipe: {error}"));
         let started = pipe.and_then(|(ours, theirs)| {
             command.pipe = Some(ours);
-            match self.machine.first_process(&command.id).and_then(|pid| site.way(&root, pid)) {
-                Some(way) => {
-                    let inside = way.enter(&self.keys, &command.argv, &theirs).map_err(|error| stay_home(&error))?;
-                    let pid = inside.entered.pid;
-                    command.inside = Some(inside);
+            match self.machine.first_process(&command.id).and_then(|pid| site.direct_exec(&root, pid)) {
+                Some(direct) => {
+                    let started = direct.start(&self.spawn_files, &command.argv, &theirs);
+                    let started = started.map_err(|error| stay_home(&error))?;
+                    let pid = started.entered.pid;
+                    command.direct = Some(started);
                     Ok(Started::Command(pid))
                 }
                 None => {
@@ -284,10 +287,10 @@ impl Shim {
 
     fn kill_exec(&mut self, seq: u64, id: &InstanceId, pid: Option<i32>) {
         let Some(pid) = pid else { return self.abort(&[Task::Exec(seq)]) };
-        let inside = self.commands.iter().find(|command| command.seq == seq).and_then(|c| c.inside.as_ref());
-        if let Some(inside) = inside {
-            if let Err(error) = inside.cgroup.kill() {
-                crate::say(crate::chain(&error));
+        let direct = self.commands.iter().find(|command| command.seq == seq).and_then(|c| c.direct.as_ref());
+        if let Some(direct) = direct {
+            if let Err(error) = direct.cgroup.kill() {
+                crate::say(chain(&error));
             }
             child::signal_child(pid, SIGKILL).unwrap_or(());
             return;
@@ -306,12 +309,13 @@ impl Shim {
         let Some(command) = self.commands.get_mut(index) else { return };
         let (id, purpose, output) = (command.id.clone(), command.purpose, command.take_output());
         command.answered = true;
-        let result = match (result, command.inside.take()) {
-            (result @ ExecResult::Exited { .. }, Some(mut inside)) => {
-                if let Some(Some(Some(way))) = self.sites.iter_mut().find(|s| s.request.id == id).map(|s| &mut s.way) {
-                    way.leave(&inside);
+        let result = match (result, command.direct.take()) {
+            (result @ ExecResult::Exited { .. }, Some(mut started)) => {
+                let path = self.sites.iter_mut().find(|site| site.request.id == id).map(|site| &mut site.exec_path);
+                if let Some(ExecPath::Direct(direct)) = path {
+                    direct.finish(&started);
                 }
-                inside.entered.failure().map_or(result, |message| ExecResult::Error { message })
+                started.entered.failure().map_or(result, |message| ExecResult::Error { message })
             }
             (result, _) => result,
         };
@@ -337,9 +341,9 @@ enum Started {
 }
 
 /// Once in another PID namespace, this process must not make another one: the pod is lost, and told so.
-fn stay_home(error: &WayError) -> String {
-    let text = crate::chain(error);
-    if let WayError::Enter(EnterError::Stranded(_)) = error {
+fn stay_home(error: &DirectExecError) -> String {
+    let text = chain(error);
+    if let DirectExecError::Enter(EnterError::Stranded(_)) = error {
         crate::say(format_args!("{text}; leaving"));
         std::process::exit(1);
     }
@@ -367,5 +371,5 @@ const MAX_HOOK_OUTPUT: usize = 1000;
 const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
 
 fn cannot_start(runtime: &Path, error: nix::Error) -> String {
-    format!("cannot start the runtime {}: {}", runtime.display(), std::io::Error::from(error))
+    format!("cannot start the runtime {}: {}", runtime.display(), error.desc())
 }

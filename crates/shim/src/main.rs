@@ -14,12 +14,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use podwright_shim::proto::{Event, SandboxConfig, VERSION};
+use podwright_sys::error::chain;
 use podwright_sys::own::{MAX_STATE, read_regular};
 use podwright_sys::{child, printable};
 
 mod clock;
 mod connection;
-mod enter;
+mod direct_exec;
 mod event_loop;
 mod evidence;
 mod execs;
@@ -36,7 +37,7 @@ mod stdio;
 const FAILURE_WAIT: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
-    // Commands enter containers as copies of this process: nobody there may look into them (see `sys::enter`).
+    // Commands enter containers as copies of this process: nobody there may look into them (see `podwright_inside::spawn`).
     if let Err(errno) = nix::sys::prctl::set_dumpable(false) {
         return outcome(Err(format!("cannot be hidden from containers: {errno}").into()));
     }
@@ -71,16 +72,6 @@ fn say(text: impl std::fmt::Display) {
 }
 
 /// An error and what it comes from, in one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
-    }
-    text
-}
-
 fn run(path: &Path) -> Result<(), Box<dyn Error>> {
     let listener = take_listener()?;
     // Some kernels lack it; then what the agent left open stays open.

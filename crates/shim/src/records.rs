@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use podwright_shim::machine::Input;
 use podwright_shim::proto::{Event, InstanceId, Record, Unsaved};
 use podwright_sys::durable::{Durability, WriteError, write_atomic};
+use podwright_sys::error::chain;
 use podwright_sys::own::{MAX_STATE, read_regular};
 
 use crate::clock;
@@ -56,7 +57,7 @@ impl Unwritten {
 }
 
 fn unsaved(error: &WriteError) -> Unsaved {
-    Unsaved { errno: error.source.raw_os_error(), message: crate::chain(error) }
+    Unsaved { errno: error.source.raw_os_error(), message: chain(error) }
 }
 
 impl Shim {

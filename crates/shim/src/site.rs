@@ -11,11 +11,12 @@ use podwright_shim::machine::Input;
 use podwright_shim::proto::{Evidence, LogLoss, PodMount, SandboxConfig, StartRequest};
 use podwright_sys::cgroup::{Cgroup, CgroupError};
 use podwright_sys::durable::{Durability, WriteError, write_atomic};
+use podwright_sys::error::chain;
 use podwright_sys::podmount::{self, PodMountError};
 use podwright_sys::tree::{self, RemoveError};
 
 use crate::clock;
-use crate::enter::Way;
+use crate::direct_exec::DirectExec;
 use crate::evidence::{self, Ooms};
 use crate::log::{Batch, Log};
 use crate::message;
@@ -24,6 +25,15 @@ use crate::stdio::{Stream, pipe};
 /// At the end of an instance, how often at most each pipe is read: all that a pipe can hold, and a bound for a process
 /// that escaped with the other end and goes on writing.
 const FINAL_READS: usize = 16;
+
+/// How commands get into a container, found out when the first one comes.
+#[derive(Debug)]
+pub(crate) enum ExecPath {
+    Unknown,
+    Direct(DirectExec),
+    /// The runtime's `exec` is called.
+    Runtime,
+}
 
 /// An instance and what it uses.
 #[derive(Debug)]
@@ -45,8 +55,7 @@ pub(crate) struct Site {
     mounts_begun: usize,
     /// `cgroup.events`, while the instance is drained and processes of it are left.
     events: Option<File>,
-    /// How commands get in; found when the first one comes.
-    pub(crate) way: Option<Option<Way>>,
+    pub(crate) exec_path: ExecPath,
     /// The instance has ended with anything but 0.
     failed: bool,
     /// The container's memory limit, bytes.
@@ -91,7 +100,7 @@ impl Site {
             outputs: None,
             mounts_begun: 0,
             events: None,
-            way: None,
+            exec_path: ExecPath::Unknown,
             failed: false,
             memory_limit: None,
             ooms_before: Ooms::default(),
@@ -147,11 +156,17 @@ impl Site {
         Ok(())
     }
 
-    /// The way into the container, with first process `pid`; `root` is where the runtime keeps its state. `None`: there is
-    /// none but the runtime's own.
-    pub(crate) fn way(&mut self, root: &Path, pid: i32) -> Option<&mut Way> {
-        let (id, cgroup) = (&self.runtime_id, &self.cgroup);
-        self.way.get_or_insert_with(|| Way::find(&root.join(id), pid, cgroup)).as_mut()
+    /// How commands are started without the runtime in the container, with first process `pid`; `root` is where the runtime keeps
+    /// its state. `None`: not at all.
+    pub(crate) fn direct_exec(&mut self, root: &Path, pid: i32) -> Option<&mut DirectExec> {
+        if matches!(self.exec_path, ExecPath::Unknown) {
+            let found = DirectExec::find(&root.join(&self.runtime_id), pid, &self.cgroup);
+            self.exec_path = found.map_or(ExecPath::Runtime, ExecPath::Direct);
+        }
+        match &mut self.exec_path {
+            ExecPath::Direct(direct) => Some(direct),
+            ExecPath::Unknown | ExecPath::Runtime => None,
+        }
     }
 
     /// The pod's cgroup.
@@ -292,8 +307,8 @@ fn remove_empty(path: &Path) -> Result<(), PrepareError> {
     }
 }
 
-fn report<E: std::error::Error>(result: Result<(), E>) {
+fn report<E: std::error::Error + 'static>(result: Result<(), E>) {
     if let Err(error) = result {
-        crate::say(crate::chain(&error));
+        crate::say(chain(&error));
     }
 }

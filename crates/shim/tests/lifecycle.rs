@@ -98,7 +98,7 @@ fn a_failing_runtime_tells_its_reason() {
     let mut missing = sandbox.fake("app", 1, "true");
     missing.runtime = "/nonexistent/runtime".into();
     agent.send(&Request::Start(Box::new(missing)));
-    let message = "cannot start the runtime /nonexistent/runtime: No such file or directory (os error 2)";
+    let message = "cannot start the runtime /nonexistent/runtime: No such file or directory";
     assert_eq!(agent.end(&id("app", 1)), failed(message));
     assert_eq!(sandbox.calls(), ["run 1234-app-0", "delete 1234-app-0"]);
 }
@@ -112,8 +112,7 @@ fn a_mount_that_fails_is_a_failed_start() {
     let (layer, target) = (sandbox.path("layer"), sandbox.path("target"));
     request.mounts = vec![PodMount::Overlay { lower: lower.clone(), layer, target }];
     agent.send(&Request::Start(Box::new(request)));
-    let message =
-        format!("cannot read the root file system {}: No such file or directory (os error 2)", lower.display());
+    let message = format!("cannot read the root file system {}: No such file or directory", lower.display());
     assert_eq!(agent.end(&id("app", 0)), Outcome::StartFailed { stage: StartStage::Prepare, message });
     assert_eq!(sandbox.calls(), [""; 0]);
     sandbox.shut_down();

@@ -37,7 +37,7 @@ impl Rootfs {
         let act = Path::new(env!("CARGO_BIN_EXE_podwright-shim")).with_file_name("act");
         fs::copy(&act, target.with_file_name("act"))
             .expect("the actor is built with the workspace: cargo build -p act");
-        for applet in ["sh", "sleep", "hostname", "echo", "cat", "readlink", "true"] {
+        for applet in ["sh", "sleep", "hostname", "echo", "cat", "env", "ls", "readlink", "true", "which"] {
             std::os::unix::fs::symlink("busybox", target.with_file_name(applet)).unwrap();
         }
         Self(dir)
@@ -192,46 +192,144 @@ fn the_agents_death_changes_nothing_for_real_containers() {
     sandbox.shut_down();
 }
 
-/// CVE-2016-9962, by a container that may look into every process that it sees; `tests/cases/hostile.yaml` has the others. The control
-/// comes in as a runtime would that does not look to its descriptors.
+/// All that a process shows of what it was given. What differs between any two processes is left out.
+const SHOW: &str = "for f in status limits; do echo $f:; cat /proc/self/$f; done; echo oom: $(cat /proc/self/oom_score_adj); \
+    echo cwd: $(readlink /proc/self/cwd); echo stdin: $(readlink /proc/self/fd/0); echo fds: $(ls /proc/self/fd); env; \
+    set -- $(cat /proc/$$/stat); echo leads its session: $(($6 == $$)), without a terminal: $7; which tool";
+
+fn shown(text: &str) -> Vec<&str> {
+    let differs = [
+        "Name:",
+        "Pid:",
+        "PPid:",
+        "Tgid:",
+        "Ngid:",
+        "NSpid:",
+        "NStgid:",
+        "NSpgid:",
+        "NSsid:",
+        "Vm",
+        "Rss",
+        "Huge",
+        "Threads:",
+        "voluntary_",
+        "nonvoluntary_",
+        "State:",
+        "SigQ:",
+        "FDSize:",
+        "TracerPid:",
+        "x86_",
+        "Core",
+        "THP_",
+        "Kthread",
+    ];
+    let mut lines: Vec<&str> =
+        text.lines().filter(|line| !differs.iter().any(|prefix| line.starts_with(prefix))).collect();
+    lines.sort_unstable();
+    lines
+}
+
+/// Probes and hooks come in through the shim, everybody else through the runtime.
 #[test]
-fn what_enters_a_container_is_no_way_out() {
+fn a_command_is_given_the_same_whichever_way_it_comes_in() {
     let (sandbox, rootfs) = (Sandbox::new(), Rootfs::new());
     let (mut agent, _) = sandbox.connect();
-    let app = id("app", 0);
-    fs::create_dir(rootfs.0.path().join("rootfs/slow")).unwrap();
-    let script = "act spy slow=/slow && exec act spy for=inf";
-    let spy = |attempt| {
-        let mut request = rootfs.request(&sandbox, "app", attempt, &["sh", "-c", script]);
-        let sets = json!(["CAP_KILL", "CAP_SYS_PTRACE"]);
-        request.config["process"]["capabilities"] = json!({"bounding": sets, "permitted": sets, "effective": sets});
-        request
-    };
-    agent.start(spy(0));
-    support::until("it looks", || sandbox.log("app", 0).iter().any(|line| line.contains("started")));
-    // Each look takes as long as a lookup, so that some of those who come in are missed: as many come as it takes.
-    let tries = &mut (0..);
-    support::until("it saw enough of them", || {
-        let found = agent.exec(tries.next().unwrap(), &app, &["/slow/true"], 20_000);
-        assert_eq!(found, (ExecResult::Exited { code: 0 }, String::new()));
-        sandbox.log("app", 0).iter().filter(|line| line.contains("saw pid=")).count() >= 5
-    });
-    let end = |agent: &mut support::Agent, attempt: u32| {
-        agent.send(&Request::Signal { id: id("app", attempt), signal: 15, cause: None });
-        agent.end(&id("app", attempt))
-    };
-    assert_eq!(end(&mut agent, 0), Outcome::Exited { code: 0 }, "{:?}", sandbox.log("app", 0));
+    let files = rootfs.0.path().join("rootfs");
+    for directory in ["first", "last", "home", "etc"] {
+        fs::create_dir(files.join(directory)).unwrap();
+    }
+    for directory in ["first", "last"] {
+        std::os::unix::fs::symlink("/bin/busybox", files.join(directory).join("tool")).unwrap();
+    }
+    fs::write(files.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/home:/bin/sh\n").unwrap();
+    let filter =
+        json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_ERRNO"}]});
+    let plain = rootfs.request(&sandbox, "plain", 0, &["sleep", "100"]);
+    let mut changed = rootfs.request(&sandbox, "changed", 0, &["sleep", "100"]);
+    changed.config["process"]["user"] = json!({"uid": 1000, "gid": 7, "additionalGids": [8, 9], "umask": 0o27});
+    changed.config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}]);
+    changed.config["process"]["oomScoreAdj"] = json!(500);
+    changed.config["process"]["cwd"] = json!("/tmp");
+    changed.config["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_BE", "priority": 6});
+    changed.config["process"]["env"] = json!(["PATH=/first:/bin", "A=b c", "PATH=/last:/bin"]);
+    changed.config["linux"]["seccomp"] = filter.clone();
+    let mut privileged = rootfs.request(&sandbox, "privileged", 0, &["sleep", "100"]);
+    let sets = json!(["CAP_KILL", "CAP_NET_ADMIN", "CAP_SYS_ADMIN"]);
+    privileged.config["process"]["capabilities"] =
+        json!({"bounding": sets, "permitted": sets, "effective": sets, "inheritable": sets, "ambient": ["CAP_KILL"]});
+    privileged.config["process"]["noNewPrivileges"] = json!(false);
+    privileged.config["linux"]["seccomp"] = filter;
 
-    let pid = agent.start(spy(1)).pid.unwrap();
-    support::until("it looks", || sandbox.log("app", 1).iter().any(|line| line.contains("started")));
-    support::until("the way out is found", || {
-        let entered = Command::new("bash")
-            .args(["-c", &format!("exec 7</sys; exec nsenter --target {pid} --mount --pid /slow/true")])
-            .status()
+    let mut all = Vec::new();
+    for (seq, request) in (0..).zip([plain, changed, privileged]) {
+        let name = request.id.container.clone();
+        agent.start(request);
+        let (result, by_shim) = agent.exec(seq, &id(&name, 0), &["sh", "-c", SHOW], 20_000);
+        assert_eq!(result, ExecResult::Exited { code: if name == "changed" { 0 } else { 1 } }, "{by_shim}");
+        let root = sandbox.path("run/runtime");
+        let container = fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let container = container.into_iter().find(|id| id.contains(&format!("-{name}-"))).unwrap();
+        let by_runtime = Command::new(runtime())
+            .args(["--root", root.to_str().unwrap(), "exec", &container, "sh", "-c", SHOW])
+            .stdin(std::process::Stdio::null())
+            .output()
             .unwrap();
-        assert!(entered.success());
-        sandbox.log("app", 1).iter().any(|line| line.contains("reached"))
-    });
-    assert_eq!(end(&mut agent, 1), Outcome::Exited { code: 1 }, "{:?}", sandbox.log("app", 1));
+        let by_runtime = String::from_utf8(by_runtime.stdout).unwrap();
+        assert_eq!(shown(&by_shim), shown(&by_runtime), "{name}");
+        all.push(by_shim);
+    }
+    // What is compared is there.
+    for line in ["Umask:\t0027", "oom: 500", "cwd: /tmp", "HOME=/home", "Groups:\t8 9 ", "Seccomp:\t2", "/last/tool"] {
+        assert!(all[1].lines().any(|found| found == line), "no {line:?} in {}", all[1]);
+    }
+    assert_ne!(shown(&all[0]), shown(&all[1]));
+    assert_ne!(shown(&all[0]), shown(&all[2]));
     sandbox.shut_down();
+}
+
+/// CVE-2016-9962, by a container that looks into every process that it sees; `tests/cases/hostile.yaml` has the others. Commands of one that
+/// may trace come in through the runtime, those of any other through the shim. The control comes in as a runtime would that does not
+/// look to its descriptors.
+#[test]
+fn what_enters_a_container_is_no_way_out() {
+    let tracing = json!(["CAP_KILL", "CAP_SYS_PTRACE"]);
+    for sets in [json!(["CAP_KILL"]), tracing.clone()] {
+        let (sandbox, rootfs) = (Sandbox::new(), Rootfs::new());
+        let (mut agent, _) = sandbox.connect();
+        let app = id("app", 0);
+        fs::create_dir(rootfs.0.path().join("rootfs/slow")).unwrap();
+        let script = "act spy slow=/slow && exec act spy for=inf";
+        let spy = |attempt, sets: &serde_json::Value| {
+            let mut request = rootfs.request(&sandbox, "app", attempt, &["sh", "-c", script]);
+            request.config["process"]["capabilities"] = json!({"bounding": sets, "permitted": sets, "effective": sets});
+            request
+        };
+        agent.start(spy(0, &sets));
+        support::until("it looks", || sandbox.log("app", 0).iter().any(|line| line.contains("started")));
+        // Each look takes as long as a lookup, so that some of those who come in are missed: as many come as it takes.
+        let tries = &mut (0..);
+        support::until("it saw enough of them", || {
+            let found = agent.exec(tries.next().unwrap(), &app, &["/slow/true"], 20_000);
+            assert_eq!(found, (ExecResult::Exited { code: 0 }, String::new()));
+            sandbox.log("app", 0).iter().filter(|line| line.contains("saw pid=")).count() >= 5
+        });
+        let end = |agent: &mut support::Agent, attempt: u32| {
+            agent.send(&Request::Signal { id: id("app", attempt), signal: 15, cause: None });
+            agent.end(&id("app", attempt))
+        };
+        assert_eq!(end(&mut agent, 0), Outcome::Exited { code: 0 }, "{:?}", sandbox.log("app", 0));
+
+        let pid = agent.start(spy(1, &tracing)).pid.unwrap();
+        support::until("it looks", || sandbox.log("app", 1).iter().any(|line| line.contains("started")));
+        support::until("the way out is found", || {
+            let entered = Command::new("bash")
+                .args(["-c", &format!("exec 7</sys; exec nsenter --target {pid} --mount --pid /slow/true")])
+                .status()
+                .unwrap();
+            assert!(entered.success());
+            sandbox.log("app", 1).iter().any(|line| line.contains("reached"))
+        });
+        assert_eq!(end(&mut agent, 1), Outcome::Exited { code: 1 }, "{:?}", sandbox.log("app", 1));
+        sandbox.shut_down();
+    }
 }

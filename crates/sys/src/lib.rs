@@ -8,7 +8,7 @@ pub mod cgroup;
 pub mod child;
 pub mod device;
 pub mod durable;
-pub mod enter;
+pub mod error;
 pub mod fdpass;
 pub mod file;
 pub mod ids;

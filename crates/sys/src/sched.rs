@@ -5,7 +5,7 @@ use std::mem::size_of;
 use nix::errno::Errno;
 
 /// How a process is scheduled: `struct sched_attr` (sched_setattr(2)), as far as every kernel with that call knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Attributes {
     /// `SCHED_*`.
     pub policy: u32,

@@ -17,7 +17,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 use nix::unistd::{Pid, execve};
 use podwright_sys::cgroup::Cgroup;
-use podwright_sys::enter::NAMESPACES;
+
 use podwright_sys::process::{self, Cloned};
 use serde_json::{Value, json};
 
@@ -93,6 +93,13 @@ fn manifest(name: &str) -> Value {
     })
 }
 
+/// What a command of a plain pod enters besides the PID namespace.
+const ENTERED: CloneFlags = CloneFlags::CLONE_NEWNS
+    .union(CloneFlags::CLONE_NEWIPC)
+    .union(CloneFlags::CLONE_NEWUTS)
+    .union(CloneFlags::CLONE_NEWNET)
+    .union(CloneFlags::CLONE_NEWCGROUP);
+
 /// CPU seconds of the agent, and of the pods with their shims and all processes that have ended there.
 fn cpu(agent: &Agent) -> Result<f64> {
     let stat = Cgroup::at(agent.cgroup()).read("cpu.stat")?;
@@ -146,7 +153,7 @@ impl Door {
         setns(target.as_fd(), CloneFlags::CLONE_NEWPID)?;
         let cloned = process::clone(CloneFlags::empty(), Some(directory.as_fd()));
         if let Ok(Cloned::Child) = cloned {
-            if setns(target.as_fd(), NAMESPACES).is_ok() {
+            if setns(target.as_fd(), ENTERED).is_ok() {
                 let Err(_refused) = execve(&path, &[&path], &[c"PATH=/bin"]);
             }
             process::exit_now(126);

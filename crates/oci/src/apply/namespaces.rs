@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::Path;
 
-use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::Mode;
@@ -16,10 +15,6 @@ use crate::plan::Step;
 pub(super) fn apply(progress: &Progress<'_>, step: &Step) -> Result<()> {
     match step {
         Step::Join { kind, path } => join(*kind, path),
-        Step::EnterContainer(kinds) => match progress.init.target {
-            Some(target) => setns(target, *kinds).map_err(kernel("enter the container's namespaces")),
-            None => Ok(()),
-        },
         Step::EnterRoot => match progress.init.target_root {
             Some(root) => mounts::chroot_to(root).map_err(kernel("enter the container's root")),
             None => Err(StepError::Misplaced),
@@ -27,10 +22,6 @@ pub(super) fn apply(progress: &Progress<'_>, step: &Step) -> Result<()> {
         Step::UnshareTime { offsets } => timens::enter_new(offsets)
             .map_err(|err| kernel("linux.timeOffsets: make a time namespace and set its clocks")(errno_of(&err))),
         Step::UnshareCgroup => unshare(CloneFlags::CLONE_NEWCGROUP).map_err(kernel("make a cgroup namespace")),
-        Step::SessionKeyring => session_keyring(progress.init.id),
-        Step::OomScoreAdj(value) => {
-            write_proc(Path::new("self/oom_score_adj"), &value.to_string(), "process.oomScoreAdj: ")
-        }
         Step::Hostname(name) => nix::unistd::sethostname(name).map_err(kernel("hostname")),
         Step::Domainname(name) => sys_process::set_domainname(name).map_err(kernel("domainname")),
         Step::Sysctl { path, value, shared_namespace } => sysctl(path, value, *shared_namespace),
@@ -42,15 +33,6 @@ fn join(kind: CloneFlags, path: &Path) -> Result<()> {
     let what = || format!("linux.namespaces: enter {}", path.display());
     let file = open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(kernel(what()))?;
     setns(file, kind).map_err(kernel(what()))
-}
-
-fn session_keyring(id: &str) -> Result<()> {
-    let name = std::ffi::CString::new(format!("_ses.{id}")).map_err(|_| kernel("session keyring")(Errno::EINVAL))?;
-    match sys_process::join_session_keyring(&name) {
-        // The quota of keys is per user and host; a container is not refused for it.
-        Ok(()) | Err(Errno::EDQUOT) => Ok(()),
-        Err(errno) => Err(kernel("session keyring")(errno)),
-    }
 }
 
 /// Writes a file of the host's procfs, named without its `/proc`.

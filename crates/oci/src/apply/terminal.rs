@@ -8,10 +8,11 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstat, makedev, mknodat};
 use nix::sys::statfs::{DEVPTS_SUPER_MAGIC, fstatfs};
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
+use podwright_inside as inside;
 use podwright_sys::path::{Root, file_type};
 use podwright_sys::{fdpass, mount, terminal};
 
-use super::{Progress, Result, StepError, kernel, process};
+use super::{Progress, Result, StepError, kernel};
 use crate::plan::{Step, TerminalSize};
 
 pub(super) fn apply(progress: &mut Progress<'_>, step: &Step) -> Result<()> {
@@ -27,7 +28,7 @@ fn open(progress: &mut Progress<'_>, size: Option<TerminalSize>, console: bool) 
     let root = match &progress.root {
         Some(root) => root,
         None => {
-            own = process::own_root().map_err(kernel("process.terminal: open /"))?;
+            own = inside::own_root().map_err(kernel("process.terminal: open /"))?;
             &own
         }
     };

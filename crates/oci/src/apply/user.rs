@@ -2,8 +2,7 @@
 
 use std::fs;
 
-use nix::errno::Errno;
-use nix::unistd::getgroups;
+use podwright_inside as inside;
 use podwright_sys::ids;
 
 use super::{Progress, Result, StepError, errno_of, kernel};
@@ -14,7 +13,6 @@ pub(super) fn apply(progress: &mut Progress<'_>, step: &Step) -> Result<()> {
     match step {
         Step::AwaitMappings => sync::wait_for_go(&mut progress.init.report).map_err(|_| StepError::RuntimeGone),
         Step::CheckMappings(wanted) => check(wanted),
-        Step::DropGroups => ids::set_groups(&[]).map_err(kernel("leave all groups")),
         Step::BecomeRoot { uid, gid } => become_root(*uid, *gid),
         _ => Err(StepError::Misplaced),
     }
@@ -42,18 +40,7 @@ fn check(wanted: &Mappings) -> Result<()> {
 }
 
 fn become_root(uid: u32, gid: u32) -> Result<()> {
-    change_groups(&[])?;
+    inside::set_groups(&[])?;
     ids::set_group(gid).map_err(kernel(format!("become group {gid} of the user namespace")))?;
     ids::set_user(uid).map_err(kernel(format!("become user {uid} of the user namespace")))
-}
-
-/// Sets the supplementary groups. A user namespace can forbid that; then nothing is lost where none are wanted and there are none.
-pub(super) fn change_groups(groups: &[u32]) -> Result<()> {
-    match ids::set_groups(groups) {
-        Err(Errno::EPERM) if groups.is_empty() => match getgroups() {
-            Ok(left) if left.is_empty() => Ok(()),
-            _ => Err(StepError::GroupsStay),
-        },
-        other => other.map_err(kernel("process.user.additionalGids")),
-    }
 }

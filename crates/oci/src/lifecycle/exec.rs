@@ -21,7 +21,7 @@ use podwright_sys::sched;
 use super::control::{first_process, hook_state};
 use super::launch::clone_into;
 use super::terminal::Console;
-use super::{Passed, attend_to_end, hold_signals, listener, read_json, terminal, wrong_status};
+use super::{attend_to_end, descriptors, hold_signals, listener, read_json, terminal, wrong_status};
 use crate::apply::{self, Init};
 use crate::error::{Error, Result, file, kernel};
 use crate::hooks::HookState;
@@ -94,7 +94,7 @@ pub struct ExecOptions {
 /// # Errors
 /// [`Error::NotFound`], [`Error::WrongStatus`]; [`Error::Container`] when the program cannot be executed.
 pub fn exec(options: &ExecOptions) -> Result<i32> {
-    let passed = Passed::of_this_process(options.preserve_fds)?;
+    let passed = descriptors::of_this_process(options.preserve_fds)?;
     let dir = StateDir::new(&options.root, &options.id)?;
     let mut state = dir.load()?;
     let mut status = dir.status(state.as_ref())?;
@@ -114,7 +114,7 @@ pub fn exec(options: &ExecOptions) -> Result<i32> {
     // What the container was made from, whatever has become of its bundle (runtime-spec, runtime.md, "Create").
     let spec: Spec = read_json(&dir.config())?;
     let process = process_of(&options.command, &spec, &state)?;
-    let mut plan = plan::exec(&spec, &process).map_err(|source| plan_error(options, &state, source))?;
+    let mut plan = plan::exec(&spec, &process, &options.id).map_err(|source| plan_error(options, &state, source))?;
     listener::check(plan.listener.as_ref()).map_err(|source| plan_error(options, &state, source))?;
     let filter = plan.seccomp.as_ref().map(|profile| profile.compile()).transpose()?;
     let Console { theirs: console, ours: own_console } =
@@ -152,7 +152,6 @@ pub fn exec(options: &ExecOptions) -> Result<i32> {
             passed: &passed,
             console,
             sources: VecDeque::new(),
-            id: &options.id,
             hooks: None,
             state: HookState { id: &options.id, bundle: &state.bundle, annotations: None },
         };

@@ -11,6 +11,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 use oci_spec::runtime::{Hook, Spec};
+use podwright_inside::{self as inside, Passed};
 use podwright_sys::caps::{self, CapSet};
 use podwright_sys::cgroup::{Cgroup, v2_mount};
 use podwright_sys::mount;
@@ -19,7 +20,7 @@ use podwright_sys::process::{self, Cloned};
 use podwright_sys::seccomp::Program as Filter;
 
 use super::terminal::Console;
-use super::{Passed, attend_to_end, hold_signals, listener, rdt, read_with_text, resources, terminal, user};
+use super::{attend_to_end, descriptors, hold_signals, listener, rdt, read_with_text, resources, terminal, user};
 use crate::apply::{self, Init};
 use crate::clock;
 use crate::error::{Error, Result, file, kernel};
@@ -94,7 +95,7 @@ struct Launched {
 }
 
 fn launch(options: &CreateOptions, gate: Gate, foreground: bool) -> Result<Launched> {
-    let passed = Passed::of_this_process(options.preserve_fds)?;
+    let passed = descriptors::of_this_process(options.preserve_fds)?;
     let dir = StateDir::new(&options.root, &options.id)?;
     let bundle = std::path::absolute(&options.bundle).map_err(file("resolve", &options.bundle))?;
     let (spec, text) = read_with_text(&bundle.join("config.json"))?;
@@ -151,7 +152,7 @@ fn launch(options: &CreateOptions, gate: Gate, foreground: bool) -> Result<Launc
 /// "Linux Process"). In a user namespace of its own it gets all.
 fn tell_of_missing(plan: &Plan) -> Result<()> {
     let wanted = plan.steps.iter().find_map(|step| match step {
-        Step::Capabilities { effective, permitted, inheritable, .. } => {
+        Step::Inside(inside::Step::Capabilities { effective, permitted, inheritable, .. }) => {
             Some(effective.union(*permitted).union(*inheritable))
         }
         _ => None,
@@ -239,7 +240,6 @@ impl Launch<'_> {
                 passed: self.passed,
                 console: console.theirs,
                 sources,
-                id: &self.options.id,
                 hooks: self.spec.hooks().as_ref(),
                 state: self.hook_state(),
             };

@@ -9,9 +9,10 @@ use podwright_sys::fdpass;
 use serde::Serialize;
 
 use super::terminal::connect_to;
-use crate::error::{Error, Result, chain, file};
+use crate::error::{Error, Result, file};
 use crate::plan::{Listener, PlanError};
 use crate::sync;
+use podwright_sys::error::chain;
 
 /// What the agent is told.
 #[derive(Serialize)]

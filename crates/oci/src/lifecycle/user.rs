@@ -13,15 +13,17 @@ use nix::mount::MsFlags;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, setgroups};
+use podwright_inside as inside;
 use podwright_sys::cgroup::Cgroup;
 use podwright_sys::mount::{self, Change};
 use podwright_sys::process::{self, Cloned};
 use podwright_sys::userns;
 
 use super::launch::clone_into;
-use crate::error::{Error, Result, chain, file, kernel};
-use crate::plan::{self, BindMount, Plan, Step, UserNamespace};
+use crate::error::{Error, Result, file, kernel};
+use crate::plan::{BindMount, Plan, Step, UserNamespace};
 use crate::sync;
+use podwright_sys::error::chain;
 
 /// The files of a cgroup that whoever it is delegated to may write.
 const DELEGATED_FILES: &str = "/sys/kernel/cgroup/delegate";
@@ -132,9 +134,9 @@ pub(super) fn prepare(user: &UserNamespace, steps: &[Step], pid: Pid) -> Result<
         )?;
     }
     for step in steps {
-        if let Step::Rlimit { resource, hard, .. } = step {
+        if let Step::Inside(inside::Step::Rlimit { resource, hard, .. }) = step {
             process::raise_hard_limit(pid.as_raw(), *resource, *hard)
-                .map_err(kernel(format!("process.rlimits: {}", plan::rlimit_name(*resource))))?;
+                .map_err(kernel(format!("process.rlimits: {}", inside::rlimit_name(*resource))))?;
         }
     }
     match user.oom_score_adj {

@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 
 use oci_spec::runtime::{Capability, Linux, PosixRlimitType, Process};
+use podwright_inside::{self as inside, Program};
 use podwright_sys::caps::CapSet;
 
 use super::ids::check_id;
 use super::step::SecurityModule;
-use super::{PlanError, Program, Result, Step, TerminalSize, schedule};
+use super::{PlanError, Result, Step, TerminalSize, schedule};
 
 /// The umask where the configuration names none.
 const DEFAULT_UMASK: u32 = 0o022;
@@ -26,40 +27,46 @@ pub(super) fn steps(process: &Process, linux: Option<&Linux>, traced: bool) -> R
     let no_new_privileges = process.no_new_privileges() == Some(true) || traced && filtered;
     let mut steps = Vec::new();
     if process.terminal() != Some(true) {
-        steps.push(Step::NewSession);
+        steps.push(inside::Step::NewSession.into());
     }
-    steps.push(Step::OwnStdio(user.uid()));
-    steps.extend(schedule::steps(process, linux)?);
-    steps.extend(rlimits(process)?);
-    steps.push(Step::CloseDescriptors);
-    steps.push(Step::ResetSignals);
-    steps.push(Step::Chdir(process.cwd().clone()));
-    steps.push(Step::Umask(user.umask().unwrap_or(DEFAULT_UMASK)));
+    steps.push(inside::Step::OwnStdio(user.uid()).into());
+    steps.extend(schedule::steps(process, linux)?.into_iter().map(Step::Inside));
+    steps.extend(rlimits(process)?.into_iter().map(Step::Inside));
+    steps.push(inside::Step::CloseDescriptors.into());
+    steps.push(inside::Step::ResetSignals.into());
+    steps.push(inside::Step::Chdir(process.cwd().clone()).into());
+    steps.push(inside::Step::Umask(user.umask().unwrap_or(DEFAULT_UMASK)).into());
     steps.extend(labels(process).map(|(module, _, label)| Step::Label { module, label }));
-    steps.push(Step::LimitBounding(caps.bounding));
-    steps.push(Step::SwitchUser {
-        uid: user.uid(),
-        gid: user.gid(),
-        groups: user.additional_gids().clone().unwrap_or_default(),
-    });
+    steps.push(inside::Step::LimitBounding(caps.bounding).into());
+    steps.push(
+        inside::Step::SwitchUser {
+            uid: user.uid(),
+            gid: user.gid(),
+            groups: user.additional_gids().clone().unwrap_or_default(),
+        }
+        .into(),
+    );
     // A filter needs either no_new_privs or CAP_SYS_ADMIN: the earlier of the two places keeps the latter, and lets only
     // capset, prctl and execve through the filter; the later one lets execve alone through.
     if filtered && !no_new_privileges {
-        steps.push(Step::LoadFilter);
+        steps.push(inside::Step::LoadFilter.into());
     }
-    steps.push(Step::Capabilities {
-        effective: caps.effective,
-        permitted: caps.permitted,
-        inheritable: caps.inheritable,
-        ambient: caps.ambient,
-    });
+    steps.push(
+        inside::Step::Capabilities {
+            effective: caps.effective,
+            permitted: caps.permitted,
+            inheritable: caps.inheritable,
+            ambient: caps.ambient,
+        }
+        .into(),
+    );
     if no_new_privileges {
-        steps.push(Step::NoNewPrivileges);
+        steps.push(inside::Step::NoNewPrivileges.into());
         if filtered {
-            steps.push(Step::LoadFilter);
+            steps.push(inside::Step::LoadFilter.into());
         }
     }
-    steps.push(Step::Exec(program));
+    steps.push(inside::Step::Exec(program).into());
     Ok(steps)
 }
 
@@ -89,13 +96,13 @@ pub(super) fn modules(process: &Process) -> impl Iterator<Item = Step> {
 /// Room for the limits, for a process that will not be allowed to make it.
 pub(super) fn raised_limits(process: &Process) -> Result<Vec<Step>> {
     let raised = |step| match step {
-        Step::Rlimit { resource, hard, .. } => Some(Step::RaiseLimit { resource, hard }),
+        inside::Step::Rlimit { resource, hard, .. } => Some(inside::Step::RaiseLimit { resource, hard }.into()),
         _ => None,
     };
     Ok(rlimits(process)?.into_iter().filter_map(raised).collect())
 }
 
-fn rlimits(process: &Process) -> Result<Vec<Step>> {
+fn rlimits(process: &Process) -> Result<Vec<inside::Step>> {
     let mut steps = Vec::new();
     let mut seen = HashSet::new();
     for (index, limit) in process.rlimits().iter().flatten().enumerate() {
@@ -107,7 +114,7 @@ fn rlimits(process: &Process) -> Result<Vec<Step>> {
         if soft > hard {
             return problem(format!("soft {soft} is above hard {hard}"));
         }
-        steps.push(Step::Rlimit { resource: rlimit_number(limit.typ()), soft, hard });
+        steps.push(inside::Step::Rlimit { resource: rlimit_number(limit.typ()), soft, hard });
     }
     Ok(steps)
 }
@@ -135,7 +142,7 @@ pub(super) fn terminal(process: &Process, console: bool) -> Result<Option<Step>>
 /// The terminal takes the place of descriptors 0 to 2 before the gate: whoever waits for the end of what `create` writes would
 /// otherwise wait for the container's.
 pub(super) fn attach(process: &Process) -> impl Iterator<Item = Step> {
-    let steps = [Step::NewSession, Step::AttachTerminal];
+    let steps = [inside::Step::NewSession.into(), Step::AttachTerminal];
     steps.into_iter().filter(|_| process.terminal() == Some(true))
 }
 
@@ -210,29 +217,6 @@ impl Sets {
             ambient: set("ambient", caps.ambient())?.intersection(permitted).intersection(inheritable),
         })
     }
-}
-
-/// A limit's name by its number, for errors.
-pub(crate) fn rlimit_name(number: u32) -> &'static str {
-    const NAMES: [&str; 16] = [
-        "RLIMIT_CPU",
-        "RLIMIT_FSIZE",
-        "RLIMIT_DATA",
-        "RLIMIT_STACK",
-        "RLIMIT_CORE",
-        "RLIMIT_RSS",
-        "RLIMIT_NPROC",
-        "RLIMIT_NOFILE",
-        "RLIMIT_MEMLOCK",
-        "RLIMIT_AS",
-        "RLIMIT_LOCKS",
-        "RLIMIT_SIGPENDING",
-        "RLIMIT_MSGQUEUE",
-        "RLIMIT_NICE",
-        "RLIMIT_RTPRIO",
-        "RLIMIT_RTTIME",
-    ];
-    NAMES.get(number as usize).copied().unwrap_or("unknown")
 }
 
 fn rlimit_number(kind: PosixRlimitType) -> u32 {

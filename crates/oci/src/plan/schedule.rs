@@ -6,9 +6,10 @@ use oci_spec::runtime::{
     IOPriorityClass, Linux, LinuxMemoryPolicy, LinuxPersonalityDomain, LinuxSchedulerFlag, LinuxSchedulerPolicy,
     MemoryPolicyFlagType, MemoryPolicyModeType, Process, Scheduler,
 };
+use podwright_inside::Step;
 use podwright_sys::sched::Attributes;
 
-use super::{PlanError, Result, Step};
+use super::{PlanError, Result};
 
 /// The highest processor or memory node that may be named: above what any kernel is built for.
 const MAX_NUMBER: u32 = 65_535;

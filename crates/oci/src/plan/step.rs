@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
-use podwright_sys::caps::CapSet;
+use podwright_inside as inside;
+use podwright_inside::Program;
 use podwright_sys::device;
 use podwright_sys::mount::Change;
-use podwright_sys::sched::Attributes;
 
 use super::ids::Mappings;
 
@@ -23,6 +23,8 @@ pub enum Gate {
 /// One thing that the container's first process does.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
+    /// What every process on its way into a container may do.
+    Inside(inside::Step),
     /// Enter an existing namespace.
     Join {
         /// Its kind, one bit.
@@ -30,14 +32,10 @@ pub enum Step {
         /// A file such as `/proc/1/ns/net`.
         path: PathBuf,
     },
-    /// Enter these namespaces of a container that runs.
-    EnterContainer(CloneFlags),
     /// Wait until the runtime has written the mappings of the user namespace.
     AwaitMappings,
     /// Check that a user namespace that was joined has these mappings.
     CheckMappings(Mappings),
-    /// Give up all supplementary groups, while that is still allowed.
-    DropGroups,
     /// Become this user and group of the user namespace, with all capabilities there: files that are made belong to them.
     BecomeRoot {
         /// User.
@@ -52,10 +50,6 @@ pub enum Step {
     },
     /// Make a cgroup namespace whose root is the container's cgroup.
     UnshareCgroup,
-    /// Leave the caller's session keyring.
-    SessionKeyring,
-    /// Set `oom_score_adj`.
-    OomScoreAdj(i32),
     /// Set the host name.
     Hostname(String),
     /// Set the NIS domain name.
@@ -162,45 +156,6 @@ pub enum Step {
         /// For those that name no environment.
         env: Vec<String>,
     },
-    /// Give pipes and terminals on descriptors 0 to 2 to the user, so that `/dev/stdout` can be opened, and put the container's
-    /// `/dev/null` in place of the host's.
-    OwnStdio(u32),
-    /// Set a resource limit.
-    Rlimit {
-        /// Number in getrlimit(2).
-        resource: u32,
-        /// Soft limit.
-        soft: u64,
-        /// Hard limit.
-        hard: u64,
-    },
-    /// Raise a hard limit, while that is still allowed.
-    RaiseLimit {
-        /// Number in getrlimit(2).
-        resource: u32,
-        /// At least.
-        hard: u64,
-    },
-    /// Set the scheduling policy.
-    Scheduler(Attributes),
-    /// Set class and level of disk accesses (ioprio_set(2)).
-    IoPriority {
-        /// 1 real-time, 2 best effort, 3 idle.
-        class: u16,
-        /// 0 to 7.
-        level: u16,
-    },
-    /// Restrict the process to processors.
-    Affinity(Vec<u32>),
-    /// Set the policy by which memory is taken from nodes (set_mempolicy(2)).
-    MemoryPolicy {
-        /// Mode and flags.
-        mode: u32,
-        /// Nodes.
-        nodes: Vec<u32>,
-    },
-    /// Set the execution domain (personality(2)).
-    Personality(u32),
     /// Check that the kernel has this security module, and keep a way to ask it for a label.
     FindModule {
         /// Which one.
@@ -215,56 +170,22 @@ pub enum Step {
         /// The name of a profile, or a context.
         label: String,
     },
-    /// Mark all descriptors but the first ones (0 to 2 and those preserved) close-on-exec.
-    CloseDescriptors,
-    /// Unblock signals and restore their default handling.
-    ResetSignals,
-    /// setsid(2): a session and a process group of its own, without a terminal, as other runtimes start a process.
-    NewSession,
     /// Make the terminal the session's, and descriptors 0 to 2.
     AttachTerminal,
-    /// Enter the working directory.
-    Chdir(PathBuf),
-    /// Drop from the bounding set.
-    LimitBounding(CapSet),
-    /// Become the user, keeping the permitted capabilities for the steps that follow.
-    SwitchUser {
-        /// User.
-        uid: u32,
-        /// Group.
-        gid: u32,
-        /// Supplementary groups.
-        groups: Vec<u32>,
-    },
     /// Load the seccomp filter where it does nothing yet, and hand its listener to the runtime. Nothing happens with a filter that
     /// can only be loaded with [`Step::LoadFilter`].
     OfferListener,
-    /// Load the seccomp filter, and hand its listener over if that is not done yet.
-    LoadFilter,
-    /// Set the capability sets.
-    Capabilities {
-        /// Effective.
-        effective: CapSet,
-        /// Permitted.
-        permitted: CapSet,
-        /// Inheritable.
-        inheritable: CapSet,
-        /// Ambient.
-        ambient: CapSet,
-    },
-    /// Keep no other capabilities than these, of those there are.
-    KeepCapabilities(CapSet),
     /// Clone a process that goes on with the steps behind this one in the container's PID namespace, and end: all that the
     /// container may not see has been done out of its sight.
     Succeed,
-    /// Never gain privileges by execve(2) again.
-    NoNewPrivileges,
-    /// Set the file mode creation mask.
-    Umask(u32),
-    /// Become the program.
-    Exec(Program),
     /// There is no program (runtime-spec, config.md: `process` is required when `start` is called).
     NoProcess,
+}
+
+impl From<inside::Step> for Step {
+    fn from(step: inside::Step) -> Step {
+        Step::Inside(step)
+    }
 }
 
 /// A security module of the kernel that knows labels.
@@ -355,13 +276,4 @@ pub struct DeviceNode {
     pub uid: u32,
     /// Group.
     pub gid: u32,
-}
-
-/// A program and what it gets.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Program {
-    /// The name to look up, and its arguments.
-    pub args: Vec<String>,
-    /// `KEY=VALUE`; `PATH` here is where the name is looked up.
-    pub env: Vec<String>,
 }

@@ -4,6 +4,7 @@ mod process;
 mod seccomp;
 
 use super::*;
+use podwright_inside as inside;
 use podwright_sys::caps::CapSet;
 use podwright_sys::device;
 use podwright_sys::mount::Change;
@@ -64,7 +65,10 @@ fn changed(change: impl FnOnce(&mut Value)) -> Result<Plan> {
 /// The kinds of steps, in order.
 fn kinds(steps: &[Step]) -> Vec<String> {
     let name = |step: &Step| {
-        let text = format!("{step:?}");
+        let text = match step {
+            Step::Inside(step) => format!("{step:?}"),
+            step => format!("{step:?}"),
+        };
         text.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned()
     };
     steps.iter().map(name).collect()
@@ -112,7 +116,7 @@ fn the_filter_is_loaded_where_it_may_be() {
     let tail = &kinds(&with.steps)[with.steps.len() - 5..];
     assert_eq!(tail, ["LimitBounding", "SwitchUser", "LoadFilter", "Capabilities", "Exec"]);
     let without = changed(|c| c["linux"]["seccomp"] = Value::Null).unwrap();
-    assert!(without.seccomp.is_none() && !without.steps.contains(&Step::LoadFilter));
+    assert!(without.seccomp.is_none() && !without.steps.contains(&Step::Inside(inside::Step::LoadFilter)));
 }
 
 #[test]
@@ -174,12 +178,18 @@ fn capabilities_are_sets_and_ambient_ones_need_the_others() {
     let caps = json!({"bounding": ["CAP_KILL"], "permitted": ["CAP_KILL", "CAP_CHOWN"], "inheritable": ["CAP_KILL"], "ambient": ["CAP_KILL", "CAP_CHOWN"]});
     let plan = changed(|c| c["process"]["capabilities"] = caps).unwrap();
     let kill = CapSet::from_names(["KILL"]).unwrap();
-    let found = plan.steps.iter().any(|step| matches!(step, Step::Capabilities { ambient, .. } if *ambient == kill));
+    let found = plan
+        .steps
+        .iter()
+        .any(|step| matches!(step, Step::Inside(inside::Step::Capabilities { ambient, .. }) if *ambient == kill));
     assert!(found, "{:?}", plan.steps);
     let error = changed(|c| c["process"]["capabilities"] = json!({"inheritable": ["CAP_KILL"]})).unwrap_err();
     assert_eq!(error.field, "process.capabilities.inheritable", "the kernel keeps none that bounding has not");
     let none = changed(|c| c["process"]["capabilities"] = Value::Null).unwrap();
-    assert!(none.steps.contains(&Step::LimitBounding(CapSet::default())), "without a word, none is kept");
+    assert!(
+        none.steps.contains(&Step::Inside(inside::Step::LimitBounding(CapSet::default()))),
+        "without a word, none is kept"
+    );
 }
 
 fn writes(resources: Value) -> Vec<(String, String)> {
@@ -338,8 +348,8 @@ fn an_exec_enters_before_it_waits() {
     let mut config = everything();
     config["process"]["noNewPrivileges"] = json!(false);
     let spec: Spec = serde_json::from_value(config).unwrap();
-    let ExecPlan { steps, seccomp, .. } = exec(&spec, spec.process().as_ref().unwrap()).unwrap();
-    let expected = "OomScoreAdj SessionKeyring EnterContainer Await NewSession OwnStdio Rlimit CloseDescriptors ResetSignals Chdir \
+    let ExecPlan { steps, seccomp, .. } = exec(&spec, spec.process().as_ref().unwrap(), "test").unwrap();
+    let expected = "OomScoreAdj SessionKeyring Enter Await NewSession OwnStdio Rlimit CloseDescriptors ResetSignals Chdir \
         Umask LimitBounding SwitchUser LoadFilter Capabilities Exec";
     assert_eq!(kinds(&steps).join(" "), expected);
     assert!(seccomp.is_some(), "the container's filter holds for it, too");
@@ -355,14 +365,18 @@ fn an_exec_that_may_be_traced_begins_with_no_more_than_the_container_has() {
     config["process"]["capabilities"] =
         json!({"bounding": traced, "permitted": ["CAP_KILL"], "effective": ["CAP_KILL"]});
     let spec: Spec = serde_json::from_value(config).unwrap();
-    let order = |process: &Process| exec(&spec, process).unwrap().steps;
+    let order = |process: &Process| exec(&spec, process, "test").unwrap().steps;
     let steps = order(spec.process().as_ref().unwrap());
-    let expected = "OomScoreAdj SessionKeyring EnterContainer OwnStdio Rlimit CloseDescriptors ResetSignals Chdir Umask LimitBounding \
+    let expected = "OomScoreAdj SessionKeyring Enter OwnStdio Rlimit CloseDescriptors ResetSignals Chdir Umask LimitBounding \
         SwitchUser KeepCapabilities Succeed Await NewSession Scheduler Capabilities NoNewPrivileges LoadFilter Exec";
     assert_eq!(kinds(&steps).join(" "), expected);
     let kept = CapSet::from_names(["KILL", "SYS_NICE"]).unwrap();
-    assert!(steps.contains(&Step::KeepCapabilities(kept)), "{steps:?}");
-    assert!(steps.iter().any(|s| matches!(s, Step::EnterContainer(kinds) if kinds.contains(CloneFlags::CLONE_NEWPID))));
+    assert!(steps.contains(&Step::Inside(inside::Step::KeepCapabilities(kept))), "{steps:?}");
+    assert!(
+        steps
+            .iter()
+            .any(|s| matches!(s, Step::Inside(inside::Step::Enter(kinds)) if kinds.contains(CloneFlags::CLONE_NEWPID)))
+    );
     // It is the container that looks, whatever the new process is given.
     let mut process = spec.process().clone().unwrap();
     process.set_capabilities(None);

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use oci_spec::runtime::Spec;
+use podwright_inside as inside;
 use podwright_oci::config::{self, ConfigError};
 use podwright_oci::plan::{self, Context, Gate, Plan, PlanError, Step};
 use serde_json::Value;
@@ -31,12 +32,14 @@ pub(crate) fn check(text: &[u8]) -> Verdict {
         }
     }
     let Some(process) = spec.process() else { return Ok(()) };
-    let plan = match plan::exec(&spec, process) {
+    let plan = match plan::exec(&spec, process, "test") {
         Err(error) => return named(text, &error.field),
         Ok(plan) => plan,
     };
-    let entered = first(&plan.steps, |step| matches!(step, Step::EnterContainer(_)));
-    let confined = plan.steps.iter().position(|step| matches!(step, Step::Chdir(_) | Step::SwitchUser { .. }));
+    let entered = first(&plan.steps, |step| matches!(step, Step::Inside(inside::Step::Enter(_))));
+    let confined = plan.steps.iter().position(|step| {
+        matches!(step, Step::Inside(inside::Step::Chdir(_)) | Step::Inside(inside::Step::SwitchUser { .. }))
+    });
     if entered.is_none() || confined < entered {
         return Err("an exec does not enter the container first".into());
     }
@@ -48,14 +51,23 @@ pub(crate) fn check(text: &[u8]) -> Verdict {
 fn nothing_in_sight(steps: &[Step]) -> Verdict {
     let Some(at) = first(steps, |step| *step == Step::Succeed) else { return Ok(()) };
     let (hidden, seen) = steps.split_at(at);
-    let limited = hidden.iter().any(|step| matches!(step, Step::LimitBounding(_)));
-    if !limited || !matches!(hidden.last(), Some(Step::KeepCapabilities(_))) {
+    let limited = hidden.iter().any(|step| matches!(step, Step::Inside(inside::Step::LimitBounding(_))));
+    if !limited || !matches!(hidden.last(), Some(Step::Inside(inside::Step::KeepCapabilities(_)))) {
         return Err("a process begins with more capabilities than its container has".into());
     }
     let is_fine = |step: &Step| {
-        let name = format!("{step:?}");
-        let fine = ["Succeed", "Await", "NewSession", "AttachTerminal", "Scheduler", "Capabilities"];
-        fine.iter().chain(&["NoNewPrivileges", "LoadFilter", "Exec"]).any(|fine| name.starts_with(fine))
+        let Step::Inside(step) = step else {
+            return matches!(step, Step::Succeed | Step::Await(_) | Step::AttachTerminal);
+        };
+        matches!(
+            step,
+            inside::Step::NewSession
+                | inside::Step::Scheduler(_)
+                | inside::Step::Capabilities { .. }
+                | inside::Step::NoNewPrivileges
+                | inside::Step::LoadFilter
+                | inside::Step::Exec(_)
+        )
     };
     match seen.iter().find(|step| !is_fine(step)) {
         Some(step) => Err(format!("{step:?} is done in the container's sight")),
@@ -158,7 +170,7 @@ fn is_outside(step: &Step) -> bool {
             | Step::DevLinks
             | Step::MakeCwd(_)
             | Step::Sysctl { .. }
-            | Step::OomScoreAdj(_)
+            | Step::Inside(inside::Step::OomScoreAdj(_))
             | Step::Join { .. }
             | Step::SealMounts
             | Step::Mask(_)
@@ -199,8 +211,15 @@ fn root_in_order(steps: &[Step]) -> Verdict {
         ),
         (
             "a path of the container is looked up by name before the root has changed",
-            first(steps, |step| matches!(step, Step::Chdir(_) | Step::FindProgram { .. } | Step::Exec(_)))
-                .is_none_or(|named| named > pivot),
+            first(steps, |step| {
+                matches!(
+                    step,
+                    Step::Inside(inside::Step::Chdir(_))
+                        | Step::FindProgram { .. }
+                        | Step::Inside(inside::Step::Exec(_))
+                )
+            })
+            .is_none_or(|named| named > pivot),
         ),
         ("privileges go before the root has changed", first(steps, is_loss).is_none_or(|loss| loss > pivot)),
     ];
@@ -210,29 +229,32 @@ fn root_in_order(steps: &[Step]) -> Verdict {
 fn is_loss(step: &Step) -> bool {
     matches!(
         step,
-        Step::LimitBounding(_)
-            | Step::SwitchUser { .. }
-            | Step::Capabilities { .. }
-            | Step::NoNewPrivileges
-            | Step::LoadFilter
+        Step::Inside(inside::Step::LimitBounding(_))
+            | Step::Inside(inside::Step::SwitchUser { .. })
+            | Step::Inside(inside::Step::Capabilities { .. })
+            | Step::Inside(inside::Step::NoNewPrivileges)
+            | Step::Inside(inside::Step::LoadFilter)
     )
 }
 
 /// The bounding set, the user, the capabilities; the filter with nothing after it that it could refuse but what drops privileges.
 fn privileges_in_order(steps: &[Step], filtered: bool) -> Verdict {
     let at = |is: fn(&Step) -> bool| first(steps, is);
-    let (bounding, user) =
-        (at(|step| matches!(step, Step::LimitBounding(_))), at(|step| matches!(step, Step::SwitchUser { .. })));
-    let capabilities = at(|step| matches!(step, Step::Capabilities { .. }));
-    let filter = at(|step| *step == Step::LoadFilter);
-    let exec = at(|step| matches!(step, Step::Exec(_)));
+    let (bounding, user) = (
+        at(|step| matches!(step, Step::Inside(inside::Step::LimitBounding(_)))),
+        at(|step| matches!(step, Step::Inside(inside::Step::SwitchUser { .. }))),
+    );
+    let capabilities = at(|step| matches!(step, Step::Inside(inside::Step::Capabilities { .. })));
+    let filter = at(|step| *step == Step::Inside(inside::Step::LoadFilter));
+    let exec = at(|step| matches!(step, Step::Inside(inside::Step::Exec(_))));
     let after_filter = filter.map_or(&[][..], |filter| &steps[filter + 1..]);
     let rules = [
         ("the last step is no program", exec.is_some() && exec == steps.len().checked_sub(1)),
         ("capabilities do not go in order", bounding.is_some() && bounding < user && user < capabilities),
         (
             "descriptors stay open",
-            first(steps, |step| matches!(step, Step::CloseDescriptors)).is_some_and(|close| Some(close) < user),
+            first(steps, |step| matches!(step, Step::Inside(inside::Step::CloseDescriptors)))
+                .is_some_and(|close| Some(close) < user),
         ),
         (
             "a gate comes after the loss of privileges",
@@ -242,11 +264,14 @@ fn privileges_in_order(steps: &[Step], filtered: bool) -> Verdict {
         ("the filter is missing, or nobody asked for it", filter.is_some() == filtered),
         (
             "the filter does not come last",
-            after_filter.iter().all(|step| matches!(step, Step::Capabilities { .. } | Step::Exec(_))),
+            after_filter.iter().all(|step| {
+                matches!(step, Step::Inside(inside::Step::Capabilities { .. }) | Step::Inside(inside::Step::Exec(_)))
+            }),
         ),
         (
             "with no_new_privs the filter comes before it",
-            at(|step| *step == Step::NoNewPrivileges).is_none_or(|set| filter.is_none() || Some(set) < filter),
+            at(|step| *step == Step::Inside(inside::Step::NoNewPrivileges))
+                .is_none_or(|set| filter.is_none() || Some(set) < filter),
         ),
     ];
     broken(&rules)
@@ -269,11 +294,11 @@ pub(crate) fn notices_wrong_orders() {
         |step| matches!(step, Step::MountFs(_)),
         is_mask,
         |step| *step == Step::PivotRoot,
-        |step| matches!(step, Step::LimitBounding(_)),
-        |step| matches!(step, Step::SwitchUser { .. }),
-        |step| matches!(step, Step::Capabilities { .. }),
-        |step| *step == Step::LoadFilter,
-        |step| matches!(step, Step::Exec(_)),
+        |step| matches!(step, Step::Inside(inside::Step::LimitBounding(_))),
+        |step| matches!(step, Step::Inside(inside::Step::SwitchUser { .. })),
+        |step| matches!(step, Step::Inside(inside::Step::Capabilities { .. })),
+        |step| *step == Step::Inside(inside::Step::LoadFilter),
+        |step| matches!(step, Step::Inside(inside::Step::Exec(_))),
     ];
     for is in moved {
         let at = first(&plan.steps, is).expect("the step");

@@ -1,5 +1,7 @@
 //! User and time namespaces, and what follows from them.
 
+use podwright_inside as inside;
+
 use super::*;
 
 fn mapping(inside: u32, outside: u32, count: u32) -> Value {
@@ -153,11 +155,13 @@ fn another_process_leaves_its_groups_before_the_user_namespace() {
     let mut config = everything();
     config["linux"]["namespaces"].as_array_mut().unwrap().extend([json!({"type": "user"}), json!({"type": "time"})]);
     let spec: Spec = serde_json::from_value(config).unwrap();
-    let plan = exec(&spec, spec.process().as_ref().unwrap()).unwrap();
+    let plan = exec(&spec, spec.process().as_ref().unwrap(), "test").unwrap();
     let order = kinds(&plan.steps).join(" ");
-    assert!(order.starts_with("OomScoreAdj RaiseLimit DropGroups EnterContainer SessionKeyring Await"), "{order}");
+    assert!(order.starts_with("OomScoreAdj RaiseLimit DropGroups Enter SessionKeyring Await"), "{order}");
     let both = CloneFlags::CLONE_NEWUSER | CLONE_NEWTIME;
-    assert!(plan.steps.iter().any(|step| matches!(step, Step::EnterContainer(kinds) if kinds.contains(both))));
+    assert!(
+        plan.steps.iter().any(|step| matches!(step, Step::Inside(inside::Step::Enter(kinds)) if kinds.contains(both)))
+    );
 }
 
 #[test]
@@ -239,9 +243,9 @@ fn mounts_of_others_are_left_as_they_are() {
             assert!(matches!(&plan.steps[1], Step::Join { kind, .. } if *kind == CloneFlags::CLONE_NEWNS));
         }
         let spec: Spec = serde_json::from_value(config).unwrap();
-        let other = exec(&spec, spec.process().as_ref().unwrap()).unwrap();
+        let other = exec(&spec, spec.process().as_ref().unwrap(), "test").unwrap();
         assert!(
-            kinds(&other.steps).join(" ").contains("EnterContainer EnterRoot Await"),
+            kinds(&other.steps).join(" ").contains("Enter EnterRoot Await"),
             "chroot(2) is not entered with a namespace"
         );
     }

@@ -1,5 +1,7 @@
 //! What a process gets, and its labels.
 
+use podwright_inside as inside;
+
 use super::*;
 
 #[test]
@@ -18,15 +20,17 @@ fn shares_of_the_machine_are_set_before_privileges_go() {
         "{order}"
     );
     let scheduler = plan.steps.iter().find_map(|step| match step {
-        Step::Scheduler(attributes) => {
+        Step::Inside(inside::Step::Scheduler(attributes)) => {
             Some((attributes.policy, attributes.priority, attributes.flags, attributes.nice))
         }
         _ => None,
     });
     assert_eq!(scheduler, Some((1, 10, 1, 0)));
-    assert!(plan.steps.contains(&Step::IoPriority { class: 3, level: 4 }));
-    assert!(plan.steps.contains(&Step::MemoryPolicy { mode: 3 | 1 << 15, nodes: vec![0, 1, 2, 4] }));
-    assert!(plan.steps.contains(&Step::Personality(8)));
+    assert!(plan.steps.contains(&Step::Inside(inside::Step::IoPriority { class: 3, level: 4 })));
+    assert!(
+        plan.steps.contains(&Step::Inside(inside::Step::MemoryPolicy { mode: 3 | 1 << 15, nodes: vec![0, 1, 2, 4] }))
+    );
+    assert!(plan.steps.contains(&Step::Inside(inside::Step::Personality(8))));
 }
 
 #[test]
@@ -85,11 +89,11 @@ fn affinity_is_another_processs() {
     let mut config = everything();
     config["process"]["execCPUAffinity"] = json!({"initial": "0-1", "final": "3"});
     let spec: Spec = serde_json::from_value(config.clone()).unwrap();
-    let other = exec(&spec, spec.process().as_ref().unwrap()).unwrap();
+    let other = exec(&spec, spec.process().as_ref().unwrap(), "test").unwrap();
     assert_eq!(other.first_affinity, Some(vec![0, 1]));
     let order = kinds(&other.steps).join(" ");
     assert!(order.contains("Await Affinity NewSession"), "{order}");
-    assert!(other.steps.contains(&Step::Affinity(vec![3])));
+    assert!(other.steps.contains(&Step::Inside(inside::Step::Affinity(vec![3]))));
     let first = kinds(&plan(&config).unwrap().steps);
     assert!(!first.iter().any(|kind| kind == "Affinity"), "not the container's first one's");
 }
