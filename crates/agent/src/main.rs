@@ -86,9 +86,12 @@ fn start(cli: &Cli, config: Config) -> anyhow::Result<()> {
         let all: Vec<String> = lacks.iter().map(|lack| format!("  {lack}")).collect();
         anyhow::anyhow!("this host is not ready:\n{}", all.join("\n"))
     })?;
+    can_start().context("this host lacks what podwrightd needs at least; it can be tried again")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
+        // One that has been started stays: tokio gives up where there is none and none can be had (EAGAIN: pids.max, threads-max).
+        .thread_keep_alive(Duration::MAX)
         .build()
         .context("starting the runtime")?;
     let result = runtime.block_on(run(cli, config, host, &level));
@@ -96,7 +99,16 @@ fn start(cli: &Cli, config: Config) -> anyhow::Result<()> {
     result
 }
 
+/// Looks for what tokio does not do without: descriptors for signals, and a thread for what blocks.
+fn can_start() -> anyhow::Result<()> {
+    std::os::unix::net::UnixStream::pair().context("making a pair of sockets")?;
+    let thread = std::thread::Builder::new().spawn(|| {}).context("starting a thread")?;
+    thread.join().map_err(|_| anyhow::anyhow!("a thread that does nothing failed"))
+}
+
 async fn run(cli: &Cli, config: Config, host: Host, level: &LevelHandle) -> anyhow::Result<()> {
+    // The first of the threads that stay.
+    tokio::task::spawn_blocking(|| {}).await.context("starting a thread")?;
     let paths = Paths::new(&config.fixed);
     let socket = paths.api_socket();
     let listener = bind(&socket).with_context(|| format!("listening on {}", socket.display()))?;

@@ -272,3 +272,27 @@ fn hostile_texts_are_cheap() {
         assert!(took.as_secs() < 20, "{name} took {took:?}");
     }
 }
+
+/// What is skipped by a parser takes it no memory; what is read must not take the reader's stack.
+#[test]
+fn no_depth_of_nesting_takes_the_stack() {
+    let deep =
+        |open: &str, inner: &str, close: &str, levels: usize| open.repeat(levels) + inner + &close.repeat(levels);
+    let first = |text: &str, format| {
+        let found = read(text, format).err().unwrap_or_default();
+        found.first().map(|problem| problem.in_file("x").to_string()).unwrap_or_default()
+    };
+    for (open, inner, close) in [("[", "1", "]"), ("{\"a\":", "1", "}"), ("[{\"a\":", "{}", "}]")] {
+        for format in [Format::Json, Format::Yaml] {
+            for levels in [65, 1_000_000] {
+                let found = first(&deep(open, inner, close, levels), format);
+                let too_deep = ["nested more than 64 levels deep", "not valid YAML: recursion limit exceeded"];
+                assert!(too_deep.iter().any(|text| found.contains(text)), "{open} {levels} {format:?}: {found}");
+            }
+            let found = first(&deep(open, inner, close, 30), format);
+            assert!(!found.is_empty() && !found.contains("nested"), "the control: {found}");
+        }
+        // A parser that never closes what it opens.
+        assert_ne!(first(&open.repeat(1_000_000), Format::Json), "");
+    }
+}

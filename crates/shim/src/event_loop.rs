@@ -5,6 +5,7 @@ use std::error::Error;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -28,6 +29,10 @@ pub(crate) const SIGNALS: [Signal; 5] =
 
 /// The shim gives memory back when nothing has happened for this long: what it does in between would only fetch it again.
 const QUIET_NS: i64 = 1_000_000_000;
+
+/// How long the shim waits after an error of the kernel's that may pass (want of memory or descriptors) before it tries again.
+const ERROR_PAUSE: Duration = Duration::from_nanos(PAUSE_NS.unsigned_abs());
+const PAUSE_NS: i64 = 500_000_000;
 
 /// A process that works for the shim itself.
 #[derive(Debug)]
@@ -70,6 +75,8 @@ pub(crate) struct Shim {
     /// Runtimes that were covered by a read-only mount.
     pub(crate) covered: Vec<PathBuf>,
     pub(crate) connection: Option<Connection>,
+    /// Until when no connection is accepted, since the last one could not be.
+    deaf_until: Option<i64>,
     /// Records that could not be written, to be tried again.
     pub(crate) unwritten: Unwritten,
     pub(crate) leaving: bool,
@@ -106,6 +113,7 @@ pub(crate) fn run(config: SandboxConfig, listener: UnixListener, signals: Signal
         volumes: Vec::new(),
         covered: Vec::new(),
         connection: None,
+        deaf_until: None,
         unwritten: Unwritten::default(),
         leaving: false,
         slack: true,
@@ -114,13 +122,13 @@ pub(crate) fn run(config: SandboxConfig, listener: UnixListener, signals: Signal
     };
     // An end that is nowhere but here would go with it.
     while !(shim.leaving && shim.unwritten.is_empty()) {
-        let ready = shim.wait(&listener, &signals)?;
+        let ready = shim.wait(&listener, &signals);
         if ready.is_empty() && shim.slack && shim.machine.deadline().is_none() {
             child::become_idle();
             shim.slack = false;
         }
         for (source, flags) in ready {
-            shim.handle(source, flags, &listener, &signals)?;
+            shim.handle(source, flags, &listener, &signals);
         }
         shim.inputs.push_back(Input::Tick);
         shim.settle();
@@ -131,8 +139,9 @@ pub(crate) fn run(config: SandboxConfig, listener: UnixListener, signals: Signal
 }
 
 impl Shim {
-    /// Sleeps until something is to be done; for ever when nothing is going on.
-    fn wait(&self, listener: &UnixListener, signals: &SignalFd) -> nix::Result<Vec<(Source, PollFlags)>> {
+    /// Sleeps until something is to be done; for ever when nothing is going on. Whatever the kernel answers, the pod is looked after.
+    fn wait(&mut self, listener: &UnixListener, signals: &SignalFd) -> Vec<(Source, PollFlags)> {
+        self.deaf_until.take_if(|until| *until <= clock::now().boot_ns);
         let mut sources: Vec<(Source, BorrowedFd<'_>, PollFlags)> = Vec::new();
         // Streams come first: what follows may remove instances and commands, and with that shift their indices.
         for (index, site) in self.sites.iter().enumerate() {
@@ -148,40 +157,39 @@ impl Shim {
             let output = if agent.has_output() { PollFlags::POLLOUT } else { PollFlags::empty() };
             sources.push((Source::Agent, agent.fd(), PollFlags::POLLIN | output));
         }
-        sources.push((Source::Listener, listener.as_fd(), PollFlags::POLLIN));
+        if self.deaf_until.is_none() {
+            sources.push((Source::Listener, listener.as_fd(), PollFlags::POLLIN));
+        }
         let mut fds: Vec<PollFd<'_>> = sources.iter().map(|(_, fd, flags)| PollFd::new(*fd, *flags)).collect();
         match poll(&mut fds, self.timeout()) {
             Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno),
+            // Without memory for its tables, say.
+            Err(errno) => {
+                crate::say(format_args!("cannot poll: {}", errno.desc()));
+                std::thread::sleep(ERROR_PAUSE);
+                return vec![(Source::Signals, PollFlags::POLLIN)];
+            }
         }
         let flags = fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
         let ready = sources.iter().map(|(source, ..)| *source).zip(flags);
-        Ok(ready.filter(|(_, flags)| !flags.is_empty()).collect())
+        ready.filter(|(_, flags)| !flags.is_empty()).collect()
     }
 
     fn timeout(&self) -> PollTimeout {
         let quiet = self.slack.then(|| clock::now().boot_ns + QUIET_NS);
-        let Some(at) =
-            self.machine.deadline().into_iter().chain(self.look_at).chain(self.unwritten.retry_at()).chain(quiet).min()
-        else {
-            return PollTimeout::NONE;
-        };
+        let all = [self.machine.deadline(), self.look_at, self.unwritten.retry_at(), self.deaf_until, quiet];
+        let Some(at) = all.into_iter().flatten().min() else { return PollTimeout::NONE };
         // Rounded up: waking early would only mean to sleep once more.
         let millis = (at - clock::now().boot_ns).max(0).saturating_add(999_999) / 1_000_000;
         PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
     }
 
-    fn handle(
-        &mut self,
-        source: Source,
-        flags: PollFlags,
-        listener: &UnixListener,
-        signals: &SignalFd,
-    ) -> Result<(), Box<dyn Error>> {
+    fn handle(&mut self, source: Source, flags: PollFlags, listener: &UnixListener, signals: &SignalFd) {
         match source {
             Source::Signals => {
-                while signals.read_signal()?.is_some() {}
-                self.reap()?;
+                // Children are looked for whether it can be read or not.
+                while let Ok(Some(_)) = signals.read_signal() {}
+                self.reap();
             }
             Source::Listener => self.accept(listener),
             Source::Agent => {
@@ -197,7 +205,6 @@ impl Shim {
             Source::Cgroup(site) => self.check_end(site),
             Source::Command(index) => self.commands.get_mut(index).into_iter().for_each(Command::read),
         }
-        Ok(())
     }
 
     /// Gives the machine what happened, and does what it says, until both are done.
@@ -210,16 +217,16 @@ impl Shim {
     }
 
     /// Collects every child that has ended. The runtimes among them come last: what they started may be among the others.
-    fn reap(&mut self) -> nix::Result<()> {
+    fn reap(&mut self) {
         let mut helpers = Vec::new();
-        while let Some((pid, ended)) = child::reap()? {
+        // waitpid(2) knows no error that could pass.
+        while let Ok(Some((pid, ended))) = child::reap() {
             match self.helpers.iter().position(|helper| helper.pid == pid) {
                 Some(index) => helpers.push((self.helpers.remove(index), ended)),
                 None => self.inputs.push_back(Input::Reaped { pid, ended }),
             }
         }
         helpers.into_iter().for_each(|(helper, ended)| self.helped(helper, ended));
-        Ok(())
     }
 
     /// The newest connection is the agent; one before it belongs to an agent that is gone, or will be.
@@ -231,7 +238,11 @@ impl Shim {
                 self.inputs.push_back(Input::NewAgent);
             }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(error) => crate::say(format_args!("cannot accept a connection: {error}")),
+            // It stays in the queue: without a pause it would be tried all the time.
+            Err(error) => {
+                crate::say(format_args!("cannot accept a connection: {}", chain(&error)));
+                self.deaf_until = Some(clock::now().boot_ns.saturating_add(PAUSE_NS));
+            }
         }
     }
 

@@ -64,14 +64,17 @@ fn outcome(result: Result<(), Box<dyn Error>>) -> ExitCode {
     }
 }
 
+/// How long `shim.log` gets, bytes, before it begins anew: it is in the run directory, the node's memory.
+const MAX_LOG: u64 = 64 << 10;
+
 /// Says something on stderr, which is the agent's: one line, whatever names of files or a runtime's words are in it.
 fn say(text: impl std::fmt::Display) {
     let text = format!("podwright-shim: {text}");
+    podwright_sys::stdio::bound_stderr(MAX_LOG);
     // Nobody hears that nobody hears.
     podwright_sys::stdio::say(format_args!("{}", printable::line(&text)));
 }
 
-/// An error and what it comes from, in one line.
 fn run(path: &Path) -> Result<(), Box<dyn Error>> {
     let listener = take_listener()?;
     // Some kernels lack it; then what the agent left open stays open.

@@ -4,6 +4,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use podwright_shim::machine::MAX_LAUNCHES;
@@ -420,6 +421,48 @@ fn the_ledger_tells_who_asked_how_it_fared_and_what_it_said() {
 #[test]
 fn a_full_disk_under_its_own_log_does_not_end_it() {
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
-    let shim = std::process::Command::new(env!("CARGO_BIN_EXE_podwright-shim")).arg("/none").stderr(full).status();
+    let shim = Command::new(env!("CARGO_BIN_EXE_podwright-shim")).arg("/none").stderr(full).status();
     assert_eq!(shim.unwrap().code(), Some(1), "it says what is wrong, and leaves as it means to");
+}
+
+/// CPU time of a process so far, clock ticks.
+fn ticks(pid: i32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+/// A connection that cannot be taken stays in the queue of the socket.
+#[test]
+fn without_descriptors_a_shim_rests_and_answers_when_there_are_some() {
+    let sandbox = Sandbox::new();
+    let (mut agent, _) = sandbox.connect();
+    let pid = agent.start(sandbox.fake("app", 0, "exec sleep 100")).pid.unwrap();
+    let shim = sandbox.pid();
+    let limit = |count: u32| {
+        let count = format!("--nofile={count}:");
+        assert!(Command::new("prlimit").args(["--pid", &shim.to_string(), &count]).status().unwrap().success());
+    };
+    let descriptors = || {
+        let names = fs::read_dir(format!("/proc/{shim}/fd")).unwrap().map(|entry| entry.unwrap().file_name());
+        names.map(|name| name.to_str().unwrap().parse().unwrap()).collect::<Vec<u32>>()
+    };
+    let connected = descriptors().len();
+    drop(agent);
+    until("the connection is closed", || descriptors().len() < connected);
+    // No number below is free.
+    limit((0..).find(|number| !descriptors().contains(number)).unwrap());
+    let waiting = sandbox.dial();
+    let (began, before) = (Instant::now(), ticks(shim));
+    until("it tried more than once", || sandbox.complaints().lines().count() > 2);
+    let (used, time) = (ticks(shim) - before, began.elapsed());
+    assert!(used < 20 && time > Duration::from_millis(900), "{used} ticks in {time:?}");
+    limit(1024);
+    drop(waiting);
+    let (_agent, state) = sandbox.connect();
+    assert_eq!((state[0].pid, &state[0].exit), (Some(pid), &None));
+    let complaint = "podwright-shim: cannot accept a connection: Too many open files";
+    assert!(sandbox.complaints().lines().all(|line| line == complaint), "{}", sandbox.complaints());
+    fs::write(sandbox.path("run/shim.log"), "").unwrap();
+    sandbox.shut_down();
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, SFlag, fstat, makedev};
-use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
+use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, ftruncate};
 
 use crate::path::{Root, file_type};
 
@@ -17,6 +17,18 @@ use crate::path::{Root, file_type};
 pub fn say(line: fmt::Arguments<'_>) {
     // There is nobody else to tell.
     drop(io::stderr().write_all(format!("{line}\n").as_bytes()));
+}
+
+/// Empties the file that standard error is appended to, if it has more bytes than this. Whatever else it is stays as it is.
+pub fn bound_stderr(most: u64) {
+    let stderr = io::stderr();
+    let is_full = fstat(&stderr).is_ok_and(|stat| {
+        file_type(&stat) == SFlag::S_IFREG && u64::try_from(stat.st_size).is_ok_and(|size| size > most)
+    });
+    if is_full {
+        // There is nobody to tell.
+        ftruncate(&stderr, 0).unwrap_or(());
+    }
 }
 
 /// Puts the `/dev/null` below a root in the place of any other on descriptors 0 to 2, open for reading and writing: who has a

@@ -78,6 +78,9 @@ const CALLS: &[Entry] = &[
     ("inotify_init1", libc::SYS_inotify_init1, What::Is(Kind::Descriptor), Place::Nowhere),
     ("timerfd_create", libc::SYS_timerfd_create, What::Is(Kind::Descriptor), Place::Nowhere),
     ("dup", libc::SYS_dup, What::Is(Kind::Descriptor), Place::Nowhere),
+    ("clone", libc::SYS_clone, What::Is(Kind::Process), Place::Nowhere),
+    ("clone3", libc::SYS_clone3, What::Is(Kind::Process), Place::Nowhere),
+    ("ppoll", libc::SYS_ppoll, What::Is(Kind::Wait), Place::Nowhere),
 ];
 
 /// Those of older architectures, which glibc uses where they are.
@@ -96,6 +99,9 @@ const OLD_CALLS: &[Entry] = &[
     ("chown", libc::SYS_chown, What::Is(Kind::Attribute), Place::Path(0)),
     ("accept", libc::SYS_accept, What::Is(Kind::Descriptor), Place::Nowhere),
     ("pipe", libc::SYS_pipe, What::Is(Kind::Descriptor), Place::Nowhere),
+    ("fork", libc::SYS_fork, What::Is(Kind::Process), Place::Nowhere),
+    ("vfork", libc::SYS_vfork, What::Is(Kind::Process), Place::Nowhere),
+    ("poll", libc::SYS_poll, What::Is(Kind::Wait), Place::Nowhere),
 ];
 #[cfg(not(target_arch = "x86_64"))]
 const OLD_CALLS: &[Entry] = &[];

@@ -40,6 +40,10 @@ pub enum Kind {
     Attribute,
     /// Makes a descriptor of something else than a file.
     Descriptor,
+    /// Makes a process or a thread.
+    Process,
+    /// Waits for descriptors.
+    Wait,
 }
 
 /// A call of the agent or of a shim.
@@ -58,24 +62,30 @@ pub struct Call {
 }
 
 /// The errors that are tried.
-pub const ERRORS: [Errno; 5] = [Errno::ENOSPC, Errno::EIO, Errno::EROFS, Errno::EMFILE, Errno::ENFILE];
+pub const ERRORS: [Errno; 7] =
+    [Errno::ENOSPC, Errno::EIO, Errno::EROFS, Errno::EMFILE, Errno::ENFILE, Errno::EAGAIN, Errno::ENOMEM];
 
 /// Whether the kernel could give a call this error.
 pub fn can_fail(call: &Call, errno: Errno) -> bool {
-    use Kind::{Attribute, Create, Descriptor, OpenToRead, OpenToWrite, Remove, Rename, Sync, Truncate, Write};
+    use Kind::{
+        Attribute, Create, Descriptor, OpenToRead, OpenToWrite, Process, Remove, Rename, Sync, Truncate, Wait, Write,
+    };
     match errno {
         Errno::EMFILE | Errno::ENFILE => match call.kind {
             // Names are made without a descriptor.
             Create => call.name.starts_with("open"),
             kind => matches!(kind, OpenToRead | OpenToWrite | Descriptor),
         },
+        // A limit on processes: pids.max, RLIMIT_NPROC, threads-max.
+        Errno::EAGAIN => call.kind == Process,
+        Errno::ENOMEM => matches!(call.kind, Wait | Create | OpenToRead | OpenToWrite | Rename | Descriptor),
         _ if !call.inside => false,
         // A name can always be removed from a disk that is full.
         Errno::ENOSPC => matches!(call.kind, Create | Write | Sync | Rename),
         Errno::EROFS => {
             matches!(call.kind, Create | OpenToWrite | Write | Rename | Truncate | Remove | Attribute)
         }
-        _ => matches!(call.kind, Create | Write | Sync | Rename | Truncate | Remove),
+        _ => matches!(call.kind, Create | OpenToRead | Write | Sync | Rename | Truncate | Remove),
     }
 }
 
@@ -137,7 +147,9 @@ impl FromStr for Mode {
 /// For any other name.
 pub fn errno(name: &str) -> Result<Errno, String> {
     let found = ERRORS.into_iter().find(|errno| format!("{errno:?}") == name);
-    found.ok_or_else(|| format!("{name:?} is not tried; accepted are ENOSPC, EIO, EROFS, EMFILE, ENFILE"))
+    found.ok_or_else(|| {
+        format!("{name:?} is not tried; accepted are {}", ERRORS.map(|errno| format!("{errno:?}")).join(", "))
+    })
 }
 
 impl fmt::Display for Call {
@@ -163,15 +175,18 @@ mod tests {
     #[test]
     fn only_what_the_kernel_could_say() {
         let table = [
-            (call("openat", Kind::Create, true), [true, true, true, true, true]),
-            (call("mkdir", Kind::Create, true), [true, true, true, false, false]),
-            (call("openat", Kind::Create, false), [false, false, false, true, true]),
-            (call("openat", Kind::OpenToRead, true), [false, false, false, true, true]),
-            (call("write", Kind::Write, true), [true, true, true, false, false]),
-            (call("write", Kind::Write, false), [false; 5]),
-            (call("fsync", Kind::Sync, true), [true, true, false, false, false]),
-            (call("unlink", Kind::Remove, true), [false, true, true, false, false]),
-            (call("pipe2", Kind::Descriptor, false), [false, false, false, true, true]),
+            (call("openat", Kind::Create, true), [true, true, true, true, true, false, true]),
+            (call("mkdir", Kind::Create, true), [true, true, true, false, false, false, true]),
+            (call("openat", Kind::Create, false), [false, false, false, true, true, false, true]),
+            (call("openat", Kind::OpenToRead, true), [false, true, false, true, true, false, true]),
+            (call("openat", Kind::OpenToRead, false), [false, false, false, true, true, false, true]),
+            (call("write", Kind::Write, true), [true, true, true, false, false, false, false]),
+            (call("write", Kind::Write, false), [false; 7]),
+            (call("fsync", Kind::Sync, true), [true, true, false, false, false, false, false]),
+            (call("unlink", Kind::Remove, true), [false, true, true, false, false, false, false]),
+            (call("pipe2", Kind::Descriptor, false), [false, false, false, true, true, false, true]),
+            (call("clone3", Kind::Process, false), [false, false, false, false, false, true, false]),
+            (call("poll", Kind::Wait, false), [false, false, false, false, false, false, true]),
         ];
         for (call, wanted) in table {
             assert_eq!(ERRORS.map(|errno| can_fail(&call, errno)), wanted, "{call}");

@@ -7,7 +7,7 @@ use serde::de::IgnoredAny;
 
 use super::node::{Content, Entry, Node};
 use super::problem::{Problems, join};
-use super::yaml::MOST_VALUES;
+use super::yaml::{DEEPEST, MOST_VALUES};
 
 /// Reads the one value of a text; `None` if it cannot be read.
 pub(super) fn read(text: &str, problems: &mut Problems) -> Option<Node> {
@@ -23,8 +23,7 @@ pub(super) fn read(text: &str, problems: &mut Problems) -> Option<Node> {
         problems.push(Some(error.line()), "document 1", message);
         return None;
     }
-    let mut walk = Walk { text, at: 0, line: 1, values: 0, problems };
-    // The nesting is that which serde_json let through: 128.
+    let mut walk = Walk { text, at: 0, line: 1, values: 0, depth: 0, problems };
     walk.value("")
 }
 
@@ -33,6 +32,8 @@ struct Walk<'a, 'p> {
     at: usize,
     line: usize,
     values: usize,
+    /// How many objects and arrays are open. serde_json skips any number of them.
+    depth: usize,
     problems: &'p mut Problems,
 }
 
@@ -64,12 +65,22 @@ impl<'a> Walk<'a, '_> {
             self.problems.push(line, "document 1", format!("more than {MOST_VALUES} values in one file"));
             return None;
         }
+        if matches!(first, b'{' | b'[') {
+            self.depth += 1;
+            if self.depth > DEEPEST {
+                self.problems.push(line, "document 1", format!("nested more than {DEEPEST} levels deep"));
+                return None;
+            }
+        }
         let content = match first {
             b'{' => self.object(path)?,
             b'[' => self.array(path)?,
             b'"' => Content::String(self.string()?),
             _ => self.word()?,
         };
+        if matches!(first, b'{' | b'[') {
+            self.depth -= 1;
+        }
         Some(Node { line, content })
     }
 

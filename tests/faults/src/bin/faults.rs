@@ -26,7 +26,7 @@ faults --bin DIR --bundles DIR WHAT [OPTION...]
 WHAT is one of
   --all             every call, once and until lifted, with and without a kill of the agent; the errors take turns. And full disks.
   --seeded K SEED   K faults that SEED chooses
-  --n N --errno E --mode once|until    the N-th call that can fail with E: ENOSPC, EIO, EROFS, EMFILE, ENFILE
+  --n N --errno E --mode once|until    the N-th call that can fail with E: ENOSPC, EIO, EROFS, EMFILE, ENFILE, EAGAIN, ENOMEM
   --fill bytes|inodes --at MS          small file systems that are full from then on for 1.5 s
   --calm            no fault
   --control         a shim is killed, and nothing is excused: faults have to be found
