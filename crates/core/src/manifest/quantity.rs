@@ -66,6 +66,11 @@ impl Quantity {
         Ok(quantity)
     }
 
+    /// Whether it is a whole number of units.
+    pub(super) fn is_whole(self) -> bool {
+        self.mantissa.is_multiple_of(10_u128.pow(self.decimals))
+    }
+
     /// In whole units, rounded up as the API server does.
     pub(super) fn units(self) -> Result<u64, QuantityError> {
         self.rounded_up(1)

@@ -4,6 +4,7 @@
 //! that says why it has no effect, or refused.
 
 use super::problem::{At, MOST_ELEMENTS, Problems, join, shown};
+use super::quantity::Quantity;
 use super::suggest::nearest;
 
 /// A mapping with known fields.
@@ -156,7 +157,7 @@ fn check_type(at: &At<'_>, accepted: &Type, found: &mut Findings<'_>) {
                 problems.at(&value, wrong_string(&value, "string"));
             }
         }
-        Type::Amounts if at.node.is_map() => check_amounts(at, problems),
+        Type::Amounts if at.node.is_map() => check_amounts(at, found),
         Type::Strings | Type::Amounts => problems.at(at, wrong(at, &accepted.describe())),
         Type::String | Type::Bool | Type::Integer(..) | Type::Port | Type::Quantity => {}
     }
@@ -179,10 +180,16 @@ fn check_word(at: &At<'_>, done: &[&str], later: &[&str], problems: &mut Problem
     problems.at(at, format!("found {}, accepted: {accepted}{hint}", shown(word)));
 }
 
-fn check_amounts(at: &At<'_>, problems: &mut Problems) {
+fn check_amounts(at: &At<'_>, found: &mut Findings<'_>) {
+    let problems = &mut *found.problems;
     for (name, value) in at.fields() {
         match name {
-            "cpu" | "memory" if value.node.as_quantity().is_some() => {}
+            "memory" if value.node.as_quantity().is_some() => {
+                if let Some(note) = value.node.as_quantity().and_then(|text| part_of_a_byte(&text)) {
+                    found.notes.push(value.node.line, value.path.clone(), note);
+                }
+            }
+            "cpu" if value.node.as_quantity().is_some() => {}
             "cpu" | "memory" => problems.at(&value, wrong(&value, &Type::Quantity.describe())),
             "ephemeral-storage" => problems.at(&value, format!("{LATER}; remove it, accepted: cpu, memory")),
             _ if name.starts_with("hugepages-") || name.contains('/') => {
@@ -194,6 +201,14 @@ fn check_amounts(at: &At<'_>, problems: &mut Problems) {
             }
         }
     }
+}
+
+/// The API server warns of it: hardly anybody means thousandths of a byte.
+fn part_of_a_byte(text: &str) -> Option<String> {
+    let quantity = Quantity::parse(text).ok().filter(|quantity| !quantity.is_whole())?;
+    let bytes = quantity.units().ok()?;
+    let meant = text.strip_suffix('m').map(|number| format!("; did you mean {number}Mi?")).unwrap_or_default();
+    Some(format!("{} is no whole number of bytes, rounded up to {bytes}{meant}", shown(text)))
 }
 
 fn wrong(at: &At<'_>, accepted: &str) -> String {
