@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use nix::time::{ClockId, clock_gettime};
 use podwright_core::time::Time;
 use podwright_shim::proto::Stamp;
@@ -143,12 +142,6 @@ impl Clock {
     pub fn until(&self, time: Time) -> Duration {
         time.since(self.now())
     }
-}
-
-/// The node's time zone: `/etc/localtime`, as everything on the node has it; without one UTC.
-pub fn local_zone() -> TimeZone {
-    let zone = std::fs::read("/etc/localtime").ok().and_then(|bytes| TimeZone::tzif("localtime", &bytes).ok());
-    zone.unwrap_or(TimeZone::UTC)
 }
 
 fn boot_ns() -> i64 {

@@ -1,12 +1,11 @@
-//! The node agent `podwrightd` and its command line `podwright`.
+//! The node agent `podwrightd`.
 //!
 //! The modules read in the order the data flows: [`source`] (the manifest directory) -> [`worker`] (one pod each, the only
 //! caller of the core's decisions) -> [`shim`] (what a worker says to its pod's shim) -> [`status`] (what is known) ->
-//! [`server`] (the API) -> [`cli`]. What any of them writes to disk goes through [`storage`].
+//! [`server`] (the API). What any of them writes to disk goes through [`storage`].
 
 pub mod address;
 pub mod aside;
-pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod job;

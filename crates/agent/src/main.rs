@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use podwright_agent::address;
 use podwright_agent::aside::Aside;
-use podwright_agent::clock::{Clock, local_zone};
+use podwright_agent::clock::Clock;
 use podwright_agent::config::{self, Config, Live, Settings};
 use podwright_agent::job::Stored;
 use podwright_agent::logging::{self, LevelHandle};
@@ -28,6 +28,7 @@ use podwright_agent::worker::manager::{Inputs, Manager};
 use podwright_agent::worker::stored::load;
 use podwright_agent::worker::{Asides, Context};
 use podwright_core::bundle::{NodeFacts, NodeLimits};
+use podwright_core::time::{LOCALTIME, zone_of};
 use podwright_image::BundleStore;
 use podwright_sys::printable;
 use tokio::net::UnixListener;
@@ -278,7 +279,7 @@ fn context(config: &Config, host: &Host, paths: Paths, live: watch::Receiver<Liv
         node: node_facts(host)?,
         host_name: std::fs::read_to_string("/proc/sys/kernel/hostname")?.trim().to_owned(),
         host_ips: address::of_node().iter().map(ToString::to_string).collect(),
-        time_zone: local_zone(),
+        time_zone: zone_of(std::fs::read(LOCALTIME).ok().as_deref()),
         fixed: fixed.clone(),
     })
 }

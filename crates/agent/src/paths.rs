@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use podwright_core::api;
 use podwright_core::pod::spec::PodSpec;
 use sha2::{Digest as _, Sha256};
 
@@ -45,7 +46,7 @@ impl Paths {
 
     /// The API's socket.
     pub fn api_socket(&self) -> PathBuf {
-        self.run.join("podwright.sock")
+        self.run.join(api::SOCKET)
     }
 
     /// A directory per pod uid that was ever accepted and is not forgotten yet.

@@ -10,7 +10,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use podwright_core::manifest::{self, Kind};
+use podwright_core::manifest;
+use podwright_core::objects::{Identity, Kind};
 use podwright_sys::durable::{Durability, write_atomic};
 use podwright_sys::own::{MAX_STATE, read_regular};
 use serde::{Deserialize, Serialize};
@@ -18,11 +19,7 @@ use serde_json::Value;
 
 use crate::job::Owner;
 use crate::preflight::chain;
-use crate::source::Identity;
 use crate::worker::kept::KeptError;
-
-/// `status.reason` of such a pod, the condition of such a job, and the reason of the event.
-pub const REASON: &str = "StateUnusable";
 
 /// Version of [`Claimant`]'s file.
 const VERSION: u32 = 1;

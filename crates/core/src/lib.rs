@@ -4,11 +4,13 @@
 //! [`manifest`] (text -> accepted objects) -> [`pod`] (what to do next for one pod) and [`bundle`] (pod container + bundle
 //! -> OCI spec).
 
+pub mod api;
 pub mod bundle;
 pub mod cron;
 pub mod job;
 pub mod ledger;
 pub mod manifest;
+pub mod objects;
 pub mod pod;
 pub mod rehearse;
 pub mod signal;

@@ -3,6 +3,16 @@
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+
+/// Where a machine keeps its time zone.
+pub const LOCALTIME: &str = "/etc/localtime";
+
+/// The time zone of a machine with this in [`LOCALTIME`], as everything on it has it; without one UTC.
+pub fn zone_of(localtime: Option<&[u8]>) -> TimeZone {
+    localtime.and_then(|bytes| TimeZone::tzif("localtime", bytes).ok()).unwrap_or(TimeZone::UTC)
+}
+
 /// A moment, in nanoseconds since the Unix epoch.
 ///
 /// The agent counts it by the boot-time clock from an origin fixed at its start, so a step of the wall clock (an edge

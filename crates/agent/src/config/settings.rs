@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum as _;
+use podwright_core::api::DEFAULT_RUN_DIR;
 use podwright_core::pod::spec::StartGate;
 
 use super::values::{duration, size};
@@ -237,7 +238,7 @@ impl Settings {
         runtimes.extend(self.runtimes);
         let fixed = Fixed {
             manifest_dir: self.manifest_dir.unwrap_or_else(|| "/etc/podwright/manifests".into()),
-            run_dir: self.run_dir.unwrap_or_else(|| "/run/podwright".into()),
+            run_dir: self.run_dir.unwrap_or_else(|| DEFAULT_RUN_DIR.into()),
             log_dir: self.log_dir.unwrap_or_else(|| "/var/log/pods".into()),
             bundle_dir: self.bundle_dir.unwrap_or_else(|| state_dir.join("bundles")),
             state_dir,

@@ -8,13 +8,13 @@ use jiff::Timestamp;
 use podwright_core::cron::state::{JobSeen, Jobs};
 use podwright_core::cron::{Moment, Plan, Step, decide, job_manifest};
 use podwright_core::job::plan::Notice;
-use podwright_core::manifest::{CronJobDocument, JobDocument, Kind, job_from_value};
+use podwright_core::manifest::{CronJobDocument, JobDocument, job_from_value};
+use podwright_core::objects::{Identity, Kind};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::disk::{self, CronKept};
 use super::wall::WallTimer;
 use super::{CronInput, CronLook, Order, Owner, Recorded, cron_publish};
-use crate::source::Identity;
 use crate::status::Collection;
 use crate::worker::Context;
 

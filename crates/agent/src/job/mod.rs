@@ -20,12 +20,12 @@ use std::sync::Arc;
 use podwright_core::cron::state::{JobSeen, Jobs};
 use podwright_core::job::state::{PodSeen, Seen};
 use podwright_core::manifest::{CronJobDocument, Document, JobDocument};
+use podwright_core::objects::Identity;
 use podwright_core::time::Time;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use crate::source::Identity;
 use crate::source::decide::Claim;
 
 /// A job's pod belongs to its job, a cron job's job to its cron job.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use podwright_core::cron::status as cron_status;
 use podwright_core::job::status as job_status;
-use podwright_core::manifest::{CronJobDocument, JobDocument, Kind, Resource};
+use podwright_core::manifest::{CronJobDocument, JobDocument, Resource};
+use podwright_core::objects::{Identity, Kind};
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -15,7 +16,6 @@ use super::disk::{self, CronKept, JobKept};
 use super::seen::Reports;
 use super::worker::{self, Worker};
 use super::{CronInput, JobInput, Order, Owner, Recorded, Suppress, cron_publish, publish};
-use crate::source::Identity;
 use crate::source::decide::Claim;
 use crate::status::Collection;
 use crate::unusable::Unusable;

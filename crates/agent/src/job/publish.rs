@@ -2,7 +2,8 @@
 
 use k8s_openapi::api::batch::v1::JobStatus;
 use podwright_core::job::plan::Notice;
-use podwright_core::manifest::{Kind, api_job};
+use podwright_core::manifest::api_job;
+use podwright_core::objects::Kind;
 use podwright_core::time::Time;
 use serde_json::{Value, json};
 

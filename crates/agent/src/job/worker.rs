@@ -8,13 +8,13 @@ use podwright_core::cron::state::{JobEnd, JobSeen};
 use podwright_core::job::plan::{Notice, Plan, Step};
 use podwright_core::job::state::{JobState, PodSeen, Seen};
 use podwright_core::job::{decide, pod_manifest, status};
-use podwright_core::manifest::{Kind, from_value};
+use podwright_core::manifest::from_value;
+use podwright_core::objects::{Identity, Kind};
 use podwright_core::time::Time;
 use tokio::sync::{mpsc, watch};
 
 use super::disk::{self, JobKept};
 use super::{CronInput, JobInput, JobLook, Order, Owner, Recorded, Suppress, publish};
-use crate::source::Identity;
 use crate::status::Collection;
 use crate::worker::Context;
 

@@ -4,7 +4,7 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
 use axum::routing::{get, post};
-use podwright_core::manifest::Kind;
+use podwright_core::objects::Kind;
 
 use super::Api;
 use super::command::Command;
@@ -18,9 +18,8 @@ use crate::status::index::OBJECT_FIELDS;
 /// All of them.
 pub(super) fn router() -> Router<Api> {
     let mut router = Router::new();
-    for (resource, kind, collection) in
-        [("jobs", Kind::Job, Collection::Jobs), ("cronjobs", Kind::CronJob, Collection::CronJobs)]
-    {
+    for (kind, collection) in [(Kind::Job, Collection::Jobs), (Kind::CronJob, Collection::CronJobs)] {
+        let (api_path, resource) = (kind.api_path(), kind.plural());
         let everywhere = move |State(api): State<Api>, uri: Uri| async move { all(&api, collection, None, &uri) };
         let of_namespace = move |State(api): State<Api>, Path(namespace): Path<String>, uri: Uri| async move {
             all(&api, collection, Some(&namespace), &uri)
@@ -37,12 +36,9 @@ pub(super) fn router() -> Router<Api> {
         };
         router = router
             .route(&format!("/apis/podwright.dev/v1/namespaces/{{namespace}}/{resource}/{{name}}/why"), get(why))
-            .route(&format!("/apis/batch/v1/{resource}"), get(everywhere))
-            .route(&format!("/apis/batch/v1/namespaces/{{namespace}}/{resource}"), get(of_namespace))
-            .route(
-                &format!("/apis/batch/v1/namespaces/{{namespace}}/{resource}/{{name}}"),
-                get(single).delete(removal),
-            );
+            .route(&format!("{api_path}/{resource}"), get(everywhere))
+            .route(&format!("{api_path}/namespaces/{{namespace}}/{resource}"), get(of_namespace))
+            .route(&format!("{api_path}/namespaces/{{namespace}}/{resource}/{{name}}"), get(single).delete(removal));
     }
     let path = "/apis/podwright.dev/v1/namespaces/{namespace}/cronjobs/{name}/instantiate";
     router.route(path, post(instantiate))

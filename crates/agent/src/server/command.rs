@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use podwright_core::manifest::Kind;
+use podwright_core::objects::Kind;
 use podwright_core::pod::why::Explanation;
 use podwright_core::timeline::Timeline;
 use tokio::sync::oneshot;

@@ -2,7 +2,7 @@
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use podwright_core::manifest::Kind;
+use podwright_core::objects::Kind;
 use serde_json::{Value, json};
 
 use super::command::{Refused, plural};

@@ -9,11 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use podwright_core::manifest::{Document, Resource};
+use podwright_core::objects::Identity;
 
 use podwright_core::time::Time;
 
 use super::looks::MOST_SILENT;
-use super::{Identity, Listing, Seen};
+use super::{Listing, Seen};
 use crate::status::{FileReport, FileState};
 
 /// An object in force, and where it comes from.
@@ -143,7 +144,7 @@ impl<'a> Files<'a> {
             let winner = self.winner(&identity, &wishes);
             let owner = wishes[winner].file;
             for loser in wishes.iter().enumerate().filter(|(i, _)| *i != winner).map(|(_, w)| w.file) {
-                let problem = conflict(loser, &identity.to_string(), owner);
+                let problem = identity.conflict(loser, owner);
                 losses.push((loser, owner, problem));
             }
         }
@@ -185,11 +186,6 @@ impl<'a> Files<'a> {
         let away = of_file().filter(|(_, c)| c.suppressed).map(|(i, _)| stays_away(i));
         FileReport { file: name.to_owned(), state, pods, problems: problems.into_iter().chain(away).collect() }
     }
-}
-
-/// What is wrong with a `file` that describes an object (`pod default/web`) which `owner` describes already.
-pub fn conflict(file: &str, object: &str, owner: &str) -> String {
-    format!("{file}: {object} is described by {owner} already; remove it from one of the two files")
 }
 
 /// What is wrong with a `file` or directory on a file system that hangs.

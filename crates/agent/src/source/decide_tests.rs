@@ -149,7 +149,7 @@ fn what_is_no_manifest_is_reported_and_harmless() {
 #[test]
 fn deleted_by_hand_stays_away_until_the_files_bytes_change() {
     let mut claims = decide(&Claims::new(), &listing("a=p:1,q:1")).claims;
-    let p = Identity::new(podwright_core::manifest::Kind::Pod, "default", "p");
+    let p = Identity::new(podwright_core::objects::Kind::Pod, "default", "p");
     claims.get_mut(&p).unwrap().suppressed = true;
     let after = |claims: &Claims, files| {
         let decision = decide(claims, &listing(files));

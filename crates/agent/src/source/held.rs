@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::Identity;
 use super::decide::{Change, Claims, Decision};
 use crate::status::FileState;
+use podwright_core::objects::Identity;
 
 /// Takes what is held back out of a decision, and says so of its files: `held` has a sentence for each name. What was taken out.
 pub fn hold_back(decision: &mut Decision, held: &BTreeMap<Identity, String>) -> Claims {
@@ -46,7 +46,7 @@ mod tests {
     }
 
     fn identity(name: &str) -> Identity {
-        Identity::new(podwright_core::manifest::Kind::Pod, "default", name)
+        Identity::new(podwright_core::objects::Kind::Pod, "default", name)
     }
 
     #[test]

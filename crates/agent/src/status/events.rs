@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use podwright_core::manifest::Kind;
+use podwright_core::objects::Kind;
 use podwright_core::time::Time;
 use serde_json::{Value, json};
 

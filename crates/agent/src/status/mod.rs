@@ -19,4 +19,4 @@ pub use files::{FileReport, FileState};
 pub use index::Index;
 pub use node::NodeReport;
 pub use retention::Retention;
-pub use store::{ENDED_AT, PodKey, Pruned, PutError, Snapshot, Store, StoredPod, Watcher};
+pub use store::{PodKey, Pruned, PutError, Snapshot, Store, StoredPod, Watcher};

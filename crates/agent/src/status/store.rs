@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use podwright_core::api::ENDED_AT;
 use podwright_core::time::Time;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -16,9 +17,6 @@ use super::node::NodeReport;
 use super::retention::{self, Retention};
 use super::wall;
 use crate::clock::Calendar;
-
-/// Annotation that a pod bears once it has ended and was removed: when it ended.
-pub const ENDED_AT: &str = "podwright.dev/ended-at";
 
 /// A pod's identity here. Several ended pods may share namespace and name; at most one that is not ended does.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -5,9 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use podwright_core::api::STATE_UNUSABLE;
 use podwright_core::cron::state::JobSeen;
 use podwright_core::job::state::{JobState, PodEnd, PodSeen};
-use podwright_core::manifest::{Kind, Resource};
+use podwright_core::manifest::Resource;
+use podwright_core::objects::{Identity, Kind};
 use podwright_core::pod::why::{Explanation, Unusable as Known, unusable as explain};
 use podwright_core::time::Time;
 use podwright_shim::proto::Record;
@@ -28,9 +30,9 @@ use crate::paths::{POD_FILE, SANDBOX_FILE};
 use crate::preflight::chain;
 use crate::server::command::{Accepted, Refused, Reply};
 use crate::source::decide::Claim;
-use crate::source::{Identity, Listing, Seen};
+use crate::source::{Listing, Seen};
 use crate::status::{Collection, EventInput, FileState, PodKey, Subject};
-use crate::unusable::{REASON, Unusable, is_name};
+use crate::unusable::{Unusable, is_name};
 
 /// Names of log directories below this are not cut ([`crate::paths::log_directory`]).
 const LONG_LOG_NAME: usize = 200;
@@ -167,7 +169,13 @@ impl Manager {
             kind => Subject::Object { kind, namespace, name, uid },
         };
         let at = self.ctx.clock.now();
-        self.ctx.store.record_event(EventInput { subject, reason: REASON.to_owned(), message, warning: true, at });
+        self.ctx.store.record_event(EventInput {
+            subject,
+            reason: STATE_UNUSABLE.to_owned(),
+            message,
+            warning: true,
+            at,
+        });
     }
 
     fn hide(&self, identity: &Identity, uid: &str) {
@@ -360,7 +368,7 @@ fn entomb(ctx: &Context, claim: Claim<Resource>, said: &str, now: Time) -> anyho
     let state = ctx.paths.state();
     match claim.object.clone() {
         Resource::Pod(pod) => {
-            let status = json!({"phase": "Unknown", "reason": REASON, "message": said});
+            let status = json!({"phase": "Unknown", "reason": STATE_UNUSABLE, "message": said});
             let ended = Some(Ended { at: now, status, stopped: false, archived: true });
             let kept = Kept { ended, ..Kept::new(claim.with(Arc::clone(&pod)), now) };
             kept.write(&ctx.paths.pod(&pod.pod).file(), &ctx.clock, Durability::Synced)?;
@@ -415,9 +423,9 @@ fn shown(identity: &Identity, one: &Unusable, message: &str) -> Value {
         }
     }
     let status = match identity.kind {
-        Kind::Pod => json!({"phase": "Unknown", "reason": REASON, "message": message}),
+        Kind::Pod => json!({"phase": "Unknown", "reason": STATE_UNUSABLE, "message": message}),
         Kind::Job | Kind::CronJob => json!({"conditions": [{
-            "type": REASON, "status": "True", "reason": REASON, "message": message, "lastTransitionTime": at,
+            "type": STATE_UNUSABLE, "status": "True", "reason": STATE_UNUSABLE, "message": message, "lastTransitionTime": at,
         }]}),
     };
     if let Some(fields) = object.as_object_mut() {

@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use podwright_core::manifest::Kind;
+use podwright_core::objects::{Identity, Kind};
 use podwright_core::pod::why::discard;
 
-use crate::source::Identity;
 use crate::unusable::Unusable;
 
 /// All of them.

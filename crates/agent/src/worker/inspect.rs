@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::PodStatus;
 use podwright_core::ledger::{Asker, Entry};
-use podwright_core::manifest::Kind;
+use podwright_core::objects::{Identity, Kind};
 use podwright_core::pod::Machine;
 use podwright_core::pod::observe::{Memo, Observed, Sandbox};
 use podwright_core::pod::why::{self, Case, Explanation, Job, JobSays, Known, Revision};
@@ -19,7 +19,6 @@ use super::pod::Input;
 use super::records::Records;
 use super::{Context, ledger, records, recover};
 use crate::server::command::Refused;
-use crate::source::Identity;
 use crate::status::{Collection, FileState, Index, Snapshot as Listed};
 
 /// Earlier pods of a name that are looked at for one that worked, the newest ones.

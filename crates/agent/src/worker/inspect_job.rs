@@ -8,7 +8,7 @@ use podwright_core::cron;
 use podwright_core::cron::why as cron_why;
 use podwright_core::job::state::{JobState, PodSeen};
 use podwright_core::job::why::{self as job_why, Failed};
-use podwright_core::manifest::Kind;
+use podwright_core::objects::{Identity, Kind};
 use podwright_core::pod::why::{self, Explanation, JobSays, Situation};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
@@ -19,7 +19,6 @@ use super::kept::Kept;
 use super::pod::Input;
 use crate::job::{CronInput, CronLook, JobInput, JobLook, seen};
 use crate::server::command::Refused;
-use crate::source::Identity;
 
 /// Most pods of a job, and jobs of a cron job, that are asked.
 const MOST_ASKED: usize = 8;

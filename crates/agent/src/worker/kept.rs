@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use podwright_core::ledger::{Asker, Cause};
-use podwright_core::manifest::{self, Document, Kind};
+use podwright_core::manifest::{self, Document};
+use podwright_core::objects::Kind;
 use podwright_core::pod::observe::{Deletion, Observed};
 use podwright_core::time::Time;
 use podwright_shim::proto::Stamp;

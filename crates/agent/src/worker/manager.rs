@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use podwright_core::ledger::{Asker, Cause};
-use podwright_core::manifest::{Kind, Resource};
+use podwright_core::manifest::Resource;
+use podwright_core::objects::{Identity, Kind};
 use podwright_sys::durable::Durability;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -25,10 +26,10 @@ use crate::job::{Order, Owner, Stored};
 use crate::paths::{POD_FILE, PodPaths};
 use crate::server::Closing;
 use crate::server::command::{Accepted, Command, Refused, Reply};
+use crate::source::Listing;
 use crate::source::decide::{Change, Claim, Claims, decide, silent, stays_away};
 use crate::source::directory::Word;
 use crate::source::held::hold_back;
-use crate::source::{Identity, Listing};
 use crate::status::{EventInput, FileReport, FileState, PodKey, Retention, Subject};
 use crate::storage::Listener;
 

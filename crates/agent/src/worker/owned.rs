@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use podwright_core::manifest::{Document, Kind};
+use podwright_core::manifest::Document;
+use podwright_core::objects::{Identity, Kind};
 use tokio::sync::oneshot;
 
 use super::inspect_job::Asked;
@@ -13,7 +14,6 @@ use super::slot::Stage;
 use crate::job::places::Instantiate;
 use crate::job::{JobInput, Order, Owner, Suppress, seen};
 use crate::server::command::{Accepted, Refused, Reply};
-use crate::source::Identity;
 use crate::source::decide::Claim;
 use crate::storage::Listener;
 

@@ -59,7 +59,7 @@ impl Node {
 
     pub(crate) fn command(&self, extra: &[&str]) -> Command {
         let ours = Path::new(env!("CARGO_BIN_EXE_podwrightd"));
-        for program in ["podwright-shim", "podwright-oci"] {
+        for program in ["podwright", "podwright-shim", "podwright-oci"] {
             assert!(ours.with_file_name(program).exists(), "{program} is missing: run `cargo build`");
         }
         let mut command = Command::new(ours);
@@ -109,7 +109,7 @@ impl Node {
     }
 
     pub(crate) fn podwright(&self, args: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_podwright"));
+        let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_podwrightd")).with_file_name("podwright"));
         command.env("PODWRIGHT_SOCKET", self.path("run/podwright.sock")).args(args).stdin(Stdio::null());
         command.output().unwrap()
     }

@@ -8,7 +8,7 @@ use super::decide::{Moment, decide};
 use super::spec::{CatchUp, Concurrency, CronSpec};
 use super::state::{CronState, JobSeen, Jobs};
 use super::template::job_name;
-use crate::manifest::Kind;
+use crate::objects::Kind;
 use crate::pod::why::words::{duration, line};
 use crate::pod::why::{Advice, Explanation, Member, Situation};
 

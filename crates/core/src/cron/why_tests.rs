@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 use super::decide::Moment;
 use super::decide_tests::{Fixture, at};
 use super::why::{Case, explain, failed};
-use crate::manifest::Kind;
+use crate::objects::Kind;
 use crate::pod::why::tests::text_of;
 use crate::pod::why::{Explanation, Situation};
 

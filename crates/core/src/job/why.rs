@@ -7,7 +7,7 @@ use super::policy;
 use super::spec::{Action, JobSpec, Replacement};
 use super::state::{JobPod, JobState, PodEnd, PodSeen, Seen, Verdict};
 use super::status;
-use crate::manifest::Kind;
+use crate::objects::Kind;
 use crate::pod::spec::RestartPolicy;
 use crate::pod::why::words::{ago, clock, count, duration, line, until};
 use crate::pod::why::{Advice, Explanation, Member, Situation};

@@ -2,7 +2,7 @@
 
 use super::testing::Fixture;
 use super::why::{Case, Failed, explain};
-use crate::manifest::Kind;
+use crate::objects::Kind;
 use crate::pod::why::tests::text_of;
 use crate::pod::why::{Advice, Explanation, LastEnd, Situation};
 use crate::time::Time;

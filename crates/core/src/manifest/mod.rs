@@ -29,10 +29,11 @@ pub use api::{api_cron_job, api_job, api_pod};
 #[cfg(test)]
 pub(crate) use convert::container::CAPABILITIES;
 pub use problem::Problem;
-pub use resource::{CronJobDocument, Document, JobDocument, Kind, Resource};
+pub use resource::{CronJobDocument, Document, JobDocument, Resource};
 pub use suggest::nearest;
 pub use uid::{cron_job_uid, job_uid, uid};
 
+use crate::objects::Kind;
 use node::Node;
 use problem::{At, Problems, shown};
 use schema::{Findings, LATER};

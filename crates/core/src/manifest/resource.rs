@@ -1,14 +1,13 @@
 //! Accepted objects of every kind.
 
-use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::problem::Problem;
 use crate::cron::spec::CronSpec;
 use crate::job::spec::JobSpec;
+use crate::objects::Kind;
 use crate::pod::spec::PodSpec;
 
 /// An accepted pod.
@@ -48,37 +47,6 @@ pub struct CronJobDocument {
     pub line: Option<usize>,
     /// As of [`Document`].
     pub notes: Vec<Problem>,
-}
-
-/// What kinds of objects there are.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the names are the API's own")]
-pub enum Kind {
-    #[default]
-    Pod,
-    Job,
-    CronJob,
-}
-
-impl Kind {
-    /// For people: `pod`, `job`, `cronjob`.
-    pub fn word(self) -> &'static str {
-        match self {
-            Kind::Pod => "pod",
-            Kind::Job => "job",
-            Kind::CronJob => "cronjob",
-        }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Kind::Pod => "Pod",
-            Kind::Job => "Job",
-            Kind::CronJob => "CronJob",
-        })
-    }
 }
 
 /// An accepted object.

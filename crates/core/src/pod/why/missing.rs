@@ -1,7 +1,8 @@
 //! A name of which there is no object.
 
 use super::{Advice, Explanation, Situation};
-use crate::manifest::{Kind, nearest};
+use crate::manifest::nearest;
+use crate::objects::Kind;
 
 /// What there is instead.
 #[derive(Debug, Clone, Default)]

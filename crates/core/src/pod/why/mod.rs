@@ -28,7 +28,7 @@ use super::observe::Observed;
 use super::spec::{PodSpec, Role};
 use super::view::{NodePolicy, View};
 use crate::ledger::{Cause, Entry};
-use crate::manifest::Kind;
+use crate::objects::Kind;
 use crate::time::Time;
 pub use changes::worked;
 pub(crate) use end::{RECENT, signal_name};

@@ -1,7 +1,7 @@
 //! An object of which what is kept on disk cannot be used.
 
 use super::{Advice, Explanation, Situation};
-use crate::manifest::Kind;
+use crate::objects::Kind;
 
 /// What is known of it.
 #[derive(Debug, Clone, Copy)]

@@ -1,5 +1,0 @@
-//! The command line `podwright`.
-
-fn main() -> std::process::ExitCode {
-    podwright_agent::cli::run()
-}

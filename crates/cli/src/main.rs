@@ -1,0 +1,5 @@
+//! The command line `podwright`.
+
+fn main() -> std::process::ExitCode {
+    podwright_cli::run()
+}
