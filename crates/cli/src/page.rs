@@ -1,7 +1,7 @@
 //! What the program prints for people.
 //!
 //! Names, messages and output of strangers are in nearly everything that is shown. Nothing gets into a [`Page`] but through
-//! its methods, which show what a terminal would obey or hide, and [`super::output::Out`] takes nothing else for a terminal:
+//! its methods, which show what a terminal would obey or hide, and `output::Out` takes nothing else for a terminal:
 //! a printer cannot forget it.
 
 use std::fmt::{self, Display};

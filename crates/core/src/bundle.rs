@@ -4,147 +4,37 @@
 //! (net, ipc, uts) are inherited, so they do not appear. And a bundle knows more than an image: its rlimits, extra mounts,
 //! annotations, hooks, capabilities, and seccomp filter are kept where the pod does not speak of them.
 
+mod context;
 mod defaults;
+mod error;
 mod expand;
 mod files;
 mod mounts;
+mod node;
 mod seccomp;
 mod security;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use oci_spec::runtime::{
-    Linux, LinuxCpu, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxMemory, LinuxNamespace, LinuxNamespaceType,
+    Linux, LinuxCpu, LinuxDeviceCgroup, LinuxDeviceType, LinuxMemory, LinuxNamespace, LinuxNamespaceType,
     LinuxResources, Process, Root, Spec,
 };
 
 use crate::pod::resources::{CPU_PERIOD, cpu_quota, cpu_weight, oom_score_adj, shares};
 use crate::pod::spec::{Container, EnvVar, PodSpec};
 
-pub use defaults::{LIMIT_COUNT, NodeLimits, SHM_BYTES};
+pub use context::Context;
+pub use defaults::SHM_BYTES;
+pub use error::{ConfigError, ENTRYPOINT_LENGTH};
 use expand::Expanded;
 pub use expand::{LONGEST_ARGUMENT, MOST_ARGUMENTS, TooLong, Wrong, check_container, probe_command};
 pub use files::{hosts, node_hosts};
+pub use node::{LIMIT_COUNT, NodeFacts, NodeLimits};
 
 /// Version of the runtime spec that is written: nothing newer is used, and crun before 1.9 (Debian 12) takes only 1.0.x.
 const OCI_VERSION: &str = "1.0.2";
-/// How many leading words of a bundle's `process.args` are its entrypoint, which a container's `args` leave in place; the
-/// rest are default arguments, which they replace. Without this annotation of the bundle all are entrypoint.
-pub const ENTRYPOINT_LENGTH: &str = "podwright.dev/entrypoint-length";
-
-/// What a container's spec depends on besides the pod.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Context {
-    /// The bundle's `config.json`.
-    pub bundle: Spec,
-    /// Where the container's root file system is mounted, absolute.
-    pub rootfs: PathBuf,
-    /// By name of the volume: what to bind.
-    pub volumes: BTreeMap<String, PathBuf>,
-    /// By index in the container's `volumeMounts`, for those with a `subPath`: what to bind.
-    pub sub_paths: BTreeMap<usize, PathBuf>,
-    /// The container's cgroup, absolute below the cgroup v2 mount.
-    pub cgroups_path: PathBuf,
-    /// The node.
-    pub node: NodeFacts,
-    /// The host name that the container sees: the pod's, or the node's with `hostNetwork`.
-    pub hostname: String,
-    /// Bound at `/etc/hosts`; as with the next two, a file of the pod's own: containers write to it.
-    pub hosts: Option<PathBuf>,
-    /// Bound at `/etc/hostname`.
-    pub hostname_file: Option<PathBuf>,
-    /// Bound at `/etc/resolv.conf`.
-    pub resolv_conf: Option<PathBuf>,
-    /// Bound at the container's `terminationMessagePath`.
-    pub message: Option<PathBuf>,
-    /// Bound at `/dev/shm`: a tmpfs that the pod's containers share, or the node's with `hostIPC`. `None`: one of its own.
-    pub shm: Option<PathBuf>,
-    /// What this node has that is hidden like the paths that are hidden everywhere: sensors of its processors.
-    pub sensors: Vec<String>,
-    /// The node's devices; used for privileged containers.
-    pub host_devices: Vec<LinuxDevice>,
-}
-
-/// What a container's spec depends on that is the same for all containers of a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NodeFacts {
-    /// Memory of the node, bytes.
-    pub memory: u64,
-    /// Whether the cgroup v2 controller `cpu` is there.
-    pub cpu_controller: bool,
-    /// Whether the cgroup v2 controller `memory` is there.
-    pub memory_controller: bool,
-    /// Whether `memory.swap.max` is there.
-    pub swap_controller: bool,
-    /// The lowest `oom_score_adj` that the agent may give; -1000 with CAP_SYS_RESOURCE (proc(5)).
-    pub lowest_oom_score_adj: i32,
-    /// What it allows of resource limits.
-    pub limits: NodeLimits,
-}
-
-/// Why a container cannot be run as it stands. The kubelet's reason for all of these is [`ConfigError::REASON`].
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// There is no container of that index.
-    #[error("the pod has no container {index}")]
-    NoContainer {
-        /// What was asked for.
-        index: usize,
-    },
-    /// `runAsNonRoot`, and the bundle's user is root.
-    #[error("container {name} has runAsNonRoot and its bundle runs as root; set securityContext.runAsUser")]
-    NonRootImage {
-        /// The container's name.
-        name: String,
-    },
-    /// `runAsNonRoot`, and `runAsUser: 0`.
-    #[error("container {name} has runAsNonRoot and runAsUser 0; accepted: one of them")]
-    NonRootContradicted {
-        /// The container's name.
-        name: String,
-    },
-    /// Neither the container nor the bundle says what to run.
-    #[error("no command specified: container {name} has no command, and its bundle no process.args")]
-    NoCommand {
-        /// The container's name.
-        name: String,
-    },
-    /// The bundle's annotation is no number, or larger than the number of its args.
-    #[error(
-        "the bundle's annotation {ENTRYPOINT_LENGTH} is {found:?}, accepted: from 0 to {args}, the number of its args"
-    )]
-    EntrypointLength {
-        /// What it is.
-        found: String,
-        /// How many args the bundle has.
-        args: usize,
-    },
-    /// What the kernel would refuse to execute.
-    #[error("container {name}")]
-    TooLong {
-        /// The container's name.
-        name: String,
-        /// What about it.
-        source: TooLong,
-    },
-    /// A volume has not been set up.
-    #[error("volume {volume:?} of container {name} is not set up")]
-    NoVolume {
-        /// The container's name.
-        name: String,
-        /// The volume's name.
-        volume: String,
-    },
-    /// The built-in seccomp profile cannot be read.
-    #[error("the seccomp profile RuntimeDefault cannot be read")]
-    Seccomp(#[source] serde_json::Error),
-}
-
-impl ConfigError {
-    /// The waiting reason of the container.
-    pub const REASON: &'static str = "CreateContainerConfigError";
-}
 
 /// The spec of container `index` of the pod.
 ///

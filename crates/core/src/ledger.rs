@@ -1,6 +1,5 @@
 //! The exit ledger as the core sees it: what is on record of each run of a container, besides what the state machine goes by.
 
-use crate::pod::observe::Outcome;
 use crate::time::Time;
 
 /// One run of a container.
@@ -207,6 +206,46 @@ pub struct Origin {
     pub agent: String,
     /// Changes when the image does; empty: not known.
     pub image: String,
+}
+
+/// How an instance ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// With this status.
+    Exited {
+        /// 0..=255.
+        code: i32,
+        /// The kernel killed a process of it for memory.
+        oom: bool,
+    },
+    /// By this signal.
+    Signaled {
+        /// Signal number.
+        signal: i32,
+        /// The kernel killed a process of it for memory.
+        oom: bool,
+    },
+    /// It could not be started.
+    StartFailed {
+        /// Whether the runtime itself refused it (`StartError`) or what comes before (`CreateContainerError`).
+        by_runtime: bool,
+        /// For people.
+        message: String,
+    },
+    /// Nobody saw its end.
+    Lost,
+}
+
+impl Outcome {
+    /// The exit code Kubernetes shows: 128 + n for signal n, 128 for a failed start, 137 for an end nobody saw.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Outcome::Exited { code, .. } => *code,
+            Outcome::Signaled { signal, .. } => 128 + signal,
+            Outcome::StartFailed { .. } => 128,
+            Outcome::Lost => 137,
+        }
+    }
 }
 
 /// The end of a run.

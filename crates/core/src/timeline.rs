@@ -4,9 +4,9 @@
 use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus};
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::{Asker, Cause, End, Entry};
+use crate::ledger::{Asker, Cause, End, Entry, Outcome};
 use crate::pod::due_again;
-use crate::pod::observe::{Observed, Outcome};
+use crate::pod::observe::Observed;
 use crate::pod::spec::{PodSpec, Role};
 use crate::pod::why::words::count;
 use crate::pod::why::{role_name, signal_name};

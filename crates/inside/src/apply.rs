@@ -7,68 +7,23 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::OFlag;
 use nix::sched::setns;
 use nix::sys::prctl;
 use nix::sys::stat::{Mode, SFlag, fstat, umask};
 use nix::unistd::{Uid, fchdir, fchown, getgroups, isatty, setsid};
 use podwright_sys::caps::CapSet;
-use podwright_sys::path::{Root, file_type};
+use podwright_sys::path::file_type;
 use podwright_sys::procfs::Proc;
 use podwright_sys::seccomp::Program as Filter;
 use podwright_sys::{caps, ids, process, sched, stdio};
 
+use crate::error::{StepError, kernel};
+use crate::program::Passed;
+use crate::root::own_root;
 use crate::step::{Step, rlimit_name};
 
-/// Why a step failed.
-#[derive(Debug, thiserror::Error)]
-pub enum StepError {
-    /// The kernel refused.
-    #[error("{what}")]
-    Kernel {
-        /// What was tried, beginning with the field that asks for it.
-        what: String,
-        /// Its answer.
-        source: Errno,
-    },
-    /// The program cannot be executed.
-    #[error("exec: {name:?}")]
-    Exec {
-        /// As it was called.
-        name: String,
-        /// The kernel's answer.
-        source: Errno,
-    },
-    /// There is no program of this name.
-    #[error("exec: {0:?}: executable file not found in $PATH")]
-    NotInPath(String),
-    /// A user namespace forbids setgroups(2), and there is a group to leave.
-    #[error("process.user.additionalGids: the user namespace does not allow to leave groups, and there are some")]
-    GroupsStay,
-    /// Something else than procfs is there.
-    #[error("{0}: is not in a proc file system")]
-    NotProc(String),
-    /// It needs something that is not there.
-    #[error("a step of the plan comes before what it needs")]
-    Misplaced,
-}
-
 type Result<T> = std::result::Result<T, StepError>;
-
-fn kernel(what: impl Into<String>) -> impl FnOnce(Errno) -> StepError {
-    let what = what.into();
-    move |source| StepError::Kernel { what, source }
-}
-
-/// Descriptors that are passed on to the program besides its first three.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Passed {
-    /// How many, from 3 on.
-    pub count: u32,
-    /// For the environment, if there are activation sockets (sd_listen_fds(3)). `LISTEN_PID` is added by the program's process
-    /// itself, which alone knows its pid in its own PID namespace.
-    pub env: Vec<String>,
-}
 
 /// What the steps need besides what they say.
 #[derive(Debug, Clone, Copy)]
@@ -186,14 +141,6 @@ fn own(fd: BorrowedFd<'_>, uid: u32) -> nix::Result<()> {
 /// Enters a directory below the root, never through a magic link to one outside (CVE-2024-21626).
 fn chdir(path: &Path) -> nix::Result<()> {
     fchdir(own_root()?.open(path, OFlag::O_PATH | OFlag::O_DIRECTORY)?)
-}
-
-/// The root directory, for lookups that stay below it.
-///
-/// # Errors
-/// open(2)'s.
-pub fn own_root() -> nix::Result<Root> {
-    open("/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).map(Root::new)
 }
 
 /// Sets the supplementary groups. A user namespace can forbid that; then nothing is lost where none are wanted and there are none.

@@ -6,12 +6,16 @@
 
 mod apply;
 mod entry;
+mod error;
 mod program;
+mod root;
 mod spawn;
 mod step;
 
-pub use apply::{Context, Passed, StepError, apply, own_root, set_groups};
+pub use apply::{Context, apply, set_groups};
 pub use entry::{Entry, FILE, VERSION};
-pub use program::Program;
+pub use error::StepError;
+pub use program::{Passed, Program};
+pub use root::own_root;
 pub use spawn::{EnterError, Entered, Target, spawn};
 pub use step::{Step, rlimit_name};

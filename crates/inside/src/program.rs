@@ -12,7 +12,8 @@ use nix::unistd::{AccessFlags, execve, faccessat, getuid};
 use podwright_sys::path::{file_type, is_dir};
 use serde::{Deserialize, Serialize};
 
-use crate::apply::{Passed, StepError, own_root};
+use crate::error::StepError;
+use crate::root::own_root;
 
 /// Where programs are looked up when the environment has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -26,6 +27,16 @@ pub struct Program {
     /// The name to look up, and its arguments.
     pub args: Vec<String>,
     /// `KEY=VALUE`; the last `PATH` here is where the name is looked up. `HOME` is added if it is missing.
+    pub env: Vec<String>,
+}
+
+/// Descriptors that are passed on to the program besides its first three.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Passed {
+    /// How many, from 3 on.
+    pub count: u32,
+    /// For the environment, if there are activation sockets (sd_listen_fds(3)). `LISTEN_PID` is added by the program's process
+    /// itself, which alone knows its pid in its own PID namespace.
     pub env: Vec<String>,
 }
 

@@ -13,9 +13,10 @@ use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, pipe2};
 use podwright_sys::error::chain;
 use podwright_sys::process::{self, Cloned};
 
-use crate::apply::{self, Context, Passed, StepError};
+use crate::apply::{self, Context};
 use crate::entry::Entry;
-use crate::program::Program;
+use crate::error::StepError;
+use crate::program::{Passed, Program};
 use crate::step::Step;
 
 /// Exit status of a process that could not become its program; why is in its report.

@@ -2,6 +2,7 @@
 
 mod args;
 mod container;
+mod global;
 mod help;
 mod resources;
 mod show;
@@ -17,20 +18,13 @@ use crate::error::{Error, Result};
 use crate::log::{self, Format, Level, Log};
 use crate::{OCI_VERSION, example, features, lifecycle};
 use args::{flag, only_id, path, require_id, text, usage};
+use global::Global;
 use podwright_sys::error::chain;
 
 const DEFAULT_ROOT: &str = "/run/podwright-oci";
 
 /// Exit status of an `exec` that did not come to execute its program, as runc's: others may be the program's.
 const EXEC_FAILED: u8 = 255;
-
-/// What the options before the command say.
-#[derive(Debug, Clone)]
-struct Global {
-    root: PathBuf,
-    /// Let systemd make cgroups.
-    systemd: bool,
-}
 
 /// Runs the program; gives its exit status: 0, 1 for an error (255 for `exec`), or the container's own for `run` and `exec`.
 #[must_use]

@@ -10,7 +10,7 @@ use podwright_sys::seccomp::CompileError;
 
 use crate::config::ConfigError;
 use crate::plan::PlanError;
-use crate::state::{STATE_VERSION, Status};
+use crate::status::{STATE_VERSION, Status};
 use crate::systemd::BusError;
 
 /// Why a command failed.

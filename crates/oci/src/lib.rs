@@ -16,6 +16,7 @@ mod log;
 pub mod plan;
 mod protect;
 pub mod state;
+mod status;
 mod sync;
 mod systemd;
 

@@ -3,7 +3,10 @@
 //! The order of [`Plan::steps`] is the security property of a runtime: mounts are made and masked while the host's `/proc` is
 //! still there, privileges go after the root has changed, the filter comes last. Tests hold it as data.
 
+mod cgroup;
+mod context;
 mod devices;
+mod error;
 mod ids;
 mod mounts;
 mod namespaces;
@@ -15,6 +18,7 @@ mod resources;
 mod schedule;
 mod seccomp;
 mod step;
+mod write;
 
 use std::path::{Path, PathBuf};
 
@@ -26,32 +30,19 @@ use podwright_sys::caps;
 use podwright_sys::seccomp as filter;
 use podwright_sys::timens::CLONE_NEWTIME;
 
+pub use cgroup::CgroupPlan;
+pub use context::Context;
+pub use error::PlanError;
+use error::Result;
 pub use ids::{IdMap, IdRange, Mappings, UserNamespace};
 use namespaces::{Mounts, Namespaces, names, sysctls, time_offsets};
 pub use net::{NetDevice, NetDevices};
 pub use place::{Place, Unit};
 pub use rdt::Rdt;
-pub use resources::{Absent, CgroupPlan, Current, Write, update};
+pub use resources::{Current, update};
 pub use seccomp::Listener;
 pub use step::{BindMount, DeviceNode, FsMount, Gate, MountMapping, SecurityModule, Step, TerminalSize};
-
-/// A configuration that this runtime cannot do, by field.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {problem}")]
-pub struct PlanError {
-    /// Path of the field in config.json.
-    pub field: String,
-    /// What was found, and what is accepted instead.
-    pub problem: String,
-}
-
-impl PlanError {
-    pub(crate) fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { field: field.into(), problem: problem.into() }
-    }
-}
-
-type Result<T> = std::result::Result<T, PlanError>;
+pub use write::{Absent, Write};
 
 /// All that is done to make a container.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,23 +84,6 @@ pub struct ExecPlan {
     pub listener: Option<Listener>,
     /// Processors that the runtime keeps to from before it makes the process.
     pub first_affinity: Option<Vec<u32>>,
-}
-
-/// What comes from the command line and not from config.json.
-#[derive(Debug, Clone)]
-pub struct Context<'a> {
-    /// The container's id.
-    pub id: &'a str,
-    /// The bundle directory, absolute.
-    pub bundle: &'a Path,
-    /// What the first process waits for.
-    pub gate: Gate,
-    /// Make a session keyring.
-    pub keyring: bool,
-    /// Change the root with pivot_root(2), which the initial ramfs does not allow.
-    pub pivot: bool,
-    /// Let systemd make the cgroup.
-    pub systemd: bool,
 }
 
 /// Plans a container.

@@ -29,9 +29,7 @@ use podwright_sys::process;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, file};
-
-/// Version of `state.json`.
-pub const STATE_VERSION: u32 = 1;
+pub use crate::status::{STATE_VERSION, Status};
 
 /// How long a command waits for another one that changes the same container.
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -82,35 +80,6 @@ pub struct State {
 #[derive(Deserialize)]
 struct Version {
     version: u32,
-}
-
-/// runtime-spec, runtime.md, "State".
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
-    /// Being made, or left behind half-made.
-    Creating,
-    /// Waits for `start`.
-    Created,
-    /// Runs.
-    Running,
-    /// All of its processes are stopped by `pause`, whether it was started or only created.
-    Paused,
-    /// Has ended.
-    Stopped,
-}
-
-impl Status {
-    /// The specification's word.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Creating => "creating",
-            Self::Created => "created",
-            Self::Running => "running",
-            Self::Paused => "paused",
-            Self::Stopped => "stopped",
-        }
-    }
 }
 
 /// The right to change a container: flock(2) on its directory. It ends with the value, or with the process. A copy of the

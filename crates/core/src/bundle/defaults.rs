@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Capability, Mount, PosixRlimit, PosixRlimitBuilder, PosixRlimitType};
 
-use super::NodeFacts;
+use super::node::{LIMIT_COUNT, NodeFacts};
 
 /// The bounding set; of it, root has all, and other users have nothing.
 pub(super) const CAPABILITIES: [Capability; 14] = [
@@ -82,20 +82,6 @@ const LIMITS: [(PosixRlimitType, u64, u64); LIMIT_COUNT] = [
     (PosixRlimitType::RlimitRttime, UNLIMITED, UNLIMITED),
 ];
 const SIGNALS: u64 = u64::MAX - 1;
-
-/// How many kinds of resource limits there are.
-pub const LIMIT_COUNT: usize = 16;
-
-/// What the node allows of resource limits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NodeLimits {
-    /// The largest number of open files (`fs.nr_open`).
-    pub open_files: u64,
-    /// Signals that may be pending for a user, the kernel's default: half of `kernel.threads-max`.
-    pub pending_signals: u64,
-    /// The hard limits that the agent cannot exceed, in the order of their numbers; `None` with CAP_SYS_RESOURCE.
-    pub ceilings: Option<[u64; LIMIT_COUNT]>,
-}
 
 /// A container's limits: the bundle's own, and for the other kinds the defaults, as far as the node can give them.
 pub(super) fn limits(bundle: &[PosixRlimit], node: &NodeFacts) -> Vec<PosixRlimit> {

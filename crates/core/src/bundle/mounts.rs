@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Mount;
 
+use super::context::Context;
 use super::defaults::{self, bind};
-use super::{ConfigError, Context};
+use super::error::ConfigError;
 use crate::pod::spec::Container;
 
 /// File systems of the kernel, then the bundle's own mounts, the pod's files, the volumes; a later one takes the place of

@@ -7,7 +7,7 @@
 use oci_spec::runtime::{Arch, Capabilities, Capability, LinuxSeccomp, LinuxSeccompAction, LinuxSyscall};
 use serde::Deserialize;
 
-use super::ConfigError;
+use super::error::ConfigError;
 
 const DATA: &str = include_str!("seccomp_default.json");
 const EPERM: u32 = 1;

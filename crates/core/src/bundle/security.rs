@@ -4,7 +4,8 @@ use std::str::FromStr;
 
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, LinuxSeccomp, Process, User};
 
-use super::{ConfigError, defaults, seccomp};
+use super::error::ConfigError;
+use super::{defaults, seccomp};
 use crate::pod::spec::{Container, PodSpec, Seccomp, Security};
 
 /// All of capabilities(7).

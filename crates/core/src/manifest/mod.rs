@@ -1,7 +1,7 @@
 //! Manifests: text -> accepted objects, or everything that is wrong with it.
 //!
 //! Text is read into values with lines (`yaml`, `json`), held against the fields that there are (`schema`, with its data in
-//! `table` and `batch`), and made into [`PodSpec`]s, [`JobSpec`]s and [`CronSpec`]s with the checks of an API server (`convert`). A file is accepted as a whole or not
+//! `table` and `batch`), and made into specs of pods, jobs and cron jobs with the checks of an API server (`convert`). A file is accepted as a whole or not
 //! at all, and nothing in it is silently ignored.
 
 mod api;
@@ -12,6 +12,7 @@ mod names;
 mod node;
 mod problem;
 mod quantity;
+mod quote;
 mod resource;
 mod scalar;
 mod schema;
@@ -35,7 +36,8 @@ pub use uid::{cron_job_uid, job_uid, uid};
 
 use crate::objects::Kind;
 use node::Node;
-use problem::{At, Problems, shown};
+use problem::{At, Problems};
+use quote::shown;
 use schema::{Findings, LATER};
 
 /// Longest text that is read, in bytes.

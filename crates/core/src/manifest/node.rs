@@ -1,8 +1,7 @@
 //! A manifest's values with their lines.
 
+use super::quote::shown;
 use serde_json::{Map, Value};
-
-use super::problem::shown;
 
 /// A value as it was written.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,5 +1,6 @@
 //! What is wrong with a manifest, in words for its author.
 
+use super::quote::shown;
 use std::fmt;
 
 use super::node::Node;
@@ -179,14 +180,4 @@ pub(super) fn join(path: &str, key: &str) -> String {
 
 fn join_path(path: &str, below: &str) -> String {
     if path.is_empty() { below.to_owned() } else { format!("{path}.{below}") }
-}
-
-/// A string for a message: quoted, escaped, cut when long.
-pub(super) fn shown(text: &str) -> String {
-    const LONGEST: usize = 60;
-    let mut cut: String = text.chars().take(LONGEST).collect();
-    if cut.len() < text.len() {
-        cut.push('…');
-    }
-    format!("\"{}\"", cut.escape_debug().to_string().replace("\\'", "'").replace("\\\"", "\""))
 }

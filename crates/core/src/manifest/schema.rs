@@ -3,8 +3,9 @@
 //! [`super::table`] is the data, this is the check. A field is never silently ignored: it is done, or accepted with a note
 //! that says why it has no effect, or refused.
 
-use super::problem::{At, MOST_ELEMENTS, Problems, join, shown};
+use super::problem::{At, MOST_ELEMENTS, Problems, join};
 use super::quantity::Quantity;
+use super::quote::shown;
 use super::suggest::nearest;
 
 /// A mapping with known fields.

@@ -8,7 +8,8 @@ use std::collections::{HashMap, HashSet};
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 
 use super::node::{Content, Entry, Node};
-use super::problem::{Problems, join, shown};
+use super::problem::{Problems, join};
+use super::quote::shown;
 use super::scalar;
 
 /// Deepest nesting. A pod needs about 12.

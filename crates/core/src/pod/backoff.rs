@@ -69,8 +69,8 @@ fn ran_long(instance: &Instance) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::Outcome;
     use crate::ledger::{Asker, Cause};
-    use crate::pod::observe::Outcome;
 
     fn ended(delay: u64, ran: u64) -> Instance {
         let delay = Duration::from_secs(delay);

@@ -1,16 +1,22 @@
 //! `status.conditions`.
 
-use k8s_openapi::api::core::v1;
-
-use super::decide::{Goal, Stop, Why};
-use super::observe::{Instance, InstanceState, Outcome, Sandbox};
+use super::goal::{Goal, Stop, Why};
+use super::observe::{Instance, InstanceState, Sandbox, succeeded};
+use super::phase::Phase;
 use super::spec::{RestartAction, Role};
-use super::status::{Phase, api_time};
-use super::view::{View, succeeded};
+use super::view::View;
+use crate::ledger::Outcome;
 use crate::time::Time;
+use k8s_openapi::api::core::v1;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 
 /// Why a pod is not ready of which all containers are.
 pub(super) const GATES_CLOSED: &str = "ReadinessGatesNotReady";
+
+/// As the API has it.
+pub(super) fn api_time(time: Time) -> meta::Time {
+    meta::Time(time.to_timestamp())
+}
 
 /// One condition.
 pub(super) struct Condition {

@@ -1,65 +1,24 @@
 //! The decision: where a pod is, and what to do next.
 
+use super::completion::completed_since;
+use super::epoch::view_at;
+use super::goal::{Goal, Stop, Why};
 use super::observe::{Memo, Observed, Sandbox};
 use super::plan::{Plan, Step};
 use super::spec::PodSpec;
+use super::todo::Todo;
 use super::view::{NodePolicy, View};
-use super::{backoff, probe, rules, start, status, stop};
+use super::{backoff, probe, start, status, stop};
 use crate::time::Time;
 use std::time::Duration;
 
 /// Shortest grace of a pod that is stopped; a container gets [`stop::FLOOR`] between its stop signal and SIGKILL on top.
 const MIN_GRACE: Duration = Duration::from_secs(1);
 
-/// What is wanted of the pod as a whole.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Goal {
-    /// It runs.
-    Run,
-    /// All of it is stopped in order, and that is its end; or, for a restart, the end of this sandbox.
-    Stop(Stop),
-}
-
-/// A stop of the whole pod.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Stop {
-    pub(super) why: Why,
-    /// Since when there is a reason for it.
-    pub(super) since: Time,
-    /// End of the shared grace period.
-    pub(super) deadline: Time,
-}
-
-/// Why a pod is stopped.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Why {
-    /// Its mains are done, or an init failed for good.
-    Completed,
-    /// Its sandbox was lost and its restart policy wants no other.
-    SandboxLost,
-    /// `activeDeadlineSeconds`.
-    DeadlineExceeded,
-    /// A volume over its limit.
-    Evicted,
-    /// Its manifest or a user asked.
-    Deleted,
-    /// `podwright restart`.
-    Restart,
-    /// A rule of a container asked for a restart of all: what ran before goes, the pod and its sandbox stay.
-    RestartAll,
-}
-
-impl Why {
-    /// Whether the pod goes on afterwards.
-    pub(super) fn goes_on(&self) -> bool {
-        matches!(self, Why::Restart | Why::RestartAll)
-    }
-}
-
 /// Decides for one pod at one moment. Pure: what it hands out is in nobody's hands yet, so the caller marks it in
 /// `observed` ([`super::Machine::plan`] does).
 pub fn decide(spec: &PodSpec, policy: &NodePolicy, observed: &Observed, memo: &Memo, now: Time) -> Plan {
-    let view = View::new(spec, policy, observed, now);
+    let view = view_at(spec, policy, observed, now);
     let goal = goal(view);
     let mut todo = Todo::default();
     match &goal {
@@ -74,22 +33,6 @@ pub fn decide(spec: &PodSpec, policy: &NodePolicy, observed: &Observed, memo: &M
     let (status, transitions) = status::status(view, &goal, memo);
     let memo = Memo { verdicts: probe::verdicts(view), transitions };
     Plan { steps: todo.steps, status, wake_at: todo.wake_at, memo, finished, notices: Vec::new() }
-}
-
-/// Steps and the earliest moment to look again, as they are gathered.
-#[derive(Default)]
-pub(super) struct Todo {
-    pub(super) steps: Vec<Step>,
-    wake_at: Option<Time>,
-}
-
-impl Todo {
-    /// Looks again at `at`, unless that has passed.
-    pub(super) fn wake(&mut self, at: Time, now: Time) {
-        if at > now {
-            self.wake_at = Some(self.wake_at.map_or(at, |w| w.min(at)));
-        }
-    }
 }
 
 /// The pod as a whole. Several reasons to stop may hold; the earliest names the stop, the shortest grace bounds it.
@@ -143,27 +86,6 @@ fn begun(view: View<'_>, since: Time) -> Time {
     let first = asked.flatten().filter(|at| *at >= since).min();
     let there = since.max(view.observed.taken_up_at);
     first.map_or(there, |at| at.min(there))
-}
-
-/// When nothing was left to run: an init failed for good, or the last main ended for good, or began to.
-pub(super) fn completed_since(view: View<'_>) -> Option<Time> {
-    if let Some(at) = view.failed_init() {
-        return Some(at);
-    }
-    view.mains().map(|(i, _, _)| left_at(view, i)).collect::<Option<Vec<_>>>()?.into_iter().max()
-}
-
-/// When a main ended for good. One whose probe or postStart hook has failed, and which will not be restarted, ends as soon
-/// as its stop begins: if it is the last one, the whole pod is stopped with it, as the kubelet does.
-fn left_at(view: View<'_>, i: usize) -> Option<Time> {
-    let doom = view.doom(i).filter(|doom| rules::ends_for_good(view, i, &doom.cause));
-    if let (Some(_), Some(record)) = (doom, view.record(i)) {
-        return Some(record.stop_begun().unwrap_or(view.now));
-    }
-    let newest = view.newest(i).filter(|_| view.done(i))?;
-    let stopped = newest.cause.as_ref().filter(|c| c.by.is_of_instance() && rules::ends_for_good(view, i, c));
-    let begun = stopped.and_then(|_| newest.stop_begun());
-    begun.or_else(|| newest.finished_at())
 }
 
 fn is_finished(view: View<'_>, goal: &Goal) -> bool {

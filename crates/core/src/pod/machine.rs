@@ -1,20 +1,19 @@
 //! The little state around the decision of one pod.
 
-use std::time::Duration;
-
-use super::decide::{Goal, Stop, Why, decide, goal};
-use super::notice;
+use super::decide::{decide, goal};
+use super::epoch::view_at;
+use super::goal::{Goal, Stop, Why};
 use super::observe::{
-    ContainerObserved, Deletion, Event, HookEnd, HookKind, HookRun, Instance, InstanceState, Memo, Observed, Outcome,
-    ProbeKind, ProbeOutcome, ProbeState, Probes, Sandbox, StartFailure, Unsaved,
+    ContainerObserved, Deletion, Event, HookEnd, HookKind, HookRun, Instance, InstanceState, Memo, Observed, ProbeKind,
+    ProbeOutcome, ProbeState, Probes, Sandbox, StartFailure, Unsaved,
 };
 use super::plan::{Notice, Plan, Step};
-use super::probe;
 use super::spec::{Container, Hook, PodSpec, Role};
-use super::status;
-use super::view::{NodePolicy, View};
-use crate::ledger::Health;
+use super::view::NodePolicy;
+use super::{notice, probe, status};
+use crate::ledger::{Health, Outcome};
 use crate::time::Time;
+use std::time::Duration;
 
 /// A sandbox that is lost sooner than this after it stood counts as a failure to make one.
 const SANDBOX_TRUSTED_AFTER: Duration = Duration::from_secs(10);
@@ -357,7 +356,7 @@ impl Machine {
             return;
         }
         let number = self.observed.sandbox.number();
-        let view = View::new(&self.spec, &self.policy, &self.observed, now);
+        let view = view_at(&self.spec, &self.policy, &self.observed, now);
         let (cut_short, stopped) = match goal(view) {
             Goal::Stop(Stop { why: Why::DeadlineExceeded | Why::Evicted, .. }) => (true, !view.any_live()),
             Goal::Stop(Stop { why: Why::Completed | Why::SandboxLost, .. }) => (false, !view.any_live()),

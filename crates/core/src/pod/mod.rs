@@ -11,20 +11,26 @@
 //! a plan once, and remembers probe verdicts. The rules follow the kubelet; where podwright differs, the code says so.
 
 pub mod backoff;
+mod completion;
 mod conditions;
 pub mod decide;
+mod epoch;
+mod goal;
 mod hook;
 mod machine;
 mod notice;
 pub mod observe;
+mod phase;
 pub mod plan;
 mod probe;
 pub mod resources;
 mod rules;
 pub mod spec;
+mod stage;
 mod start;
 mod status;
 mod stop;
+mod todo;
 mod view;
 pub mod why;
 

@@ -1,11 +1,11 @@
 //! What of a pod's life is worth a `v1.Event`. The reasons are the kubelet's.
 
-use super::hook::NO_TCP;
-use super::observe::{HookKind, HookRun, Instance, InstanceState, Observed, Outcome, ProbeKind, ProbeOutcome};
+use super::observe::{HookKind, HookRun, Instance, InstanceState, Observed, ProbeKind, ProbeOutcome};
 use super::plan::{Notice, Step};
 use super::spec::{Hook, PodSpec};
+use super::stage::NO_TCP;
 use super::why::duration;
-use crate::ledger::{Asker, Cause, LogLoss};
+use crate::ledger::{Asker, Cause, LogLoss, Outcome};
 
 fn normal(reason: &'static str, container: usize, message: String) -> Notice {
     Notice { warning: false, reason, message, container: Some(container) }

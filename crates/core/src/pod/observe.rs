@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::{Asker, Cause, Health, LogLoss};
+use crate::ledger::{Asker, Cause, Health, LogLoss, Outcome};
 use crate::time::Time;
 
 /// Everything known of one pod besides its spec. Containers are indexed as in `PodSpec::containers`.
@@ -189,18 +189,6 @@ impl Instance {
     }
 }
 
-impl Outcome {
-    /// The exit code Kubernetes shows: 128 + n for signal n, 128 for a failed start, 137 for an end nobody saw.
-    pub fn exit_code(&self) -> i32 {
-        match self {
-            Outcome::Exited { code, .. } => *code,
-            Outcome::Signaled { signal, .. } => 128 + signal,
-            Outcome::StartFailed { .. } => 128,
-            Outcome::Lost => 137,
-        }
-    }
-}
-
 /// Why there is no new instance (or sandbox).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StartFailure {
@@ -291,34 +279,6 @@ pub enum InstanceState {
         /// How.
         outcome: Outcome,
     },
-}
-
-/// How an instance ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// With this status.
-    Exited {
-        /// 0..=255.
-        code: i32,
-        /// The kernel killed a process of it for memory.
-        oom: bool,
-    },
-    /// By this signal.
-    Signaled {
-        /// Signal number.
-        signal: i32,
-        /// The kernel killed a process of it for memory.
-        oom: bool,
-    },
-    /// It could not be started.
-    StartFailed {
-        /// Whether the runtime itself refused it (`StartError`) or what comes before (`CreateContainerError`).
-        by_runtime: bool,
-        /// For people.
-        message: String,
-    },
-    /// Nobody saw its end.
-    Lost,
 }
 
 /// State of an instance's probes. The verdicts outlive the agent ([`Memo`]); the rest starts anew with it.
@@ -499,4 +459,14 @@ pub struct Verdicts {
     pub liveness: Option<bool>,
     /// See [`Probes::was_ready`].
     pub was_ready: bool,
+}
+
+/// Exit code 0.
+pub(super) fn succeeded(instance: &Instance) -> bool {
+    matches!(&instance.state, InstanceState::Ended { outcome: Outcome::Exited { code: 0, .. }, .. })
+}
+
+/// Preparing it failed before the runtime was called: no process ever was, so it is tried again under every policy.
+pub(super) fn never_ran(instance: &Instance) -> bool {
+    matches!(&instance.state, InstanceState::Ended { outcome: Outcome::StartFailed { by_runtime: false, .. }, .. })
 }

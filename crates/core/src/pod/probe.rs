@@ -1,14 +1,14 @@
 //! Probes: when one is due, and when its outcomes make a verdict.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use super::decide::{Goal, Todo};
+use super::goal::Goal;
 use super::observe::{InstanceState, ProbeKind, ProbeOutcome, ProbeState, Verdicts};
 use super::plan::Step;
 use super::spec::Probe;
+use super::todo::Todo;
 use super::view::View;
 use crate::time::Time;
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Attempts that may follow at once when the probe could not even be tried, before its period is waited for.
 const TRIES: u8 = 3;

@@ -1,10 +1,8 @@
 //! Restart policies and rules of single containers (KEP-5307), and the rule that restarts all of them (KEP-5532).
 
 use super::backoff;
-use super::decide::completed_since;
-use super::observe::{Instance, InstanceState, Observed};
+use super::observe::{Instance, InstanceState, Observed, never_ran};
 use super::spec::{PodSpec, RestartAction, RestartPolicy, Role};
-use super::view::{View, never_ran};
 use crate::ledger::{Asker, Cause};
 use crate::time::Time;
 
@@ -14,11 +12,7 @@ pub(super) fn policy(spec: &PodSpec, i: usize) -> RestartPolicy {
 }
 
 /// Whether an ended instance is to be followed by another, as long as the pod goes on.
-pub(super) fn restarts(view: View<'_>, i: usize, ended: &Instance) -> bool {
-    is_followed(view.spec, i, ended)
-}
-
-fn is_followed(spec: &PodSpec, i: usize, ended: &Instance) -> bool {
+pub(super) fn restarts(spec: &PodSpec, i: usize, ended: &Instance) -> bool {
     let InstanceState::Ended { outcome, .. } = &ended.state else { return false };
     let container = &spec.containers[i];
     if never_ran(ended) || container.role == Role::Sidecar {
@@ -46,48 +40,23 @@ pub(crate) fn due_again(spec: &PodSpec, observed: &Observed, i: usize) -> Option
     let (last, before) = (newest.next()?, newest.next());
     let own = last.cause.as_ref().is_none_or(|cause| cause.by == Asker::PostStart) || last.is_probe_killed();
     let before = before.filter(|before| before.sandbox == last.sandbox);
-    backoff::restart_at(last, before).filter(|_| own && is_followed(spec, i, last))
+    backoff::restart_at(last, before).filter(|_| own && restarts(spec, i, last))
 }
 
 /// Whether an instance that is being stopped on its own account will not be followed by another, whatever its exit code.
-pub(super) fn ends_for_good(view: View<'_>, i: usize, cause: &Cause) -> bool {
-    let container = &view.spec.containers[i];
+pub(super) fn ends_for_good(spec: &PodSpec, i: usize, cause: &Cause) -> bool {
+    let container = &spec.containers[i];
     let by_code = cause.by == Asker::PostStart && !container.restart_rules.is_empty();
-    container.role == Role::Main && policy(view.spec, i) == RestartPolicy::Never && !by_code
+    container.role == Role::Main && policy(spec, i) == RestartPolicy::Never && !by_code
 }
 
 /// Whether the end of an instance asks for a restart of all containers: it left by itself, and the first rule that
 /// matches says so.
-pub(super) fn restarts_all(view: View<'_>, i: usize, ended: &Instance) -> bool {
+pub(super) fn restarts_all(spec: &PodSpec, i: usize, ended: &Instance) -> bool {
     let InstanceState::Ended { outcome, .. } = &ended.state else { return false };
     let code = outcome.exit_code();
-    let first = view.spec.containers[i].restart_rules.iter().find(|rule| rule.matches(code));
+    let first = spec.containers[i].restart_rules.iter().find(|rule| rule.matches(code));
     ended.cause.is_none()
         && !never_ran(ended)
         && first.is_some_and(|rule| rule.action == RestartAction::RestartAllContainers)
-}
-
-/// When the last restart of all containers was asked for in this sandbox: instances that were asked for before count for
-/// nothing. One that comes when the pod is about to end is ignored.
-pub(super) fn epoch(view: View<'_>) -> Option<Time> {
-    let sandbox = view.observed.sandbox.number();
-    let rules = |(_, container, _): &(usize, &super::spec::Container, &_)| {
-        container.restart_rules.iter().any(|rule| rule.action == RestartAction::RestartAllContainers)
-    };
-    let mut asked: Vec<Time> = view
-        .containers()
-        .filter(rules)
-        .flat_map(|(i, _, known)| known.instances.iter().map(move |instance| (i, instance)))
-        .filter(|(i, instance)| instance.sandbox == sandbox && restarts_all(view, *i, instance))
-        .filter_map(|(_, instance)| instance.finished_at())
-        .collect();
-    asked.sort_unstable();
-    let observed = view.observed;
-    let evicted = observed.evicted.as_ref().map(|(at, _)| *at);
-    let stops = [observed.deletion.as_ref().map(|d| d.requested_at), evicted, view.deadline()];
-    asked.into_iter().fold(None, |epoch, at| {
-        let done = completed_since(View { epoch, ..view });
-        let ends = stops.into_iter().chain([done]).flatten().any(|stop| stop <= at);
-        if ends { epoch } else { Some(at) }
-    })
 }

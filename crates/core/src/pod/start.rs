@@ -5,15 +5,12 @@
 
 use std::time::Duration;
 
-use super::backoff;
-use super::decide::Todo;
-use super::hook;
 use super::observe::Instance;
 use super::plan::Step;
-use super::rules;
 use super::spec::Role;
-use super::stop;
+use super::todo::Todo;
 use super::view::View;
+use super::{backoff, hook, rules, stop};
 
 /// Adds the starts that are due, their hooks, and stops of single containers of which a probe or hook has failed.
 pub(super) fn starts(view: View<'_>, todo: &mut Todo) {
@@ -59,7 +56,7 @@ fn advance(view: View<'_>, i: usize, todo: &mut Todo) {
 /// Starts a container that has no record here, or restarts one that has ended, at its time.
 fn keep_alive(view: View<'_>, i: usize, todo: &mut Todo) {
     let known = &view.observed.containers[i];
-    if view.record(i).is_some_and(|r| r.is_live() || !rules::restarts(view, i, r)) {
+    if view.record(i).is_some_and(|r| r.is_live() || !rules::restarts(view.spec, i, r)) {
         return;
     }
     let (previous, before) = last_two(view, i);
@@ -83,7 +80,8 @@ fn keep_alive(view: View<'_>, i: usize, todo: &mut Todo) {
 pub(super) fn last_two(view: View<'_>, i: usize) -> (Option<&Instance>, Option<&Instance>) {
     let sandbox = view.sandbox();
     let mut newest = view.observed.containers[i].instances.iter().rev();
-    let counts = |n: &&Instance| n.sandbox == sandbox && (!view.is_superseded(n) || rules::restarts_all(view, i, n));
+    let counts =
+        |n: &&Instance| n.sandbox == sandbox && (!view.is_superseded(n) || rules::restarts_all(view.spec, i, n));
     let previous = newest.next().filter(counts);
     let before = previous.and_then(|_| newest.next().filter(counts));
     (previous, before)

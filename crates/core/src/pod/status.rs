@@ -3,19 +3,16 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 
-use super::backoff;
-use super::conditions::conditions;
-use super::decide::{Goal, Stop, Why};
-use super::hook::{self, Stage};
-use super::observe::{Instance, InstanceState, Memo, Outcome, Sandbox};
-use super::resources;
-use super::rules;
+use super::conditions::{api_time, conditions};
+use super::goal::{Goal, Stop, Why};
+use super::observe::{Instance, InstanceState, Memo, Sandbox, never_ran, succeeded};
+use super::phase::Phase;
 use super::spec::{Qos, RestartPolicy, Role};
-use super::start;
-use super::view::{View, never_ran, succeeded};
-use crate::ledger::Asker;
+use super::stage::Stage;
+use super::view::View;
+use super::{backoff, resources, rules, start};
+use crate::ledger::{Asker, Outcome};
 use crate::signal;
 use crate::time::Time;
 
@@ -68,35 +65,11 @@ pub(super) fn status(view: View<'_>, goal: &Goal, memo: &Memo) -> (v1::PodStatus
     (status, transitions)
 }
 
-pub(super) fn api_time(time: Time) -> meta::Time {
-    meta::Time(time.to_timestamp())
-}
-
 fn qos_name(qos: Qos) -> &'static str {
     match qos {
         Qos::Guaranteed => "Guaranteed",
         Qos::Burstable => "Burstable",
         Qos::BestEffort => "BestEffort",
-    }
-}
-
-/// `status.phase`.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
-    Pending,
-    Running,
-    Succeeded,
-    Failed,
-}
-
-impl Phase {
-    fn name(self) -> &'static str {
-        match self {
-            Phase::Pending => "Pending",
-            Phase::Running => "Running",
-            Phase::Succeeded => "Succeeded",
-            Phase::Failed => "Failed",
-        }
     }
 }
 
@@ -215,7 +188,7 @@ fn shown<'a>(view: View<'_>, goal: &Goal, i: usize, run: &[&'a Instance]) -> Sho
             Shown { state, last: previous, id: Some(newest) }
         }
         InstanceState::Ended { .. } => {
-            let held = if goes_on && rules::restarts(view, i, newest) { held_back(view, i, newest) } else { None };
+            let held = if goes_on && rules::restarts(view.spec, i, newest) { held_back(view, i, newest) } else { None };
             match held {
                 Some((reason, message)) => {
                     Shown { state: waiting(&reason, Some(message)), last: Some(newest), id: Some(newest) }
@@ -301,7 +274,7 @@ pub(super) fn starting_before(view: View<'_>, i: usize) -> Option<usize> {
 
 fn post_start_runs(view: View<'_>, i: usize) -> bool {
     let record = view.record(i).filter(|r| matches!(r.state, InstanceState::Running { .. }));
-    record.is_some_and(|r| matches!(hook::post_start(view, i, r), Stage::Due | Stage::Running(_)))
+    record.is_some_and(|r| matches!(view.post_start(i, r), Stage::Due | Stage::Running(_)))
 }
 
 fn waiting(reason: &str, message: Option<String>) -> v1::ContainerState {

@@ -3,16 +3,16 @@
 //!
 //! preStop hooks take their time from the same grace. All of them begin when the stop does; only the signals are ordered.
 
-use std::time::Duration;
-
-use super::decide::{Stop, Todo, Why};
-use super::hook::{self, Stage};
+use super::goal::{Stop, Why};
 use super::observe::{HookKind, Instance, InstanceState};
 use super::plan::Step;
 use super::spec::{Hook, Role};
+use super::stage::Stage;
+use super::todo::Todo;
 use super::view::View;
 use crate::ledger::{Asker, Cause};
 use crate::time::Time;
+use std::time::Duration;
 
 /// Between the stop signal and SIGKILL there is always at least this much, even when the grace is used up.
 pub(super) const FLOOR: Duration = Duration::from_secs(2);
@@ -118,7 +118,7 @@ fn stop_instance(view: View<'_>, i: usize, instance: &Instance, order: &Order, t
 fn ask_to_leave(view: View<'_>, i: usize, instance: &Instance, order: &Order, todo: &mut Todo) {
     let (attempt, cause) = (instance.attempt, order.cause.clone());
     let grace_left = order.deadline > view.now;
-    let stage = if order.hooks { hook::pre_stop(view, i, instance) } else { Stage::Over };
+    let stage = if order.hooks { view.pre_stop(i, instance) } else { Stage::Over };
     todo.wake(order.deadline, view.now);
     match stage {
         Stage::Due if grace_left => {

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::backoff::Curve;
-use super::hook::{self, Stage};
-use super::observe::{ContainerObserved, Instance, InstanceState, Observed, Outcome, Sandbox};
+use super::observe::{ContainerObserved, Instance, InstanceState, Observed, Sandbox, succeeded};
 use super::rules;
 use super::spec::{Container, PodSpec, Probe, RestartPolicy, Role, StartGate};
-use crate::ledger::{Asker, Cause};
+use super::stage::{Stage, stage};
+use crate::ledger::{Asker, Cause, Outcome};
 use crate::time::Time;
 
 /// What the node sets for all its pods.
@@ -39,9 +39,16 @@ pub(super) struct Doom {
 }
 
 impl<'a> View<'a> {
-    pub(super) fn new(spec: &'a PodSpec, policy: &'a NodePolicy, observed: &'a Observed, now: Time) -> View<'a> {
-        let view = View { spec, policy, observed, now, epoch: None };
-        View { epoch: rules::epoch(view), ..view }
+    /// The postStart hook of an instance. With the instance it ends too: what was not over then will never be.
+    pub(super) fn post_start(self, i: usize, instance: &Instance) -> Stage {
+        let hook = self.spec.containers[i].lifecycle.post_start.as_ref();
+        let now = instance.finished_at().map_or(self.now, |end| end.min(self.now));
+        stage(hook, instance.post_start.as_ref(), now)
+    }
+
+    /// The preStop hook of an instance.
+    pub(super) fn pre_stop(self, i: usize, instance: &Instance) -> Stage {
+        stage(self.spec.containers[i].lifecycle.pre_stop.as_ref(), instance.pre_stop.as_ref(), self.now)
     }
 
     /// Index, spec and knowledge of every container, in spec order.
@@ -136,7 +143,7 @@ impl<'a> View<'a> {
             InstanceState::Running { .. } => true,
             InstanceState::Ended { started_at, .. } => started_at.is_some(),
         };
-        let hooked = hook::post_start(self, i, record) == Stage::Over;
+        let hooked = self.post_start(i, record) == Stage::Over;
         let started = match container.startup_probe {
             None => has_run && hooked,
             Some(_) => has_run && hooked && record.is_live() && probes.startup.verdict == Some(true),
@@ -171,7 +178,7 @@ impl<'a> View<'a> {
 
     /// Whether a main has ended for good.
     pub(super) fn done(self, i: usize) -> bool {
-        self.newest(i).is_some_and(|n| !n.is_live() && !rules::restarts(self, i, n))
+        self.newest(i).is_some_and(|n| !n.is_live() && !rules::restarts(self.spec, i, n))
     }
 
     /// A plain init that failed and is not repeated, and when. With its sandbox lost, one whose end nobody saw may run again.
@@ -184,7 +191,7 @@ impl<'a> View<'a> {
             let newest = known.instances.last().filter(counts)?;
             let InstanceState::Ended { finished_at, ref outcome, .. } = newest.state else { return None };
             let unseen = gone && *outcome == Outcome::Lost;
-            (!succeeded(newest) && !unseen && !rules::restarts(self, i, newest)).then_some(finished_at)
+            (!succeeded(newest) && !unseen && !rules::restarts(self.spec, i, newest)).then_some(finished_at)
         })
     }
 
@@ -219,7 +226,7 @@ impl<'a> View<'a> {
             RestartPolicy::Always => true,
             // A main with a policy of its own may want to run all the same.
             RestartPolicy::Never if any_record => {
-                self.mains().any(|(i, _, _)| self.newest(i).is_some_and(|n| rules::restarts(self, i, n)))
+                self.mains().any(|(i, _, _)| self.newest(i).is_some_and(|n| rules::restarts(self.spec, i, n)))
             }
             RestartPolicy::Never => true,
             RestartPolicy::OnFailure => self.mains().any(|(i, _, _)| !self.done(i)),
@@ -255,19 +262,9 @@ impl<'a> View<'a> {
     }
 
     fn failed_hook(self, i: usize, record: &Instance) -> Option<Cause> {
-        match hook::post_start(self, i, record) {
+        match self.post_start(i, record) {
             Stage::Failed(text) => Some(Cause { by: Asker::PostStart, text }),
             Stage::Due | Stage::Running(_) | Stage::Over => None,
         }
     }
-}
-
-/// Exit code 0.
-pub(super) fn succeeded(instance: &Instance) -> bool {
-    matches!(&instance.state, InstanceState::Ended { outcome: Outcome::Exited { code: 0, .. }, .. })
-}
-
-/// Preparing it failed before the runtime was called: no process ever was, so it is tried again under every policy.
-pub(super) fn never_ran(instance: &Instance) -> bool {
-    matches!(&instance.state, InstanceState::Ended { outcome: Outcome::StartFailed { by_runtime: false, .. }, .. })
 }

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use super::world::{Pod, World};
-use crate::ledger::{Asker, Cause};
-use crate::pod::observe::{Event, HookKind, HookRun, Instance, InstanceState, Observed, Outcome, ProbeKind};
+use super::node::Pod;
+use crate::ledger::{Asker, Cause, Outcome};
+use crate::pod::observe::{Event, HookKind, HookRun, Instance, InstanceState, Observed, ProbeKind};
 use crate::pod::plan::Step;
 use crate::pod::spec::{Container, Hook, PodSpec, RestartAction, RestartPolicy, Role};
 use crate::time::Time;
@@ -316,8 +316,8 @@ impl Checks {
     }
 
     /// With nothing in the queue but time, a pod is over or something of it runs.
-    pub(super) fn not_stuck(&self, world: &World) -> Result<(), Violation> {
-        for (p, pod) in world.pods.iter().enumerate() {
+    pub(super) fn not_stuck(&self, pods: &[Pod]) -> Result<(), Violation> {
+        for (p, pod) in pods.iter().enumerate() {
             let alive = pod.shim.records.iter().flatten().any(Instance::is_live);
             let waits = pod.stored.containers.iter().any(|c| c.failure.is_some());
             if let Some(what) = pod.disk.unwritten(&pod.shim) {

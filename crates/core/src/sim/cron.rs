@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::check::Violation;
-use super::cron_books::{Books, Every, Jobs};
+use super::cron_books::{Books, Every, Job, Jobs};
 use super::random::Random;
 use crate::cron::schedule::Schedule;
 use crate::cron::spec::{CatchUp, Concurrency, CronSpec};
@@ -109,14 +109,6 @@ fn plain() -> CronSpec {
         Ok([Resource::CronJob(document)]) => document.cron.clone(),
         other => unreachable!("a plain cron job is accepted: {other:?}"),
     }
-}
-
-/// A job as it is, all of it durable.
-#[derive(Debug, Clone)]
-pub(super) struct Job {
-    pub(super) created_at: Timestamp,
-    pub(super) end: Option<JobEnd>,
-    pub(super) removing: bool,
 }
 
 #[derive(Debug, Clone)]

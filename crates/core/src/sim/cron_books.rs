@@ -7,16 +7,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::check::Violation;
-use super::cron::Job;
 use super::random::Random;
 use crate::cron::Plan;
 use crate::cron::spec::{CatchUp, Concurrency, CronSpec};
+use crate::cron::state::JobEnd;
 
 /// A run that is no later is on time.
 const ON_TIME_MS: i64 = 60_000;
 /// A clock set back by more makes schedules begin anew.
 const FAR_MS: i64 = 3 * 3_600_000;
 const MINUTE_MS: i64 = 60_000;
+
+/// A job as it is, all of it durable.
+#[derive(Debug, Clone)]
+pub(super) struct Job {
+    pub(super) created_at: Timestamp,
+    pub(super) end: Option<JobEnd>,
+    pub(super) removing: bool,
+}
 
 pub(super) type Jobs = BTreeMap<String, Job>;
 

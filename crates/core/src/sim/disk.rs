@@ -3,32 +3,19 @@
 //! A shim tries its records again until they are written and does not leave before, but for a pod that is removed: then the
 //! agent takes them over. What only the agent knew goes with it, and what only a shim knew that the agent never heard of.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::check::Violation;
-use super::world::{Due, Pod, Shim, What, World};
-use crate::pod::observe::{Event, Instance, InstanceState, Observed, Outcome};
+use super::node::{Due, Pod, Shim, What, keys};
+use super::world::World;
+use crate::ledger::Outcome;
+use crate::pod::observe::{Event, Instance, InstanceState, Observed};
 use crate::time::Time;
 
 /// How long the shim of a removed pod waits before the agent takes its records over.
 const TAKE_OVER: Duration = Duration::from_secs(3);
 /// A removal takes no longer than its grace and this, whatever the disk does.
 const REMOVAL_LIMIT: Duration = Duration::from_secs(60);
-
-/// What is on disk of a pod.
-#[derive(Debug, Default)]
-pub(super) struct OnDisk {
-    /// Its `pod.json`; only the first fields count.
-    kept: Option<Observed>,
-    records: BTreeMap<(usize, u32), Instance>,
-    /// Records that only the agent has, and is to write.
-    held: BTreeSet<(usize, u32)>,
-    /// Since when the shim waits to leave.
-    leaving_since: Option<Time>,
-    /// The end of the pod is there.
-    pub(super) end_saved: bool,
-}
 
 /// Nobody knows how it ended.
 fn lost(instance: &Instance, now: Time) -> Instance {
@@ -43,23 +30,6 @@ fn lost(instance: &Instance, now: Time) -> Instance {
 
 fn runs_in(shim: &Shim, instance: &Instance) -> bool {
     shim.sandbox.is_some_and(|(number, _)| number == instance.sandbox)
-}
-
-fn keys(shim: &Shim) -> impl Iterator<Item = ((usize, u32), &Instance)> {
-    shim.records.iter().enumerate().flat_map(|(c, records)| records.iter().map(move |i| ((c, i.attempt), i)))
-}
-
-impl OnDisk {
-    fn has(&self, key: (usize, u32), instance: &Instance) -> bool {
-        self.records.get(&key) == Some(instance)
-    }
-
-    /// An end that is not on disk as it was.
-    pub(super) fn unwritten(&self, shim: &Shim) -> Option<String> {
-        let ended = |i: &Instance| !i.is_live();
-        let mut missing = keys(shim).filter(|(key, i)| ended(i) && !self.has(*key, i));
-        missing.next().map(|((c, attempt), _)| format!("the end of {c}/{attempt}"))
-    }
 }
 
 impl World {

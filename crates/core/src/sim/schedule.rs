@@ -139,8 +139,8 @@ fn outcome(world: &World, p: usize) -> (String, Vec<Option<i32>>) {
     (world.phase(p).to_owned(), world.main_exit_codes(p))
 }
 
-fn names<'a>(what: &super::world::What, pod: usize, name: &impl Fn(usize, usize) -> &'a String) -> String {
-    use super::world::What;
+fn names<'a>(what: &super::node::What, pod: usize, name: &impl Fn(usize, usize) -> &'a String) -> String {
+    use super::node::What;
     match what {
         What::Started { container, .. }
         | What::Ready { container }

@@ -5,126 +5,16 @@ use std::time::Duration;
 
 use super::actor::{Actor, HookTurn, Start, Term};
 use super::check::{Checks, Violation};
-use super::disk::OnDisk;
+use super::node::{Due, Entry, OnDisk, Pod, Shim, What};
 use super::random::Random;
-use crate::ledger::{Asker, Cause};
+use crate::ledger::{Asker, Cause, Outcome};
 use crate::pod::observe::{
-    Event, HookEnd, HookKind, HookRun, Instance, InstanceState, Memo, Observed, Outcome, ProbeKind, ProbeOutcome,
-    Sandbox,
+    Event, HookEnd, HookKind, HookRun, Instance, InstanceState, Memo, Observed, ProbeKind, ProbeOutcome, Sandbox,
 };
-use crate::pod::plan::{Plan, Step};
+use crate::pod::plan::Step;
 use crate::pod::spec::{Hook, PodSpec, Role};
 use crate::pod::{Machine, NodePolicy};
 use crate::time::Time;
-
-/// Something that happened, for the timeline.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// When.
-    pub at: Time,
-    /// Index of the pod.
-    pub pod: usize,
-    /// What.
-    pub what: What,
-}
-
-/// What can happen, seen from outside.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names say it; containers are indexed as in the spec")]
-pub enum What {
-    SandboxUp { number: u32 },
-    SandboxGone { number: u32 },
-    Started { container: usize, attempt: u32 },
-    Ready { container: usize },
-    Hooked { container: usize, attempt: u32, kind: HookKind },
-    HookDone { container: usize, attempt: u32, kind: HookKind },
-    Signaled { container: usize, attempt: u32 },
-    Killed { container: usize, attempt: u32 },
-    Ended { container: usize, attempt: u32, code: i32 },
-    StartFailed { container: usize },
-    Phase(String),
-    Finished,
-    AgentCrashed,
-    AgentStarted,
-    DiskFull,
-    DiskFree,
-    ShimLost,
-    Deleted,
-    Restarted,
-}
-
-/// The fake shim of one pod, with the records that outlive it.
-#[derive(Debug, Default)]
-pub(super) struct Shim {
-    /// Its sandbox, and since when it stands.
-    pub(super) sandbox: Option<(u32, Option<Time>)>,
-    pub(super) last_number: u32,
-    /// Every instance that ever was, by container: the records on disk.
-    pub(super) records: Vec<Vec<Instance>>,
-    pub(super) memo: Memo,
-}
-
-pub(super) struct Pod {
-    pub(super) spec: PodSpec,
-    pub(super) actors: Vec<Actor>,
-    pub(super) shim: Shim,
-    /// What the last agent knew.
-    pub(super) stored: Observed,
-    pub(super) disk: OnDisk,
-    pub(super) machine: Option<Machine>,
-    pub(super) finished: Option<Plan>,
-    pub(super) phase: String,
-    ready: Vec<bool>,
-    wake: Option<Time>,
-}
-
-#[expect(clippy::large_enum_variant, reason = "few are waiting at any time")]
-#[derive(Debug, Clone)]
-pub(super) enum Due {
-    SandboxUp {
-        number: u32,
-        works: bool,
-    },
-    SandboxDown {
-        number: u32,
-    },
-    Started {
-        container: usize,
-        attempt: u32,
-    },
-    Ended {
-        container: usize,
-        attempt: u32,
-        outcome: Outcome,
-    },
-    /// The shim sees the end of a hook, or hears of it from the agent of this epoch.
-    HookDone {
-        container: usize,
-        attempt: u32,
-        kind: HookKind,
-        failure: Option<String>,
-        epoch: Option<u32>,
-    },
-    /// An answer for the agent of this epoch only.
-    Answer {
-        epoch: u32,
-        event: Event,
-    },
-    Wake,
-    /// The agent of this epoch tries to write what it keeps of a pod.
-    Save {
-        epoch: u32,
-    },
-    DiskFull,
-    DiskFree,
-    CrashAgent,
-    StartAgent,
-    LoseShim,
-    Delete {
-        grace: Option<Duration>,
-    },
-    Restart,
-}
 
 /// A node under simulation.
 pub struct World {
@@ -284,7 +174,7 @@ impl World {
 
     /// Whether anything but far timers is still to come.
     pub fn check_progress(&self) -> Result<(), Violation> {
-        self.checks.not_stuck(self)
+        self.checks.not_stuck(&self.pods)
     }
 
     fn happen(&mut self, pod: usize, due: Due) -> Result<(), Violation> {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use lexopt::prelude::{Long, Short, Value};
 use lexopt::{Parser, ValueExt as _};
 
-use super::Global;
 use super::args::{flag, number, path, require_id, rest, text, usage};
+use super::global::Global;
 use crate::error::{Error, Result};
 use crate::lifecycle::{self, Changes, Command, CreateOptions, ExecOptions};
 use crate::protect;

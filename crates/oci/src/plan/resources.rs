@@ -7,8 +7,9 @@ use std::collections::HashMap;
 
 use oci_spec::runtime::{LinuxCpu, LinuxHugepageLimit, LinuxMemory, LinuxRdma, LinuxResources};
 use podwright_sys::cgroup::{Limit, cpu_weight};
-use podwright_sys::device;
 
+use super::cgroup::{CgroupPlan, not_on_v2};
+use super::write::Absent;
 use super::{Place, PlanError, Result};
 
 /// The period of `cpu.max` where the configuration names none, in microseconds.
@@ -16,50 +17,6 @@ const DEFAULT_PERIOD: u64 = 100_000;
 
 /// What `unified` may name of the files that belong to no controller.
 const CGROUP_LIMITS: [&str; 3] = ["cgroup.max.depth", "cgroup.max.descendants", "cgroup.pressure"];
-
-/// The container's cgroup and what is written there before the first process enters it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct CgroupPlan {
-    /// Which one it is.
-    pub place: Place,
-    /// Controllers that the writes need, without repetition.
-    pub controllers: Vec<String>,
-    /// Whether the container may make cgroups of its own in there, and so gets every controller.
-    pub open: bool,
-    /// What to write, in order.
-    pub writes: Vec<Write>,
-    /// Nothing is written when the processes use more memory than this many bytes (`checkBeforeUpdate`).
-    pub memory_check: Option<u64>,
-    /// Device rules; empty: no program is attached.
-    pub devices: Vec<device::Rule>,
-}
-
-/// A file of the cgroup and its new content.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Write {
-    /// Its name.
-    pub file: String,
-    /// What is written.
-    pub value: String,
-    /// Where the kernel does not have the file although its controller is there.
-    pub absent: Absent,
-}
-
-/// What to do without a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Absent {
-    /// Fail: the limit would not hold.
-    Fail,
-    /// Go on: without the file, what was asked for is so.
-    Skip,
-    /// Write another file.
-    Instead {
-        /// Its name.
-        file: String,
-        /// What is written.
-        value: String,
-    },
-}
 
 /// What a container that exists has, where an update names a part only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -125,24 +82,6 @@ fn fill(resources: &LinuxResources, current: Option<Current>, plan: &mut CgroupP
     }
     plan.devices = access::device_rules(resources.devices().as_deref().unwrap_or_default())?;
     Ok(())
-}
-
-impl CgroupPlan {
-    fn set(&mut self, file: &str, value: impl ToString) {
-        self.set_or(file, value, Absent::Fail);
-    }
-
-    fn set_or(&mut self, file: &str, value: impl ToString, absent: Absent) {
-        let controller = file.split('.').next().unwrap_or(file);
-        if controller != "cgroup" && !self.controllers.iter().any(|known| known == controller) {
-            self.controllers.push(controller.to_owned());
-        }
-        self.writes.push(Write { file: file.to_owned(), value: value.to_string(), absent });
-    }
-}
-
-fn not_on_v2(field: &str) -> PlanError {
-    PlanError::new(format!("linux.resources.{field}"), "does not exist on cgroup v2; remove it")
 }
 
 fn plan_memory(memory: &LinuxMemory, current: Option<Current>, plan: &mut CgroupPlan) -> Result<()> {

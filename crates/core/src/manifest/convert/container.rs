@@ -1,28 +1,19 @@
 //! Containers.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use super::super::names;
-use super::super::problem::{At, Problems, shown};
+use super::super::problem::{At, Problems};
 use super::super::quantity::QuantityError;
+use super::super::quote::shown;
 use super::super::schema::LATER;
 use super::super::suggest::nearest;
+use super::facts::PodFacts;
+use super::fields::{id, named, seccomp};
 use super::volume::{amount, bytes, mounts};
-use super::{id, lifecycle, named, probe, restart, seccomp};
+use super::{lifecycle, probe, restart};
 use crate::bundle::check_container;
 use crate::pod::spec::{Container, EnvVar, MessagePolicy, Port, PullPolicy, Resources, Role, Security};
-
-/// What a container's fields are checked against.
-pub(super) struct PodFacts<'a> {
-    pub(super) host_network: bool,
-    /// Names that may be mounted.
-    pub(super) volumes: Vec<&'a str>,
-    /// `terminationGracePeriodSeconds`, as it was given or defaulted.
-    pub(super) grace: Duration,
-    /// `os.name` is there.
-    pub(super) names_os: bool,
-}
 
 /// One container.
 pub(super) fn container(at: &At<'_>, role: Role, pod: &PodFacts<'_>, problems: &mut Problems) -> Container {

@@ -4,9 +4,10 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use super::super::names;
-use super::super::problem::{At, Problems, shown};
+use super::super::problem::{At, Problems};
+use super::super::quote::shown;
+use super::fields::{annotations, labels, named, namespace, seconds};
 use super::job::{Head, job_of};
-use super::{annotations, labels, named, namespace, seconds};
 use crate::cron::schedule::Schedule;
 use crate::cron::spec::{CatchUp, Concurrency, CronSpec, JobTemplate};
 
@@ -16,7 +17,7 @@ const LONGEST_NAME: usize = 52;
 const CATCH_UP: &str = "podwright.dev/catch-up";
 
 /// Makes the accepted cron job, all but its UID; `None`: its schedule is none.
-pub(super) fn cron_job(at: &At<'_>, problems: &mut Problems) -> Option<CronSpec> {
+pub(in crate::manifest) fn cron_job(at: &At<'_>, problems: &mut Problems) -> Option<CronSpec> {
     let metadata = at.get("metadata").unwrap_or_else(|| at.clone());
     let spec = at.get("spec")?;
     let name = named(&metadata, "name", names::subdomain, problems);

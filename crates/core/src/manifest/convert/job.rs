@@ -3,9 +3,11 @@
 use serde_json::{Value, json};
 
 use super::super::names;
-use super::super::problem::{At, Problems, shown};
+use super::super::problem::{At, Problems};
+use super::super::quote::shown;
 use super::super::suggest::nearest;
-use super::{annotations, labels, named, namespace, seconds, spec_of};
+use super::fields::{annotations, labels, named, namespace, seconds};
+use super::pod::spec_of;
 use crate::job::indexes::Indexes;
 use crate::job::spec::{Action, FailureRule, JobSpec, On, Replacement, SuccessRule, Template};
 use crate::pod::spec::{PodSpec, RestartPolicy};
@@ -26,7 +28,7 @@ const MOST_CODES: usize = 255;
 const LONGEST_INDEXES: usize = 64 * 1024;
 
 /// Makes the accepted job, all but its UID.
-pub(super) fn job(at: &At<'_>, problems: &mut Problems) -> JobSpec {
+pub(in crate::manifest) fn job(at: &At<'_>, problems: &mut Problems) -> JobSpec {
     let metadata = at.get("metadata").unwrap_or_else(|| at.clone());
     let spec = at.get("spec").unwrap_or_else(|| at.clone());
     let name = named(&metadata, "name", names::subdomain, problems);

@@ -1,9 +1,11 @@
 //! `lifecycle`: hooks and the stop signal.
 
-use super::super::problem::{At, Problems, shown};
+use super::super::problem::{At, Problems};
+use super::super::quote::shown;
 use super::super::suggest::nearest;
-use super::container::PodFacts;
-use super::{probe, seconds};
+use super::facts::PodFacts;
+use super::fields::seconds;
+use super::probe;
 use crate::pod::spec::{Hook, Lifecycle, Port, Role};
 use crate::signal;
 

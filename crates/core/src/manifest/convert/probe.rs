@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::super::names;
-use super::super::problem::{At, Problems, shown};
+use super::super::problem::{At, Problems};
+use super::super::quote::shown;
 use super::super::suggest::nearest;
-use super::seconds;
+use super::fields::{named, seconds};
 use crate::pod::spec::{HttpGet, Port, Probe, ProbeAction, Role};
 
 /// The probe `key` of a container; `ports` are those its names may refer to.
@@ -86,8 +87,8 @@ pub(super) fn exec(at: &At<'_>, problems: &mut Problems) -> Vec<String> {
 pub(super) fn http_get(at: &At<'_>, ports: &[Port], problems: &mut Problems) -> Option<HttpGet> {
     let mut headers = Vec::new();
     for header in at.items("httpHeaders") {
-        let name = super::named(&header, "name", names::header, problems);
-        headers.push((name, super::named(&header, "value", names::header_value, problems)));
+        let name = named(&header, "name", names::header, problems);
+        headers.push((name, named(&header, "value", names::header_value, problems)));
     }
     let path = match at.str("path") {
         None | Some("") => "/".to_owned(),
@@ -102,7 +103,7 @@ pub(super) fn http_get(at: &At<'_>, ports: &[Port], problems: &mut Problems) -> 
 
 fn host(at: &At<'_>, problems: &mut Problems) -> Option<String> {
     at.str("host").filter(|host| !host.is_empty())?;
-    Some(super::named(at, "host", names::host, problems))
+    Some(named(at, "host", names::host, problems))
 }
 
 /// `port`, a number, also one in quotes, or the name of one of the container's ports.

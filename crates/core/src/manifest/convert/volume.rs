@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 
 use super::super::names;
-use super::super::problem::{At, Problems, shown};
+use super::super::problem::{At, Problems};
 use super::super::quantity::Quantity;
+use super::super::quote::shown;
 use super::super::suggest::nearest;
-use super::named;
+use super::fields::named;
 use crate::pod::spec::{HostPathType, Volume, VolumeMount, VolumeSource};
 
 /// `spec.volumes`.

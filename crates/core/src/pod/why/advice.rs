@@ -1,10 +1,10 @@
 //! What to do: a command, or a field of the manifest.
 
-use super::super::observe::Outcome;
 use super::super::spec::{Container, Role};
+use super::case::{Case, JobSays};
+use super::explanation::{Advice, Situation};
 use super::words::quantity;
-use super::{Advice, Case, JobSays, Situation};
-use crate::ledger::{Asker, Entry, OomLimit};
+use crate::ledger::{Asker, Entry, OomLimit, Outcome};
 
 pub(super) fn advise(case: &Case<'_>, situation: Situation, focus: usize, last: Option<&Entry>) -> Vec<Advice> {
     let Some(container) = case.spec.containers.get(focus) else { return Vec::new() };

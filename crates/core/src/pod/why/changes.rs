@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-
-use super::super::observe::Outcome;
-use super::Case;
+use super::case::Case;
 use super::words::ago;
-use crate::ledger::Entry;
+use crate::ledger::{Entry, Outcome};
+use serde_json::Value;
 
 /// A run that was ready, or just ran, for this long worked well, whatever came then.
 const LONG: Duration = Duration::from_secs(60);

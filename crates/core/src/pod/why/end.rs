@@ -1,15 +1,15 @@
 //! What ended a run or a pod, and who asked for that.
 
-use std::time::Duration;
-
-use super::super::decide::{Stop, Why};
-use super::super::observe::Outcome;
+use super::super::goal::{Stop, Why};
 use super::super::resources::pod_limits;
 use super::super::spec::Role;
+use super::case::Case;
+use super::explanation::{LastEnd, Situation};
+use super::told::Told;
 use super::words::{ago, duration, line};
-use super::{Case, LastEnd, Situation, Told};
-use crate::ledger::{Asker, Cause, End, Entry, OomLimit};
+use crate::ledger::{Asker, Cause, End, Entry, OomLimit, Outcome};
 use crate::time::Time;
+use std::time::Duration;
 
 /// An end is worth telling of a container that runs well again for this long.
 pub(crate) const RECENT: Duration = Duration::from_secs(600);

@@ -1,13 +1,13 @@
 //! Hooks that run now: which, since when, until when at the latest.
 
-use super::super::decide::{Goal, goal};
-use super::super::hook::{Stage, post_start, pre_stop};
+use super::super::decide::goal;
+use super::super::goal::Goal;
 use super::super::observe::{Instance, InstanceState};
 use super::super::spec::Hook;
+use super::super::stage::Stage;
 use super::super::view::View;
-use super::Case;
-use super::state::get;
-use super::words::{clock, duration, until};
+use super::case::Case;
+use super::words::{clock, duration, get, until};
 use crate::time::Time;
 
 /// A hook that runs.
@@ -24,7 +24,7 @@ pub(super) fn at_start(case: &Case<'_>, view: View<'_>, i: usize, instance: &Ins
     if !matches!(instance.state, InstanceState::Running { .. }) || instance.stop_begun().is_some() {
         return None;
     }
-    let Stage::Running(ends) = post_start(view, i, instance) else { return None };
+    let Stage::Running(ends) = view.post_start(i, instance) else { return None };
     let hook = case.spec.containers[i].lifecycle.post_start.as_ref()?;
     let begun = instance.post_start.as_ref()?.begun;
     let end = match ends {
@@ -39,7 +39,7 @@ pub(super) fn at_stop(case: &Case<'_>, view: View<'_>, i: usize, instance: &Inst
     if !instance.is_live() || instance.signaled_at.is_some() {
         return None;
     }
-    let Stage::Running(ends) = pre_stop(view, i, instance) else { return None };
+    let Stage::Running(ends) = view.pre_stop(i, instance) else { return None };
     let hook = case.spec.containers[i].lifecycle.pre_stop.as_ref()?;
     let begun = instance.pre_stop.as_ref()?.begun;
     let latest = latest(view, i, begun);

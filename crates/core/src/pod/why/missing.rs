@@ -1,6 +1,6 @@
 //! A name of which there is no object.
 
-use super::{Advice, Explanation, Situation};
+use super::explanation::{Advice, Explanation, Situation};
 use crate::manifest::nearest;
 use crate::objects::Kind;
 

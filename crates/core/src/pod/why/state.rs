@@ -1,16 +1,17 @@
 //! What one container is doing or waiting for now.
 
-use super::super::backoff;
-use super::super::observe::{Instance, InstanceState, ProbeState, Sandbox};
-use super::super::rules;
-use super::super::spec::{Container, HttpGet, Probe, ProbeAction, RestartPolicy, Role};
-use super::super::start;
+use super::super::observe::{Instance, InstanceState, ProbeState, Sandbox, succeeded};
+use super::super::spec::{Container, Probe, ProbeAction, RestartPolicy, Role};
 use super::super::status::starting_before;
 use super::super::stop::FLOOR;
-use super::super::view::{View, succeeded};
+use super::super::view::View;
+use super::super::{backoff, rules, start};
+use super::case::Case;
+use super::end;
+use super::explanation::Situation;
 use super::hook::{self, Running};
-use super::words::{ago, clock, count, duration, line, until};
-use super::{Case, Situation, Told, end, role_name};
+use super::told::Told;
+use super::words::{ago, clock, count, duration, get, line, role_name, until};
 use crate::ledger::Entry;
 use crate::time::Time;
 
@@ -93,7 +94,7 @@ pub(super) fn of(case: &Case<'_>, view: View<'_>, i: usize) -> State {
     match record.state {
         InstanceState::Starting => State::Starting,
         InstanceState::Running { started_at } => running(case, view, i, record, started_at),
-        InstanceState::Ended { .. } if !case.over && rules::restarts(view, i, record) => {
+        InstanceState::Ended { .. } if !case.over && rules::restarts(view.spec, i, record) => {
             match backoff::restart_at(record, start::last_two(view, i).1) {
                 Some(again) if again > case.now => State::BackOff { again },
                 _ => State::Starting,
@@ -477,11 +478,6 @@ fn never_again(case: &Case<'_>, i: usize) -> bool {
     let container = &case.spec.containers[i];
     let policy = container.restart_policy.unwrap_or(case.spec.restart_policy);
     container.role != Role::Sidecar && policy == RestartPolicy::Never
-}
-
-/// A request, as people write it.
-pub(super) fn get(HttpGet { scheme, port, path, .. }: &HttpGet) -> String {
-    format!("{scheme} GET :{port}{path}")
 }
 
 fn action(action: &ProbeAction) -> String {

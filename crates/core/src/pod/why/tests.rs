@@ -1,15 +1,18 @@
 //! Situations as data: what happened to a pod, and what has to be said about it.
 
-use serde_json::json;
+use k8s_openapi::api::core::v1::PodStatus;
+use serde_json::{Value, json};
 
 use super::super::Machine;
-use super::super::observe::{Event, Instance, InstanceState, Memo, Outcome, ProbeKind, ProbeOutcome};
+use super::super::observe::{Event, Instance, InstanceState, Memo, Observed, ProbeKind, ProbeOutcome};
 use super::super::plan::Step;
 use super::super::spec::StartGate;
+use super::super::view::NodePolicy;
 use super::*;
-use crate::ledger::{Asker, Cause, CpuTime, End, Figures, Health, LogLoss, OomLimit, Origin, Victim};
+use crate::ledger::{Asker, Cause, CpuTime, End, Figures, Health, LogLoss, OomLimit, Origin, Outcome, Victim};
 use crate::manifest::{Document, Format, parse};
 use crate::pod::backoff;
+use crate::time::Time;
 
 const SECOND: i64 = 1_000_000_000;
 

@@ -1,6 +1,6 @@
 //! An object of which what is kept on disk cannot be used.
 
-use super::{Advice, Explanation, Situation};
+use super::explanation::{Advice, Explanation, Situation};
 use crate::objects::Kind;
 
 /// What is known of it.

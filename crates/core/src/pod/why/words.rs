@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::spec::{HttpGet, Role};
 use crate::time::Time;
 
 /// `0.4 s`, `41 s`, `12 min`, `5 h`, `3 d`.
@@ -60,6 +61,21 @@ pub(crate) fn count(n: u64, what: &str) -> String {
 /// A text of several lines in one, without blanks at its ends, and without a colon behind which nothing follows.
 pub(crate) fn line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").trim_end_matches(':').to_owned()
+}
+
+/// `init`, `sidecar` or `main`.
+pub fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Init => "init",
+        Role::Sidecar => "sidecar",
+        Role::Main => "main",
+    }
+}
+
+/// An HTTP request of a probe or hook.
+/// A request, as people write it.
+pub(super) fn get(HttpGet { scheme, port, path, .. }: &HttpGet) -> String {
+    format!("{scheme} GET :{port}{path}")
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 use podwright_sys::device::{Kind, MKNOD, READ, Rule, WRITE};
 
-use crate::plan::{PlanError, Result};
+use super::super::error::{PlanError, Result};
 
 /// Major numbers of the devices that every container may use: memory devices, terminals, Unix98 terminals.
 const MEM: u32 = 1;

@@ -6,8 +6,9 @@ use std::fmt::Write as _;
 use oci_spec::runtime::{LinuxBlockIo, LinuxThrottleDevice};
 use podwright_sys::cgroup::io_weight;
 
-use super::{Absent, CgroupPlan, not_on_v2};
-use crate::plan::{PlanError, Result};
+use super::super::cgroup::{CgroupPlan, not_on_v2};
+use super::super::error::{PlanError, Result};
+use super::super::write::Absent;
 
 /// Weights that cgroup v1 and the BFQ scheduler accept.
 const WEIGHTS: std::ops::RangeInclusive<u16> = 10..=1000;

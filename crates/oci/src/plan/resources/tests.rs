@@ -1,3 +1,4 @@
+use super::super::write::Write;
 use super::*;
 use serde_json::{Value, json};
 
