@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
 use podwright_core::time::Time;
-use podwright_shim::proto::Stamp;
+use podwright_proto::Stamp;
 use podwright_sys::own::{Links, read_text};
 
 /// Most bytes of a boot id; the kernel's has 37.

@@ -1,7 +1,7 @@
 //! The clocks, and how a log line writes a time.
 
 use nix::time::{ClockId, clock_gettime};
-use podwright_shim::proto::Stamp;
+use podwright_proto::Stamp;
 
 /// The present moment on both clocks.
 pub(crate) fn now() -> Stamp {

@@ -4,8 +4,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
+use podwright_proto::{Event, MAX_REQUEST, Record, Request, UNSAID_LIMIT};
 use podwright_shim::machine;
-use podwright_shim::proto::{Event, MAX_REQUEST, Record, Request, UNSAID_LIMIT};
 
 /// Bytes that may wait for a slow agent besides a state. With more the connection is dropped; the agent comes back and asks for
 /// the state.
@@ -188,7 +188,7 @@ mod tests {
         let (mut agent, mut connection) = pair();
         agent.write_all(b"{\"type\":\"hello\",\"version\":1}\n").unwrap();
         connection.receive().unwrap();
-        let text = include_str!("../tests/golden/v1/record-full.json");
+        let text = include_str!("../../proto/tests/golden/v1/record-full.json");
         let records: Vec<Record> = (0..500)
             .map(|attempt| {
                 let mut record: Record = serde_json::from_str(text).unwrap();
@@ -212,7 +212,7 @@ mod tests {
             max_request: MAX_REQUEST,
         };
         assert!(serde_json::to_vec(&state).unwrap().len() < UNSAID_LIMIT);
-        connection.greeted = Some(podwright_shim::proto::MAX_EVENT);
+        connection.greeted = Some(podwright_proto::MAX_EVENT);
         assert_eq!(connection.fitting(records, None).len(), 500);
     }
 

@@ -11,8 +11,8 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
+use podwright_proto::{Event, InstanceId, MAX_MEMO, MAX_REQUEST, Request, SandboxConfig, Stamp, VERSION};
 use podwright_shim::machine::{Input, MAX_LAUNCHES, Machine};
-use podwright_shim::proto::{Event, InstanceId, MAX_MEMO, MAX_REQUEST, Request, SandboxConfig, Stamp, VERSION};
 use podwright_sys::child::{self, Ended};
 use podwright_sys::error::chain;
 

@@ -4,7 +4,7 @@
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use podwright_shim::proto::{CpuTime, Figures, MemoryEvents, OomLimit, Pressure, Victim};
+use podwright_proto::{CpuTime, Figures, MemoryEvents, OomLimit, Pressure, Victim};
 use podwright_sys::cgroup::{self, Cgroup, CgroupError};
 use podwright_sys::kmsg;
 

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use podwright_shim::proto::{HookKind, InstanceId};
+use podwright_proto::{HookKind, InstanceId};
 use podwright_sys::durable::{Durability, write_atomic};
 use podwright_sys::error::chain;
 use podwright_sys::own::{MAX_STATE, read_regular};

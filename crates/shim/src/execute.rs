@@ -6,8 +6,8 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use podwright_inside::EnterError;
+use podwright_proto::{Event, ExecResult, InstanceId, SUPERVISOR, StartRequest};
 use podwright_shim::machine::{Action, Input, Process};
-use podwright_shim::proto::{Event, ExecResult, InstanceId, StartRequest};
 use podwright_sys::cgroup::Cgroup;
 use podwright_sys::child::{self, Ended, Program};
 use podwright_sys::error::chain;
@@ -18,9 +18,7 @@ use crate::direct_exec::DirectExecError;
 use crate::event_loop::{Helper, Shim, Task};
 use crate::execs::Purpose;
 use crate::runtime::{self, Left, Runtime};
-use crate::sandbox;
-use crate::site::ExecPath;
-use crate::site::Site;
+use crate::site::{ExecPath, Site};
 use crate::stdio;
 
 /// Pause before what a helper has left is looked at again.
@@ -296,7 +294,7 @@ impl Shim {
             return;
         }
         // A runtime that came too late for the container leaves its command where the runtime itself was.
-        let supervisor = Cgroup::at(&self.config.cgroup).child(sandbox::SUPERVISOR);
+        let supervisor = Cgroup::at(&self.config.cgroup).child(SUPERVISOR);
         let container = self.sites.iter().find(|site| site.request.id == *id).map(|site| &site.cgroup);
         child::kill_tree(pid, || {
             let cgroups = container.into_iter().chain([&supervisor]);

@@ -16,7 +16,7 @@ use nix::errno::Errno;
 use nix::fcntl::{RenameFlags, renameat2};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
-use podwright_shim::proto::{LogLoss, Stamp};
+use podwright_proto::{LogLoss, Stamp};
 use podwright_sys::file;
 
 use crate::clock;

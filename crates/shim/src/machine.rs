@@ -12,7 +12,7 @@
 //!
 //! An instance waits until the one before it of the same container is gone: both use the same cgroup and mount points.
 
-use crate::proto::{
+use podwright_proto::{
     Cause, Evidence, ExecResult, Exit, Health, HookKind, HookRun, InstanceId, LogLoss, Origin, Outcome, Record,
     SANDBOX_REMOVED, Stamp, StartStage, VERSION,
 };
@@ -32,7 +32,7 @@ pub const MAX_LAUNCHES: usize = 4;
 
 pub use room::fitting;
 
-/// Ended instances of one container that are kept for [`crate::proto::Event::State`], the newest ones; the others have
+/// Ended instances of one container that are kept for [`podwright_proto::Event::State`], the newest ones; the others have
 /// their record on disk. Bounds memory and message size for a container that crashes for weeks.
 pub const REMEMBERED: usize = 8;
 
@@ -50,7 +50,7 @@ const DELETE_LIMIT_NS: i64 = 30_000_000_000;
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
-    /// [`crate::proto::Request::Start`].
+    /// [`podwright_proto::Request::Start`].
     Start {
         /// Whom.
         id: InstanceId,
@@ -63,7 +63,7 @@ pub enum Input {
         /// The record of this instance, if its file exists already.
         on_disk: Option<Box<Record>>,
     },
-    /// [`crate::proto::Request::Signal`].
+    /// [`podwright_proto::Request::Signal`].
     Signal {
         /// Whom.
         id: InstanceId,
@@ -72,7 +72,7 @@ pub enum Input {
         /// Kept in the record.
         cause: Option<Cause>,
     },
-    /// [`crate::proto::Request::Hook`].
+    /// [`podwright_proto::Request::Hook`].
     Hook {
         /// Whose.
         id: InstanceId,
@@ -83,7 +83,7 @@ pub enum Input {
         /// Kept in the record.
         cause: Option<Cause>,
     },
-    /// [`crate::proto::Request::HookDone`], or the end of the command of a hook.
+    /// [`podwright_proto::Request::HookDone`], or the end of the command of a hook.
     HookDone {
         /// Whose.
         id: InstanceId,
@@ -92,14 +92,14 @@ pub enum Input {
         /// Why it failed, for people.
         failure: Option<String>,
     },
-    /// [`crate::proto::Request::Kill`].
+    /// [`podwright_proto::Request::Kill`].
     Kill {
         /// Whom.
         id: InstanceId,
         /// Who asks.
         cause: Option<Cause>,
     },
-    /// How an instance fares, from [`crate::proto::Request::Remember`].
+    /// How an instance fares, from [`podwright_proto::Request::Remember`].
     Fares {
         /// Whose.
         id: InstanceId,
@@ -113,7 +113,7 @@ pub enum Input {
         /// All of them.
         loss: LogLoss,
     },
-    /// [`crate::proto::Request::Exec`].
+    /// [`podwright_proto::Request::Exec`].
     Exec {
         /// The shim's own number for it, never used twice: a new agent counts from the beginning again.
         seq: u64,
@@ -124,7 +124,7 @@ pub enum Input {
     },
     /// Another agent, or a new connection of the same: nobody waits for the commands of the last one any more.
     NewAgent,
-    /// [`crate::proto::Request::Shutdown`].
+    /// [`podwright_proto::Request::Shutdown`].
     Shutdown,
     /// [`Action::Record`] is through.
     Recorded {

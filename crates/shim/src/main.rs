@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use podwright_shim::proto::{Event, SandboxConfig, VERSION};
+use podwright_proto::{Event, SandboxConfig, VERSION};
 use podwright_sys::error::chain;
 use podwright_sys::own::{MAX_STATE, read_regular};
 use podwright_sys::{child, printable};

@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use podwright_shim::proto::MessageRequest;
+use podwright_proto::MessageRequest;
 use podwright_sys::file;
 use podwright_sys::podmount::{self, PodMountError};
 

@@ -6,8 +6,8 @@
 
 use std::path::PathBuf;
 
+use podwright_proto::{Event, InstanceId, Record, Unsaved, record_file};
 use podwright_shim::machine::Input;
-use podwright_shim::proto::{Event, InstanceId, Record, Unsaved};
 use podwright_sys::durable::{Durability, WriteError, write_atomic};
 use podwright_sys::error::chain;
 use podwright_sys::own::{MAX_STATE, read_regular};
@@ -62,7 +62,7 @@ fn unsaved(error: &WriteError) -> Unsaved {
 
 impl Shim {
     fn record_path(&self, id: &InstanceId) -> PathBuf {
-        self.config.records.join(&id.container).join(format!("{}.json", id.attempt))
+        record_file(&self.config.records, id)
     }
 
     fn write_record(&self, record: &Record, durability: Durability) -> Result<(), Unsaved> {

@@ -4,12 +4,9 @@ use std::fs;
 use std::io;
 
 use nix::sched::{CloneFlags, unshare};
-use podwright_shim::proto::SandboxConfig;
+use podwright_proto::{SUPERVISOR, SandboxConfig};
 use podwright_sys::cgroup::{Cgroup, CgroupError};
 use podwright_sys::{child, netns, podmount};
-
-/// Name of the shim's own cgroup below the pod's: container names cannot begin with an underscore.
-pub(crate) const SUPERVISOR: &str = "_supervisor";
 
 /// The kernel's killer takes any other process of the pod first: with the shim the whole pod would be lost. What it
 /// starts gets the value of its own config.

@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use podwright_proto::{Evidence, LogLoss, PodMount, SandboxConfig, StartRequest};
 use podwright_shim::machine::Input;
-use podwright_shim::proto::{Evidence, LogLoss, PodMount, SandboxConfig, StartRequest};
 use podwright_sys::cgroup::{Cgroup, CgroupError};
 use podwright_sys::durable::{Durability, WriteError, write_atomic};
 use podwright_sys::error::chain;

@@ -5,7 +5,7 @@ mod support;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use podwright_shim::proto::{Event, ExecResult, Request};
+use podwright_proto::{Event, ExecResult, Request};
 use support::{Sandbox, id};
 
 #[test]

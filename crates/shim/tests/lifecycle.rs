@@ -7,10 +7,10 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use podwright_shim::machine::MAX_LAUNCHES;
-use podwright_shim::proto::{
+use podwright_proto::{
     Cause, Event, Health, Origin, Outcome, PodMount, ReadyChange, Request, StartStage, UNSAID_LIMIT,
 };
+use podwright_shim::machine::MAX_LAUNCHES;
 use podwright_sys::child::signal_child;
 use support::{Sandbox, id, until};
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use podwright_shim::proto::{ExecResult, Outcome, PodMount, Request, StartRequest, StartStage};
+use podwright_proto::{ExecResult, Outcome, PodMount, Request, StartRequest, StartStage};
 use serde_json::json;
 use support::{Sandbox, id};
 

@@ -13,7 +13,7 @@ use podwright_core::job::state::JobState;
 use podwright_core::manifest::{self, CronJobDocument, JobDocument, Problem};
 use podwright_core::objects::Kind;
 use podwright_core::time::Time;
-use podwright_shim::proto::Stamp;
+use podwright_proto::Stamp;
 use podwright_sys::durable::{self, Durability};
 use podwright_sys::tree;
 use serde::de::DeserializeOwned;

@@ -1,11 +1,11 @@
-//! The line protocol of [`podwright_shim::proto`] over a Unix socket.
+//! The line protocol of [`podwright_proto`] over a Unix socket.
 
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use podwright_shim::proto::{Event, MAX_EVENT, Request, VERSION};
+use podwright_proto::{Event, MAX_EVENT, Request, VERSION};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -171,7 +171,7 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use podwright_shim::proto::ExecResult;
+    use podwright_proto::ExecResult;
     use tokio::net::UnixListener;
 
     #[tokio::test]

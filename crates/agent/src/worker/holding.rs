@@ -12,7 +12,7 @@ use podwright_core::manifest::Resource;
 use podwright_core::objects::{Identity, Kind};
 use podwright_core::pod::why::{Explanation, Unusable as Known, unusable as explain};
 use podwright_core::time::Time;
-use podwright_shim::proto::Record;
+use podwright_proto::Record;
 use podwright_sys::cgroup::Cgroup;
 use podwright_sys::durable::Durability;
 use podwright_sys::own::{MAX_STATE, read_regular};

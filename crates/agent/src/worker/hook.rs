@@ -2,7 +2,7 @@
 
 use podwright_core::pod::observe::HookKind;
 use podwright_core::pod::spec::{Hook, HttpGet, PodSpec};
-use podwright_shim::proto;
+use podwright_proto as proto;
 
 use crate::probe::Target;
 

@@ -10,7 +10,7 @@ use podwright_core::manifest::{self, Document};
 use podwright_core::objects::Kind;
 use podwright_core::pod::observe::{Deletion, Observed};
 use podwright_core::time::Time;
-use podwright_shim::proto::Stamp;
+use podwright_proto::Stamp;
 use podwright_sys::durable::{self, Durability};
 use podwright_sys::own::{MAX_STATE, read_regular};
 use serde::de::DeserializeOwned;

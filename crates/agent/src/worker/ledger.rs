@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use podwright_core::ledger::{CpuTime, End, Entry, Figures, Health, OomLimit, Origin, ProbeFailures, Victim};
 use podwright_core::pod::observe::Observed;
 use podwright_core::pod::spec::PodSpec;
-use podwright_shim::proto::{self, Exit, Record};
+use podwright_proto::{self as proto, Exit, Record};
 
 use super::records;
 use crate::clock::Clock;

@@ -12,7 +12,7 @@ use podwright_core::pod::observe::{Event, HookKind, Instance, Memo, ProbeKind, P
 use podwright_core::pod::plan::{Notice, Plan, Step};
 use podwright_core::signal;
 use podwright_core::time::Time;
-use podwright_shim::proto::{self, InstanceId, Record, Request, StartRequest};
+use podwright_proto::{self as proto, InstanceId, Record, Request, StartRequest};
 use podwright_sys::durable::Durability;
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc, oneshot};

@@ -6,7 +6,7 @@ use podwright_core::bundle;
 use podwright_core::ledger::Cause;
 use podwright_core::pod::observe::{Event, HookKind, Instance, ProbeKind, ProbeOutcome};
 use podwright_core::pod::spec::{Hook, Probe, ProbeAction};
-use podwright_shim::proto::{ExecResult, Record, Request};
+use podwright_proto::{ExecResult, Record, Request};
 use tokio::task::AbortHandle;
 
 use super::pod::{Input, Worker};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use podwright_core::ledger::{Asker, Cause, LogLoss, Outcome};
 use podwright_core::pod::observe::{HookEnd, HookRun, Instance, InstanceState};
 use podwright_core::pod::spec::PodSpec;
 use podwright_core::time::Time;
-use podwright_shim::proto::{self, Exit, Health, InstanceId, Record, Stamp, StartStage};
+use podwright_proto::{self as proto, Exit, Health, InstanceId, Record, Stamp, StartStage, attempt_of, record_file};
 use podwright_sys::durable::Durability;
 use podwright_sys::file;
 use podwright_sys::own::{MAX_STATE, read_regular};
@@ -41,7 +41,7 @@ pub(super) fn read(directory: &Path, storage: &Arc<Storage>, clock: &Clock) -> i
             continue;
         }
         for file in entries(&directory.join(&container))? {
-            let Some(attempt) = file.strip_suffix(".json").and_then(|n| n.parse().ok()) else { continue };
+            let Some(attempt) = attempt_of(&file) else { continue };
             let path = directory.join(&container).join(&file);
             let id = InstanceId { container: container.clone(), attempt };
             let bytes = match read_regular(&path, MAX_STATE) {
@@ -81,16 +81,11 @@ pub(super) fn read(directory: &Path, storage: &Arc<Storage>, clock: &Clock) -> i
 }
 
 fn keep(directory: &Path, record: &Record, storage: &Arc<Storage>) {
-    let path = path(directory, &record.id);
+    let path = record_file(directory, &record.id);
     match serde_json::to_vec(record) {
         Ok(text) => storage.keep(&path, text, Durability::Synced, None),
         Err(error) => tracing::error!(file = %path.display(), %error, "a record could not be written"),
     }
-}
-
-/// The file of a record.
-pub(super) fn path(directory: &Path, id: &InstanceId) -> PathBuf {
-    directory.join(&id.container).join(format!("{}.json", id.attempt))
 }
 
 /// How long to wait before what cannot be read is read again.
@@ -391,22 +386,22 @@ mod tests {
             let ended = |code| Some(Exit::without_evidence(proto::Outcome::Exited { code }, record.requested));
             let (on_disk, was_told) = [(None, None), (None, ended(6)), (ended(7), None)][attempt as usize].clone();
             record.exit = on_disk;
-            fs::write(path(&records_dir, &id(attempt)), serde_json::to_vec(&record).unwrap()).unwrap();
+            fs::write(record_file(&records_dir, &id(attempt)), serde_json::to_vec(&record).unwrap()).unwrap();
             record.exit = was_told;
             record.unsaved = record.exit.is_some().then(|| proto::Unsaved { errno: Some(28), message: String::new() });
             told.insert(id(attempt), record);
         }
         // As on a full disk: the file of the second cannot be replaced.
-        fs::remove_file(path(&records_dir, &id(1))).unwrap();
-        fs::create_dir_all(path(&records_dir, &id(1)).join("in the way")).unwrap();
+        fs::remove_file(record_file(&records_dir, &id(1))).unwrap();
+        fs::create_dir_all(record_file(&records_dir, &id(1)).join("in the way")).unwrap();
         let mut records = Records::new();
         for attempt in [0, 2] {
-            let bytes = fs::read(path(&records_dir, &id(attempt))).unwrap();
+            let bytes = fs::read(record_file(&records_dir, &id(attempt))).unwrap();
             records.insert(id(attempt), serde_json::from_slice(&bytes).unwrap());
         }
         complete(&records_dir, &mut records, told, &storage, &clock);
         storage.settle().await;
-        fs::remove_dir_all(path(&records_dir, &id(1))).unwrap();
+        fs::remove_dir_all(record_file(&records_dir, &id(1))).unwrap();
         let outcomes = |records: &Records| {
             records.values().map(|r| (r.exit.clone().unwrap().outcome, r.unsaved.clone())).collect::<Vec<_>>()
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use podwright_core::manifest::Document;
 use podwright_core::time::Time;
-use podwright_shim::proto::{Event, InstanceId, Record, Request, UNSAID_LIMIT};
+use podwright_proto::{Event, InstanceId, Record, Request, UNSAID_LIMIT, record_file};
 use podwright_sys::cgroup::Cgroup;
 use tokio::process::Child;
 use tokio::sync::mpsc;
@@ -337,7 +337,7 @@ impl Sandbox {
     /// What the shim tells, and whether the disk takes it.
     fn hear(&self, told: &Told, record: &Record) {
         let mut told = lock(told);
-        let path = records::path(&self.paths.records(), &record.id);
+        let path = record_file(&self.paths.records(), &record.id);
         match &record.unsaved {
             Some(why) => {
                 let error = storage::shim_error(why.errno, &why.message);
@@ -357,7 +357,7 @@ impl Sandbox {
         instances.iter().for_each(|record| self.hear(told, record));
         let after = lock(told);
         for id in before.keys().filter(|id| !after.contains_key(id)) {
-            self.ctx.storage.report(&records::path(&self.paths.records(), id), None);
+            self.ctx.storage.report(&record_file(&self.paths.records(), id), None);
         }
     }
 
@@ -380,7 +380,7 @@ impl Sandbox {
             let completed = records::complete(&directory, &mut records, told.clone(), &ctx.storage, &ctx.clock);
             // Those are the agent's to write now, and the others are on disk.
             for id in ids.iter().filter(|id| !completed.iter().any(|record| record.id == **id)) {
-                ctx.storage.report(&records::path(&directory, id), None);
+                ctx.storage.report(&record_file(&directory, id), None);
             }
             Ok(completed)
         })
@@ -422,7 +422,7 @@ fn waits_for_disk(told: &Told) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use podwright_shim::proto::MAX_REQUEST;
+    use podwright_proto::MAX_REQUEST;
 
     /// A shim from before limits were said takes 1 MiB, and closes the connection over more.
     #[test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use podwright_core::pod::resources::{self, PodLimits};
 use podwright_core::pod::spec::{PodSpec, Qos};
-use podwright_shim::proto::{SandboxConfig, VERSION};
+use podwright_proto::{SUPERVISOR, SandboxConfig, VERSION};
 use podwright_sys::cgroup::{Cgroup, CgroupError};
 use podwright_sys::durable::{Durability, WriteError, write_atomic};
 use podwright_sys::tree::RemoveError;
@@ -21,9 +21,6 @@ use super::leftovers::{self, Left};
 use super::volumes::{self, VolumeError};
 use crate::clock::Clock;
 use crate::paths::{PodPaths, short};
-
-/// The shim's own cgroup in the pod's.
-const SUPERVISOR: &str = "_supervisor";
 
 /// Why there is no sandbox.
 #[derive(Debug, thiserror::Error)]

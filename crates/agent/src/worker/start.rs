@@ -15,7 +15,7 @@ use podwright_core::manifest::Document;
 use podwright_core::pod::spec::{Container, MessagePolicy, PodSpec, PullPolicy, Volume, VolumeSource};
 use podwright_core::signal;
 use podwright_image::{Bundle, LookupError};
-use podwright_shim::proto::{InstanceId, MessageRequest, Origin, PodMount, StartRequest};
+use podwright_proto::{InstanceId, MessageRequest, Origin, PodMount, StartRequest};
 use podwright_sys::cgroup::Cgroup;
 use podwright_sys::file;
 use serde_json::Value;

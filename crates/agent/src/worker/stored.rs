@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use podwright_shim::proto;
+use podwright_proto as proto;
 use serde::de::IgnoredAny;
 
 use super::holding::{find_unusable, was_cut_short};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use podwright_core::manifest::Document;
 use podwright_core::pod::plan::Notice;
-use podwright_shim::proto::{Event, SandboxConfig, VERSION};
+use podwright_proto::{Event, SandboxConfig, VERSION};
 use podwright_sys::cgroup::Cgroup;
 use podwright_sys::own::{MAX_STATE, read_regular};
 use podwright_sys::tree;

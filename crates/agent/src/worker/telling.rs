@@ -1,7 +1,7 @@
 //! What a worker tells its pod's shim, and what follows where that cannot be told.
 
 use podwright_core::pod::observe::Event;
-use podwright_shim::proto::{InstanceId, Request, StartRequest};
+use podwright_proto::{InstanceId, Request, StartRequest};
 
 use super::pod::Worker;
 use super::sandbox::Untold;

@@ -1,7 +1,7 @@
 //! Commands in running containers: probes and hooks.
 
 use super::{Action, Instance, LAUNCH_KILL_GRACE_NS, Machine, Phase, Process, SIGKILL, present};
-use crate::proto::{Cause, ExecResult, HookKind, HookRun, InstanceId, Stamp};
+use podwright_proto::{Cause, ExecResult, HookKind, HookRun, InstanceId, Stamp};
 use podwright_sys::child::Ended;
 
 /// How long the end of a container may take to be seen after that of its other processes.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::proto::Record;
+use podwright_proto::Record;
 
 /// Those of the records, in their order, that have room together: first all that have not ended or are not on disk, and the newest of each
 /// container, whether they have room or not (nothing else tells the agent of them), then the others from the newest on. Those are in their
@@ -32,7 +32,7 @@ pub fn fitting(records: Vec<Record>, room: usize, size: impl Fn(&Record) -> usiz
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::{Exit, Health, InstanceId, Outcome, Stamp, VERSION};
+    use podwright_proto::{Exit, Health, InstanceId, Outcome, Stamp, VERSION};
 
     fn record(container: &str, attempt: u32, ended: bool) -> Record {
         let stamp = Stamp { boot_ns: 0, wall_ns: 0 };

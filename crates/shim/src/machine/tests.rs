@@ -524,7 +524,7 @@ fn how_it_fares_is_written_with_the_next_record_only() {
          1 prepared a0  -> launch a0
          2 launched a0 7 -> write a0:running; tell a0:running",
     );
-    let ready = vec![crate::proto::ReadyChange { at: at(3), ready: true }];
+    let ready = vec![podwright_proto::ReadyChange { at: at(3), ready: true }];
     let fares = Input::Fares { id: id("a0"), health: Health { ready: ready.clone(), failures: Vec::new() } };
     assert_eq!(machine.apply(fares, at(3)), []);
     machine.apply(Input::Reaped { pid: 7, ended: Ended::Exited(0) }, at(4));

@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use podwright_shim::proto::{
+use podwright_proto::{
     Event, ExecResult, InstanceId, MAX_EVENT, Outcome, Record, Request, SandboxConfig, StartRequest, VERSION,
 };
 use podwright_sys::cgroup::{Cgroup, v2_mount};

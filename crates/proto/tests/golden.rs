@@ -1,14 +1,14 @@
 //! Every message and file of the protocol's versions, as that version wrote it (here indented): today's code has to read
 //! them all, and to write the newest ones exactly so. A difference means a new version, or a field with a default.
 //!
-//! New files are written with `PODWRIGHT_GOLDEN=write cargo test -p podwright-shim --test golden`; review them.
+//! New files are written with `PODWRIGHT_GOLDEN=write cargo test -p podwright-proto --test golden`; review them.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::fs;
 use std::path::Path;
 
-use podwright_shim::proto::{
+use podwright_proto::{
     Cause, CpuTime, Event, Evidence, ExecResult, Exit, Figures, Health, HookKind, HookRun, InstanceId, LogLoss,
     MAX_CHANGES, MAX_EVENT, MAX_REQUEST, MAX_TEXT, MemoryEvents, MessageRequest, OomLimit, Origin, Outcome, PodMount,
     Pressure, ProbeFailures, ReadyChange, Record, Request, SandboxConfig, Stamp, StartRequest, StartStage,

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Stamp;
+use crate::instance::Stamp;
 
 /// Longest text of a [`Cause`] or of a probe's output, bytes.
 pub const MAX_TEXT: usize = 512;
@@ -43,7 +43,7 @@ pub struct Origin {
     pub image: String,
 }
 
-/// How an instance fared while it ran, as far as its agent told ([`super::Request::Remember`]).
+/// How an instance fared while it ran, as far as its agent told ([`crate::Request::Remember`]).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
     /// When it became ready, or ceased to be; oldest first.
