@@ -1,5 +1,10 @@
 //! Manifests as files, their problems next to them: `NAME.yaml` (or `.json`) and `NAME.problems`, the exact text that a user
 //! sees. A file without a `.problems` has to be accepted. `UPDATE=1` writes what is found, for review.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "its data is in files, and one test is about speed"
+)]
 
 use std::fmt::Write as _;
 use std::fs;

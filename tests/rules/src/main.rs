@@ -4,6 +4,8 @@ mod arrows;
 mod circles;
 mod code;
 mod modules;
+mod msrv;
+mod paths;
 mod resolve;
 
 use std::path::{Path, PathBuf};
@@ -11,7 +13,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 
-const USAGE: &str = "usage: rules [--repository DIR] circles";
+const USAGE: &str = "usage: rules [--repository DIR] circles|msrv|paths...";
 
 fn main() -> ExitCode {
     match run(&std::env::args().skip(1).collect::<Vec<_>>()) {
@@ -33,8 +35,14 @@ fn run(args: &[String]) -> anyhow::Result<Vec<String>> {
         rest => (Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."), rest),
     };
     let repository = repository.canonicalize().with_context(|| format!("{}", repository.display()))?;
-    match rest {
-        [rule] if rule == "circles" => circles::check(&repository),
-        _ => bail!("{USAGE}"),
+    let mut problems = Vec::new();
+    for rule in rest {
+        problems.extend(match rule.as_str() {
+            "circles" => circles::check(&repository)?,
+            "msrv" => msrv::check(&repository)?,
+            "paths" => paths::check(&repository)?,
+            _ => bail!("{USAGE}"),
+        });
     }
+    if rest.is_empty() { bail!("{USAGE}") } else { Ok(problems) }
 }

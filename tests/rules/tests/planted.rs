@@ -130,3 +130,25 @@ fn an_empty_repository_is_no_pass() {
     let (status, lines) = rules(dir.path(), "circles");
     assert!(status == 2 && lines[0].contains("only 0 crates"), "{lines:?}");
 }
+
+#[test]
+fn a_path_that_leads_nowhere_is_found() {
+    let dir = repository(&[("there.rs", "")], "");
+    let document = |text: &str| fs::write(dir.path().join("README.md"), text).unwrap();
+    let good = "`crates/a/src/there.rs`, `crates/a/src/there.rs:7`, `a/src/*.rs`, [it](crates/a/src/there.rs#x) `x/y` `/etc/a`\n";
+    document(&good.repeat(15));
+    assert_eq!(rules(dir.path(), "paths"), (0, vec![]));
+    let bad = "`crates/a/src/gone.rs` `a/src/gone.rs --flag`\n[it](gone.md) `a/src/*.md`\n```\n`a/src/none.rs`\n```\n";
+    document(&(good.repeat(15) + bad));
+    let expected = [
+        "16: there is no crates/a/src/gone.rs",
+        "16: there is no a/src/gone.rs",
+        "17: there is no a/src/*.md",
+        "17: there is no gone.md",
+    ];
+    let (status, lines) = rules(dir.path(), "paths");
+    assert_eq!((status, lines), (1, expected.iter().map(|line| format!("README.md:{line}")).collect()));
+    document(good);
+    let (status, lines) = rules(dir.path(), "paths");
+    assert!(status == 2 && lines[0].contains("only 4 paths"), "{lines:?}");
+}

@@ -1,6 +1,6 @@
 //! Configuration: a file, overlaid by flags, resolved once into [`Config`].
 //!
-//! Every field is both a key of the file and a flag; [`settings`] names them, [`file`] reads the file. Fields that can
+//! Every field is both a key of the file and a flag; [`settings`] names them, [`mod@file`] reads the file. Fields that can
 //! change while the agent runs are in [`Live`]; SIGHUP reads everything again and [`fixed_differences`] tells what of the
 //! rest differs.
 

@@ -298,6 +298,7 @@ mod tests {
 
     /// What would be looked through to its end at each of its characters takes no longer than anything else.
     #[test]
+    #[expect(clippy::disallowed_types, reason = "what it says is about time")]
     fn time_grows_with_the_text_only() {
         let begun = std::time::Instant::now();
         let unclosed = "$(".repeat(5 << 20);

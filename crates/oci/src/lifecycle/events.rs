@@ -37,7 +37,7 @@ pub fn stats(root: &Path, id: &str, mut emit: impl FnMut(&str) -> Result<()>) ->
 /// Hands out the figures at every `interval`, and each kill for memory when it happens, until the container has ended.
 ///
 /// # Errors
-/// As [`stats`].
+/// As [`stats()`].
 pub fn events(root: &Path, id: &str, interval: Duration, mut emit: impl FnMut(&str) -> Result<()>) -> Result<()> {
     let cgroup = running(root, id)?;
     let mut population = cgroup.events()?;
