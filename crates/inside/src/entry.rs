@@ -44,7 +44,7 @@ impl Entry {
     }
 
     /// Whether the container's processes may trace others, whatever these have done to prevent it (CAP_SYS_PTRACE): then what
-    /// enters must have nothing that the container may not have, from its first moment on. [`crate::spawn`] does not see to that.
+    /// enters must have nothing that the container may not have, from its first moment on. [`crate::spawn()`] does not see to that.
     #[must_use]
     pub fn lets_trace(&self) -> bool {
         self.steps.iter().any(|step| matches!(step, Step::LimitBounding(keep) if keep.contains(caps::SYS_PTRACE)))

@@ -1,8 +1,8 @@
 //! The way into a container: what a process does from its namespaces to its program, as data ([`Step`]), and what does it
-//! ([`apply`]).
+//! ([`apply()`]).
 //!
 //! Two come this way. The runtime makes the container's first process and those of `exec`, with more steps around these; the
-//! shim makes the processes of probes and hooks ([`spawn`]) as the runtime has written down for it ([`Entry`]).
+//! shim makes the processes of probes and hooks ([`spawn()`]) as the runtime has written down for it ([`Entry`]).
 
 mod apply;
 mod entry;

@@ -173,7 +173,7 @@ pub enum Step {
     /// Make the terminal the session's, and descriptors 0 to 2.
     AttachTerminal,
     /// Load the seccomp filter where it does nothing yet, and hand its listener to the runtime. Nothing happens with a filter that
-    /// can only be loaded with [`Step::LoadFilter`].
+    /// can only be loaded with [`inside::Step::LoadFilter`].
     OfferListener,
     /// Clone a process that goes on with the steps behind this one in the container's PID namespace, and end: all that the
     /// container may not see has been done out of its sight.
