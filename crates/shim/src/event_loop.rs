@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use podwright_proto::{Event, InstanceId, MAX_MEMO, MAX_REQUEST, Request, SandboxConfig, Stamp, VERSION};
 use podwright_shim::machine::{Input, MAX_LAUNCHES, Machine};
-use podwright_sys::child::{self, Ended};
+use podwright_sys::child::{self, Change, Ended};
 use podwright_sys::error::chain;
 
 use crate::clock;
@@ -33,6 +33,10 @@ const QUIET_NS: i64 = 1_000_000_000;
 /// How long the shim waits after an error of the kernel's that may pass (want of memory or descriptors) before it tries again.
 const ERROR_PAUSE: Duration = Duration::from_nanos(PAUSE_NS.unsigned_abs());
 const PAUSE_NS: i64 = 500_000_000;
+
+/// Children that are collected before the loop looks at descriptors again: a container may end threads that it has made the shim trace
+/// as fast as they are collected.
+const REAPED_PER_TURN: u32 = 256;
 
 /// A process that works for the shim itself.
 #[derive(Debug)]
@@ -80,6 +84,8 @@ pub(crate) struct Shim {
     /// Records that could not be written, to be tried again.
     pub(crate) unwritten: Unwritten,
     pub(crate) leaving: bool,
+    /// Whether there may be more children to collect.
+    unreaped: bool,
     /// Whether more was done than a usual wake-up does, so that memory is worth giving back.
     pub(crate) slack: bool,
     memo: Option<String>,
@@ -116,6 +122,7 @@ pub(crate) fn run(config: SandboxConfig, listener: UnixListener, signals: Signal
         deaf_until: None,
         unwritten: Unwritten::default(),
         leaving: false,
+        unreaped: false,
         slack: true,
         memo: None,
         created: clock::now(),
@@ -129,6 +136,9 @@ pub(crate) fn run(config: SandboxConfig, listener: UnixListener, signals: Signal
         }
         for (source, flags) in ready {
             shim.handle(source, flags, &listener, &signals);
+        }
+        if shim.unreaped {
+            shim.reap();
         }
         shim.inputs.push_back(Input::Tick);
         shim.settle();
@@ -176,6 +186,9 @@ impl Shim {
     }
 
     fn timeout(&self) -> PollTimeout {
+        if self.unreaped {
+            return PollTimeout::ZERO;
+        }
         let quiet = self.slack.then(|| clock::now().boot_ns + QUIET_NS);
         let all = [self.machine.deadline(), self.look_at, self.unwritten.retry_at(), self.deaf_until, quiet];
         let Some(at) = all.into_iter().flatten().min() else { return PollTimeout::NONE };
@@ -216,11 +229,18 @@ impl Shim {
         }
     }
 
-    /// Collects every child that has ended. The runtimes among them come last: what they started may be among the others.
+    /// Collects the children that have ended, a turn's share of them. The runtimes among them come last: what they started may be among the
+    /// others.
     fn reap(&mut self) {
         let mut helpers = Vec::new();
-        // waitpid(2) knows no error that could pass.
-        while let Ok(Some((pid, ended))) = child::reap() {
+        self.unreaped = true;
+        for _ in 0..REAPED_PER_TURN {
+            // waitpid(2) knows no error that could pass.
+            let Ok(Some((pid, change))) = child::reap() else {
+                self.unreaped = false;
+                break;
+            };
+            let Change::Ended(ended) = change else { continue };
             match self.helpers.iter().position(|helper| helper.pid == pid) {
                 Some(index) => helpers.push((self.helpers.remove(index), ended)),
                 None => self.inputs.push_back(Input::Reaped { pid, ended }),

@@ -3,71 +3,14 @@
 mod support;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use podwright_proto::{ExecResult, Outcome, PodMount, Request, StartRequest, StartStage};
+use podwright_proto::{ExecResult, Outcome, Request, StartStage};
 use serde_json::json;
+use support::rootfs::{Rootfs, runtime};
 use support::{Sandbox, id};
-
-fn runtime() -> PathBuf {
-    let beside = || Path::new(env!("CARGO_BIN_EXE_podwright-shim")).with_file_name("podwright-oci");
-    let path = std::env::var_os("PODWRIGHT_OCI").map_or_else(beside, PathBuf::from);
-    assert!(
-        path.is_file(),
-        "{} is missing: run `cargo build -p podwright-oci`, or set PODWRIGHT_OCI to an OCI runtime",
-        path.display()
-    );
-    path
-}
-
-/// A root file system with busybox, on a file system that can carry an overlay. Removed when dropped.
-struct Rootfs(tempfile::TempDir);
-
-impl Rootfs {
-    fn new() -> Self {
-        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
-        for name in ["bin", "proc", "dev", "tmp"] {
-            fs::create_dir_all(dir.path().join("rootfs").join(name)).unwrap();
-        }
-        let busybox = ["/bin/busybox", "/usr/bin/busybox"].iter().find(|path| fs::exists(path).unwrap());
-        let target = dir.path().join("rootfs/bin/busybox");
-        fs::copy(busybox.expect("Debian's busybox-static is needed"), &target).unwrap();
-        let act = Path::new(env!("CARGO_BIN_EXE_podwright-shim")).with_file_name("act");
-        fs::copy(&act, target.with_file_name("act"))
-            .expect("the actor is built with the workspace: cargo build -p act");
-        for applet in ["sh", "sleep", "hostname", "echo", "cat", "env", "ls", "readlink", "true", "which"] {
-            std::os::unix::fs::symlink("busybox", target.with_file_name(applet)).unwrap();
-        }
-        Self(dir)
-    }
-
-    /// A request to run a command in it.
-    fn request(&self, sandbox: &Sandbox, container: &str, attempt: u32, args: &[&str]) -> StartRequest {
-        let layer = self.0.path().join(format!("layers/{container}-{attempt}"));
-        let target = sandbox.path(&format!("run/roots/{container}"));
-        let v2 = podwright_sys::cgroup::v2_mount().unwrap();
-        let cgroup = sandbox.cgroup.child(container);
-        let config = json!({
-            "ociVersion": "1.0.2",
-            "root": {"path": target},
-            "process": {
-                "args": args, "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0},
-                "capabilities": {"bounding": ["CAP_KILL"], "permitted": ["CAP_KILL"], "effective": ["CAP_KILL"]},
-                "noNewPrivileges": true,
-            },
-            "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
-            "linux": {
-                "namespaces": [{"type": "pid"}, {"type": "mount"}],
-                "cgroupsPath": format!("/{}", cgroup.path().strip_prefix(v2).unwrap().display()),
-            },
-        });
-        let mut request = sandbox.request(container, attempt, runtime(), config);
-        request.mounts = vec![PodMount::Overlay { lower: self.0.path().join("rootfs"), layer, target }];
-        request
-    }
-}
 
 #[test]
 fn a_container_runs_in_the_sandbox_and_leaves_nothing() {
@@ -82,8 +25,8 @@ fn a_container_runs_in_the_sandbox_and_leaves_nothing() {
     assert_eq!(agent.end(&id("app", 0)), Outcome::Exited { code: 7 });
     let netns = format!("stdout F {}", netns.display());
     assert_eq!(sandbox.log("app", 0), ["stdout F test-host", "stdout F 1", &netns, "stderr F bye"]);
-    support::until("the layer is removed", || !rootfs.0.path().join("layers/app-0").exists());
-    assert!(!rootfs.0.path().join("rootfs/file").exists());
+    support::until("the layer is removed", || !rootfs.base().join("layers/app-0").exists());
+    assert!(!rootfs.base().join("rootfs/file").exists());
     let kept = fs::read_dir(sandbox.path("run/runtime")).map_or(0, |entries| {
         entries.flatten().filter(|entry| entry.file_name().to_str().unwrap().starts_with("1234-")).count()
     });
@@ -234,7 +177,7 @@ fn shown(text: &str) -> Vec<&str> {
 fn a_command_is_given_the_same_whichever_way_it_comes_in() {
     let (sandbox, rootfs) = (Sandbox::new(), Rootfs::new());
     let (mut agent, _) = sandbox.connect();
-    let files = rootfs.0.path().join("rootfs");
+    let files = rootfs.base().join("rootfs");
     for directory in ["first", "last", "home", "etc"] {
         fs::create_dir(files.join(directory)).unwrap();
     }
@@ -297,7 +240,7 @@ fn what_enters_a_container_is_no_way_out() {
         let (sandbox, rootfs) = (Sandbox::new(), Rootfs::new());
         let (mut agent, _) = sandbox.connect();
         let app = id("app", 0);
-        fs::create_dir(rootfs.0.path().join("rootfs/slow")).unwrap();
+        fs::create_dir(rootfs.base().join("rootfs/slow")).unwrap();
         let script = "act spy slow=/slow && exec act spy for=inf";
         let spy = |attempt, sets: &serde_json::Value| {
             let mut request = rootfs.request(&sandbox, "app", attempt, &["sh", "-c", script]);

@@ -98,20 +98,53 @@ fn every_signal() -> SigSet {
     unsafe { SigSet::from_sigset_t_unchecked(all) }
 }
 
+/// What became of a child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It has ended, and is collected.
+    Ended(Ended),
+    /// It was stopped, since it has made this process trace it, and goes on now, untraced.
+    Untraced,
+}
+
 /// Collects one child that has ended, of whatever kind, without waiting. `None`: there is none now.
+///
+/// Any child may make its parent its tracer (`PTRACE_TRACEME`), and each of its signals stops it then, until the tracer has it go on:
+/// waitpid(2) tells of that, asked or not. It goes on with the signal, but for SIGTRAP and SIGSTOP, as if nobody had traced it.
 ///
 /// # Errors
 /// waitpid(2)'s, but not ECHILD, which is `None`.
-pub fn reap() -> nix::Result<Option<(i32, Ended)>> {
+pub fn reap() -> nix::Result<Option<(i32, Change)>> {
     let mut status = 0;
     // SAFETY: waitpid writes one int through the pointer; `status` is a live int for the whole call.
     let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::__WALL) };
+    let change = |pid| {
+        if libc::WIFEXITED(status) {
+            Change::Ended(Ended::Exited(libc::WEXITSTATUS(status)))
+        } else if libc::WIFSIGNALED(status) {
+            Change::Ended(Ended::Signaled(libc::WTERMSIG(status)))
+        } else {
+            untrace(pid, libc::WSTOPSIG(status));
+            Change::Untraced
+        }
+    };
     match Errno::result(pid) {
         Ok(0) | Err(Errno::ECHILD) => Ok(None),
-        Ok(pid) if libc::WIFEXITED(status) => Ok(Some((pid, Ended::Exited(libc::WEXITSTATUS(status))))),
-        Ok(pid) => Ok(Some((pid, Ended::Signaled(libc::WTERMSIG(status))))),
+        Ok(pid) => Ok(Some((pid, change(pid)))),
         Err(errno) => Err(errno),
     }
+}
+
+/// Has a child that is stopped for this process as its tracer go on without one.
+fn untrace(pid: i32, signal: i32) {
+    // execve(2) makes a SIGTRAP for the tracer alone. SIGSTOP from a tracer stops what its own does not: the first process of a PID
+    // namespace.
+    let signal = if matches!(signal, libc::SIGTRAP | libc::SIGSTOP) { 0 } else { signal };
+    let no_address = std::ptr::null_mut::<libc::c_void>();
+    // SAFETY: PTRACE_DETACH reads no memory of the caller's: its address is not used, its data is a signal's number.
+    let result = unsafe { libc::ptrace(libc::PTRACE_DETACH, pid, no_address, libc::c_long::from(signal)) };
+    // It fails for one that was killed meanwhile: its end is told next.
+    let _gone = Errno::result(result);
 }
 
 /// Blocks these signals in the calling thread and makes them readable instead. Call it before any other thread exists.
@@ -162,7 +195,7 @@ pub fn proc_stat(pid: i32) -> Option<ProcStat> {
 /// # Errors
 /// What keeps the file from being read: EMFILE, say.
 pub fn read_stat(pid: i32) -> io::Result<Option<ProcStat>> {
-    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+    match std::fs::read(format!("/proc/{pid}/stat")) {
         Ok(text) => Ok(parse_stat(&text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         // It ended between open(2) and read(2).
@@ -171,9 +204,11 @@ pub fn read_stat(pid: i32) -> io::Result<Option<ProcStat>> {
     }
 }
 
-/// The fields after the name, which itself may hold blanks and parentheses.
-fn parse_stat(text: &str) -> Option<ProcStat> {
-    let fields: Vec<&str> = text.rsplit_once(") ")?.1.split_ascii_whitespace().collect();
+/// The fields after the name, which itself may hold blanks, parentheses and what is no text: any process names itself, and the
+/// kernel cuts names of programs after 15 bytes, within a character too.
+fn parse_stat(text: &[u8]) -> Option<ProcStat> {
+    let after_name = text.iter().rposition(|byte| *byte == b')')?;
+    let fields: Vec<&str> = str::from_utf8(text.get(after_name + 1..)?).ok()?.split_ascii_whitespace().collect();
     // Field numbers of the manual page start at 1 with the pid; `fields` starts at field 3.
     let number = |field: usize| fields.get(field - 3)?.parse::<i32>().ok();
     Some(ProcStat {
@@ -336,10 +371,14 @@ mod tests {
 
     #[test]
     fn stat_of_a_nasty_name() {
-        let text = "42 (a) b) R 7 8 9 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 123456 9 9";
+        let numbers = b") R 7 8 9 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 123456 9 9\n";
         let expected = ProcStat { state: 'R', ppid: 7, pgrp: 8, session: 9, start: 123_456 };
-        assert_eq!(parse_stat(text), Some(expected));
-        assert_eq!(parse_stat("42 (a"), None);
+        for name in [&b"a) b"[..], b"a\n) Z 1", b"aaaaaaaaaaaaaa\xc3", b"\xff) \xfe", b""] {
+            assert_eq!(parse_stat(&[b"42 (", name, numbers].concat()), Some(expected), "{name:?}");
+        }
+        for cut in [&b"42 (a"[..], b"42 (a)", b"42 (a) R 7", b""] {
+            assert_eq!(parse_stat(cut), None, "{cut:?}");
+        }
     }
 
     #[test]

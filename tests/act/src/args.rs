@@ -11,6 +11,9 @@ pub(crate) const PROBE_KEYS: &[&str] = &["up", "until", "run"];
 /// Keys of `act spy`.
 pub(crate) const SPY_KEYS: &[&str] = &["slow", "for"];
 
+/// Keys of `act traced`.
+pub(crate) const TRACED_KEYS: &[&str] = &["sig", "exit"];
+
 /// Parsed arguments of one call.
 #[derive(Debug)]
 pub(crate) struct Args(Vec<(String, Vec<String>)>);

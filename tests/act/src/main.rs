@@ -10,16 +10,18 @@ mod line;
 mod run;
 mod serve;
 mod spy;
+mod traced;
 
 use std::process::ExitCode;
 
-use args::{Args, HOOK_KEYS, PROBE_KEYS, RUN_KEYS, SPY_KEYS};
+use args::{Args, HOOK_KEYS, PROBE_KEYS, RUN_KEYS, SPY_KEYS, TRACED_KEYS};
 
 const USAGE: &str = "\
 act KEY=VALUE...                                  run, exit, term, code, sig, mem, serve, listen
 act hook pre|post KEY=VALUE...                    run, exit
 act probe startup|readiness|liveness KEY=VALUE... up, until, run
-act spy KEY=VALUE                                 slow, for";
+act spy KEY=VALUE                                 slow, for
+act traced KEY=VALUE...                           sig, exit";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -42,6 +44,7 @@ fn dispatch(words: &[&str]) -> Result<u8, String> {
             call::probe(kind, &Args::parse(rest, PROBE_KEYS)?)
         }
         ["spy", rest @ ..] => spy::spy(&Args::parse(rest, SPY_KEYS)?),
+        ["traced", rest @ ..] => traced::traced(&Args::parse(rest, TRACED_KEYS)?),
         ["hook" | "probe", rest @ ..] => Err(format!("{:?} is no kind of {}", rest.first().unwrap_or(&""), words[0])),
         rest => run::run(&Args::parse(rest, RUN_KEYS)?),
     }

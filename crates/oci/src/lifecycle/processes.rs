@@ -46,7 +46,9 @@ pub fn table(pids: &[i32]) -> String {
 
 /// Effective user, parent and name, from proc_pid_status(5).
 fn status(pid: i32) -> Option<(u32, i32, String)> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    // A process names itself as it likes.
+    let text = fs::read(format!("/proc/{pid}/status")).ok()?;
+    let text = String::from_utf8_lossy(&text);
     let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(":\t"));
     let uid = value("Uid")?.split('\t').nth(1)?.parse().ok()?;
     Some((uid, value("PPid")?.parse().ok()?, value("Name")?.to_owned()))

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "every test binary has its own copy and uses a part of it")]
 
+pub(crate) mod rootfs;
+
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
