@@ -17,8 +17,19 @@ pub(crate) struct DirectExec {
     /// A pidfd of the container's first process.
     process: OwnedFd,
     container: Cgroup,
-    /// Cgroups of commands, by number; whether one is in use.
-    slots: Vec<bool>,
+    /// Cgroups of commands, by number.
+    slots: Vec<Slot>,
+}
+
+/// The cgroup of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Slot {
+    /// The first process of a command runs in it.
+    Used,
+    /// That has ended; what it has left running may be in it.
+    Left,
+    /// All in it was killed. It is made anew: from Linux 6.14 on, the kernel may kill what is cloned into one that was killed once.
+    Killed,
 }
 
 /// What stays the same for all containers.
@@ -82,31 +93,37 @@ impl DirectExec {
             cgroup: directory.as_fd(),
         };
         let entered = inside::spawn(&self.entry, target, args, files.null.as_fd(), output.as_fd())?;
-        self.slots[slot] = true;
+        if let Some(slot) = self.slots.get_mut(slot) {
+            *slot = Slot::Used;
+        }
         Ok(DirectCommand { entered, slot, cgroup })
     }
 
-    /// The first process of a command has ended.
-    pub(crate) fn finish(&mut self, command: &DirectCommand) {
-        if let Some(used) = self.slots.get_mut(command.slot) {
-            *used = false;
+    /// The first process of a command has ended, or all of it was `killed`.
+    pub(crate) fn finish(&mut self, command: &DirectCommand, killed: bool) {
+        if let Some(slot) = self.slots.get_mut(command.slot) {
+            *slot = if killed { Slot::Killed } else { Slot::Left };
         }
     }
 
     /// A cgroup without processes, made where there is none. What a command has left running keeps its own.
     fn slot(&mut self) -> Result<(usize, Cgroup), CgroupError> {
-        for (number, used) in self.slots.iter().enumerate().filter(|(_, used)| !**used) {
-            debug_assert!(!used);
+        for (number, slot) in self.slots.iter().enumerate() {
             let cgroup = self.cgroup(number);
-            // One that the container has removed is made again.
-            if cgroup.create()? || !cgroup.populated()? {
+            let free = match slot {
+                Slot::Used => false,
+                // One that the container has removed is made again.
+                Slot::Left => cgroup.create()? || !cgroup.populated()?,
+                Slot::Killed => cgroup.remove_if_empty()? && cgroup.create()?,
+            };
+            if free {
                 return Ok((number, cgroup));
             }
         }
         let number = self.slots.len();
         let cgroup = self.cgroup(number);
         cgroup.create()?;
-        self.slots.push(false);
+        self.slots.push(Slot::Left);
         Ok((number, cgroup))
     }
 

@@ -307,12 +307,15 @@ impl Shim {
         let Some(command) = self.commands.get_mut(index) else { return };
         let (id, purpose, output) = (command.id.clone(), command.purpose, command.take_output());
         command.answered = true;
-        let result = match (result, command.direct.take()) {
+        let started = command.direct.take();
+        if let Some(started) = &started
+            && let Some(site) = self.sites.iter_mut().find(|site| site.request.id == id)
+            && let ExecPath::Direct(direct) = &mut site.exec_path
+        {
+            direct.finish(started, !matches!(result, ExecResult::Exited { .. }));
+        }
+        let result = match (result, started) {
             (result @ ExecResult::Exited { .. }, Some(mut started)) => {
-                let path = self.sites.iter_mut().find(|site| site.request.id == id).map(|site| &mut site.exec_path);
-                if let Some(ExecPath::Direct(direct)) = path {
-                    direct.finish(&started);
-                }
                 started.entered.failure().map_or(result, |message| ExecResult::Error { message })
             }
             (result, _) => result,

@@ -4,6 +4,7 @@ mod support;
 
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
 use nix::sys::ptrace;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -81,5 +82,33 @@ fn a_program_whose_name_is_no_text_runs_and_is_killed_as_any_other() {
     assert_eq!(agent.exec(1, &id("app", 0), &run, 500).0, ExecResult::TimedOut);
     support::until("nothing of it is left", || left() == 1);
     assert_eq!(agent.exec(2, &id("app", 0), &[CUT, "sh", "-c", "exit 3"], 10_000).0, ExecResult::Exited { code: 3 });
+    sandbox.shut_down();
+}
+
+#[test]
+fn commands_that_time_out_leave_no_cgroups() {
+    let (sandbox, rootfs) = (Sandbox::new(), Rootfs::new());
+    let (mut agent, _) = sandbox.connect();
+    agent.start(rootfs.request(&sandbox, "app", 0, &["sleep", "100"]));
+    let app = id("app", 0);
+    let cgroups = || {
+        let entries = fs::read_dir(sandbox.cgroup.child("app").path()).unwrap().flatten();
+        entries.filter(|entry| entry.file_type().unwrap().is_dir()).count()
+    };
+    for seq in 0..6 {
+        assert_eq!(agent.exec(seq, &app, &["sleep", "100"], 100).0, ExecResult::TimedOut);
+        let procs = || sandbox.cgroup.child("app").child("_exec0").procs().unwrap();
+        support::until("it is gone", || procs().is_empty());
+        // The control: the next one runs in a cgroup where all was killed, and is not.
+        assert_eq!(agent.exec(seq + 100, &app, &["true"], 10_000).0, ExecResult::Exited { code: 0 });
+    }
+    assert_eq!(cgroups(), 1);
+    // The control: one that leaves something running keeps its own, for as long as that runs.
+    assert_eq!(agent.exec(7, &app, &["sh", "-c", "sleep 1 &"], 10_000).0, ExecResult::Exited { code: 0 });
+    assert_eq!(agent.exec(8, &app, &["true"], 10_000).0, ExecResult::Exited { code: 0 });
+    assert_eq!(cgroups(), 2);
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(agent.exec(9, &app, &["true"], 10_000).0, ExecResult::Exited { code: 0 });
+    assert_eq!(cgroups(), 2);
     sandbox.shut_down();
 }

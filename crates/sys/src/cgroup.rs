@@ -550,6 +550,21 @@ impl Cgroup {
         }
     }
 
+    /// Removes its directory, if nothing is in it. Returns whether it is gone; waits for nobody.
+    ///
+    /// # Errors
+    /// rmdir(2)'s other errors.
+    pub fn remove_if_empty(&self) -> Result<bool> {
+        match fs::remove_dir(&self.path) {
+            Ok(()) => Ok(true),
+            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(err) if matches!(err.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::DirectoryNotEmpty) => {
+                Ok(false)
+            }
+            Err(err) => Err(io_error("remove cgroup", &self.path)(err)),
+        }
+    }
+
     fn malformed_events(&self, text: String) -> CgroupError {
         CgroupError::Malformed {
             path: self.path.join("cgroup.events"),
