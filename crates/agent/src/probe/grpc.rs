@@ -1,13 +1,18 @@
 //! `grpc`: `Check` of the service `grpc.health.v1.Health`, without TLS. Two messages of one field each are written and read
 //! by hand; the rest is HTTP/2.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderMap, TE, USER_AGENT};
+use hyper::rt::Executor;
+use hyper::rt::bounds::Http2ClientConnExec;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinSet;
 
 use super::http::AGENT;
 use super::socket;
@@ -20,6 +25,30 @@ const SERVING: u64 = 1;
 /// How long an answer may be on its way when its connection has ended.
 const LATE: Duration = Duration::from_millis(100);
 
+/// Tasks that end with this: hyper gives the connection to one, which a server could have go on for ever.
+#[derive(Default)]
+struct Tasks(Arc<Mutex<JoinSet<()>>>);
+
+/// Starts them.
+#[derive(Clone)]
+struct Starter(Arc<Mutex<JoinSet<()>>>);
+
+impl<F> Executor<F> for Starter
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, task: F) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).spawn(async move { drop(task.await) });
+    }
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
+    }
+}
+
 /// Asks once.
 ///
 /// # Errors
@@ -27,7 +56,17 @@ const LATE: Duration = Duration::from_millis(100);
 pub(super) async fn check(host: &str, port: u16, service: &str, pid: Option<i32>) -> Result<(), String> {
     let what = authority(host, port);
     let stream = socket::connect(host, port, pid).await.map_err(|error| format!("dial tcp {what}: {error}"))?;
-    let builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    let tasks = Tasks::default();
+    ask(stream, &what, service, Starter(Arc::clone(&tasks.0))).await
+}
+
+/// Asks the server `what` over `stream`, which the tasks of `executor` may hold longer.
+async fn ask<S, E>(stream: S, what: &str, service: &str, executor: E) -> Result<(), String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    E: Http2ClientConnExec<Full<Bytes>, TokioIo<S>> + Unpin + Clone,
+{
+    let builder = hyper::client::conn::http2::Builder::new(executor);
     let failed = |error: hyper::Error| format!("rpc to {what} failed: {}", crate::preflight::chain(&error));
     let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(failed)?;
     let request = Request::post(format!("http://{what}/grpc.health.v1.Health/Check"))
@@ -171,6 +210,32 @@ mod tests {
         for broken in [&[][..], &[0, 0, 0, 0, 3, 8, 1], &[1, 0, 0, 0, 0], &[0, 0, 0, 0, 1, 8], &[0, 0, 0, 0, 1, 7]] {
             assert_eq!(serving_status(broken), None, "{broken:?}");
         }
+    }
+
+    /// A server that takes so little of what it is sent that the request does not get through, after so long: whether it still has the
+    /// connection then.
+    async fn goes_on<E>(executor: E, tasks: Option<Tasks>) -> bool
+    where
+        E: Http2ClientConnExec<Full<Bytes>, TokioIo<tokio::io::DuplexStream>> + Unpin + Clone,
+    {
+        use tokio::io::AsyncWriteExt as _;
+        let brief = Duration::from_millis(200);
+        let (client, mut server) = tokio::io::duplex(64);
+        server.write_all(b"\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        assert!(tokio::time::timeout(brief, ask(client, "server", "", executor)).await.is_err());
+        drop(tasks);
+        // Tasks that are to end have their turn.
+        tokio::time::sleep(brief).await;
+        server.write_all(b"\0").await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn the_connection_ends_with_the_check() {
+        // The control: with hyper's own tasks it outlives the check.
+        assert!(goes_on(hyper_util::rt::TokioExecutor::new(), None).await);
+        let tasks = Tasks::default();
+        let starter = Starter(Arc::clone(&tasks.0));
+        assert!(!goes_on(starter, Some(tasks)).await);
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::paced::{Informational, Paced};
 use super::target::{self, Redirect, Target};
 use super::{socket, tls};
 
@@ -18,6 +19,8 @@ use super::{socket, tls};
 const MAX_BODY: usize = 10 * 1024;
 /// Longest head of an answer, bytes: Go's limit of requests, a tenth of that of answers.
 const MAX_HEAD: usize = 1 << 20;
+/// Most of a connection that is read, bytes: the head, and a body in chunks as small as they can be.
+const MAX_BYTES: usize = MAX_HEAD + 8 * MAX_BODY;
 /// Most headers of an answer. Go counts none; the map that they are kept in has room for 24,000 names.
 const MAX_HEADERS: usize = 10_000;
 /// Headers that say how the request itself is sent, which the client knows better; as Go's `reqWriteExcludeHeader`.
@@ -41,10 +44,13 @@ pub(super) enum Verdict {
 /// Tries. An error: the probe cannot be tried as it is written.
 pub(super) async fn get(first: Target, headers: &[(String, String)], pid: Option<i32>) -> Result<Verdict, String> {
     let (mut target, mut headers) = (first.clone(), Cow::Borrowed(headers));
-    for _ in 0..=MAX_REDIRECTS {
-        let answer = match once(&target, &headers, AGENT, pid).await? {
-            Ok(answer) => answer,
-            Err(failure) => return Ok(Verdict::Bad(format!("Get \"{}\": {}", target.url(), failure.text))),
+    for redirects in 0..=MAX_REDIRECTS {
+        let answer = match once(&target, &headers, AGENT, pid).await {
+            // What cannot be asked for is the manifest's fault once, and then the server's.
+            Err(why) if redirects > 0 => return Ok(Verdict::Bad(format!("Get \"{}\": {why}", target.url()))),
+            Err(why) => return Err(why),
+            Ok(Ok(answer)) => answer,
+            Ok(Err(failure)) => return Ok(Verdict::Bad(format!("Get \"{}\": {}", target.url(), failure.text))),
         };
         match judge(&target, &answer) {
             Next::Follow(next, anew) => {
@@ -64,7 +70,7 @@ pub(super) async fn get(first: Target, headers: &[(String, String)], pid: Option
 ///
 /// # Errors
 /// That there was no answer, and why, for people.
-pub async fn hook(first: Target, headers: &[(String, String)], pid: Option<i32>) -> Result<(), String> {
+pub(super) async fn hook(first: Target, headers: &[(String, String)], pid: Option<i32>) -> Result<(), String> {
     let mut headers = headers.to_vec();
     let mut target = first;
     let mut redirects = 0;
@@ -171,10 +177,13 @@ impl Failure {
     }
 }
 
-async fn exchange<S>(stream: S, request: Request<Empty<Bytes>>) -> hyper::Result<Answer>
+async fn exchange<S>(stream: S, mut request: Request<Empty<Bytes>>) -> hyper::Result<Answer>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let informational = Informational::default();
+    let stream = Paced::new(stream, MAX_BYTES, informational.clone());
+    hyper::ext::on_informational(&mut request, move |_| informational.count());
     let mut builder = hyper::client::conn::http1::Builder::new();
     builder.title_case_headers(true).max_headers(MAX_HEADERS).max_buf_size(MAX_HEAD);
     let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
@@ -287,6 +296,13 @@ mod tests {
                     "/endless" => {
                         format!("HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n{}", "x".repeat(MAX_BODY))
                     }
+                    "/onward" => {
+                        format!("HTTP/1.1 302 Found\r\nLocation: /{}\r\nContent-Length: 0\r\n\r\n", "y".repeat(900_000))
+                    }
+                    "/informed" => {
+                        let informed = "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n".repeat(5);
+                        format!("{informed}HTTP/1.1 200 X\r\nContent-Length: 0\r\n\r\n")
+                    }
                     "/silent" => std::future::pending().await,
                     status => {
                         format!("HTTP/1.1 {} X\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n", &status[1..4])
@@ -310,10 +326,12 @@ mod tests {
     #[tokio::test]
     async fn answers_are_judged_like_the_kubelet_does() {
         let (port, asked) = server().await;
-        for good in ["/200", "/299?x=1", "/endless", "/a/q", "/health check?x=ü", "/headers"] {
+        for good in ["/200", "/299?x=1", "/endless", "/a/q", "/health check?x=ü", "/headers", "/informed"] {
             assert_eq!(probe(port, good, &[]).await, Ok(Verdict::Good), "{good}");
         }
-        for bad in ["/404", "/500", "/hop", "/loop", "/noise", "/wrong", "/headers/many", "/headers/long", "/a%zz"] {
+        for bad in
+            ["/404", "/500", "/onward", "/hop", "/loop", "/noise", "/wrong", "/headers/many", "/headers/long", "/a%zz"]
+        {
             assert!(matches!(probe(port, bad, &[]).await, Ok(Verdict::Bad(_))), "{bad}");
         }
         assert!(matches!(probe(port, "/away", &[]).await, Ok(Verdict::GoodBut(m)) if m.contains("example.com")));
@@ -321,6 +339,70 @@ mod tests {
         let loops = asked.lock().unwrap().iter().filter(|r| r.contains(" /loop ")).count();
         assert_eq!(loops, MAX_REDIRECTS + 1);
         assert!(matches!(probe(1, "/200", &[]).await, Ok(Verdict::Bad(m)) if m.contains("refused")));
+    }
+
+    /// Sends informational answers as fast as they are taken, until nobody takes them.
+    fn informing() -> (u16, std::thread::JoinHandle<()>) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            assert!(std::io::Read::read(&mut stream, &mut [0; 4096]).unwrap() > 0);
+            let flood = "HTTP/1.1 100 Continue\r\n\r\n".repeat(1000);
+            while std::io::Write::write_all(&mut stream, flood.as_bytes()).is_ok() {}
+        });
+        (port, server)
+    }
+
+    /// What becomes of a request in a thread with one runtime, and how often others, who want ten turns a second, had one meanwhile; `None`:
+    /// nothing within ten seconds.
+    fn in_a_thread<T: Send + 'static>(
+        ask: impl Future<Output = T> + Send + 'static,
+    ) -> (Option<T>, Arc<std::sync::atomic::AtomicUsize>) {
+        let (sender, answer) = std::sync::mpsc::channel();
+        let turns = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counted = Arc::clone(&turns);
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let answer = runtime.block_on(async {
+                tokio::spawn(async move {
+                    loop {
+                        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    }
+                });
+                ask.await
+            });
+            sender.send(answer).ok();
+        });
+        (answer.recv_timeout(std::time::Duration::from_secs(10)).ok(), turns)
+    }
+
+    #[test]
+    fn a_flood_of_informational_answers_holds_nobody_up() {
+        let to = |port| Target { scheme: "http".into(), host: "127.0.0.1".into(), port, path: "/".into() };
+        // The control: hyper alone skips them without end, and its thread does nothing else.
+        let (port, _goes_on) = informing();
+        let (alone, turns) = in_a_thread(async move {
+            let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            let mut builder = hyper::client::conn::http1::Builder::new();
+            builder.max_headers(MAX_HEADERS).max_buf_size(MAX_HEAD);
+            let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
+            tokio::spawn(connection);
+            let request = request(&to(port), &[], AGENT).unwrap();
+            tokio::time::timeout(std::time::Duration::from_secs(2), sender.send_request(request)).await.is_err()
+        });
+        assert_ne!(alone, Some(false), "it is not answered");
+        assert!(turns.load(std::sync::atomic::Ordering::Relaxed) < 10, "{turns:?}");
+
+        let (port, server) = informing();
+        let (probed, _) = in_a_thread(async move { get(to(port), &[], None).await });
+        assert!(matches!(&probed, Some(Ok(Verdict::Bad(why))) if why.contains("informational")), "{probed:?}");
+        server.join().unwrap();
+        let (port, server) = informing();
+        let (hooked, _) = in_a_thread(async move { hook(to(port), &[], None).await });
+        assert!(matches!(&hooked, Some(Err(why)) if why.contains("informational")), "{hooked:?}");
+        server.join().unwrap();
     }
 
     #[tokio::test]

@@ -6,11 +6,11 @@
 
 mod grpc;
 mod http;
+mod paced;
 mod socket;
 mod target;
 mod tls;
 
-pub use http::hook;
 pub use target::Target;
 
 use std::sync::Arc;
@@ -21,6 +21,9 @@ use podwright_core::pod::plan::Notice;
 use podwright_core::pod::spec::{HttpGet, Probe, ProbeAction};
 
 use crate::worker::{Context, event_of};
+
+/// Most of what a server has said that is told of it, bytes: as much as of a command's output.
+const MAX_TEXT: usize = 10 * 1024;
 
 /// Where warnings of a probe go: an event `ProbeWarning`.
 pub struct Warn {
@@ -64,7 +67,7 @@ pub async fn run(probe: &Probe, address: &str, pid: Option<i32>, warn: &Warn) ->
                 match http::get(target, headers, pid).await {
                     Ok(http::Verdict::Good) => ProbeOutcome::Success,
                     Ok(http::Verdict::GoodBut(message)) => {
-                        warn.tell(message);
+                        warn.tell(bounded(message));
                         ProbeOutcome::Success
                     }
                     Ok(http::Verdict::Bad(message)) => ProbeOutcome::Failure(message),
@@ -73,7 +76,25 @@ pub async fn run(probe: &Probe, address: &str, pid: Option<i32>, warn: &Warn) ->
             }
         }
     };
-    tokio::time::timeout(probe.timeout, attempt)
+    let outcome = tokio::time::timeout(probe.timeout, attempt)
         .await
-        .unwrap_or_else(|_| ProbeOutcome::Failure(format!("no answer within {:?}", probe.timeout)))
+        .unwrap_or_else(|_| ProbeOutcome::Failure(format!("no answer within {:?}", probe.timeout)));
+    match outcome {
+        ProbeOutcome::Failure(why) => ProbeOutcome::Failure(bounded(why)),
+        ProbeOutcome::Error(why) => ProbeOutcome::Error(bounded(why)),
+        other => other,
+    }
+}
+
+/// Makes the request of a hook, however long that takes. Any answer will do.
+///
+/// # Errors
+/// That there was no answer, and why, for people.
+pub async fn hook(target: Target, headers: &[(String, String)], pid: Option<i32>) -> Result<(), String> {
+    http::hook(target, headers, pid).await.map_err(bounded)
+}
+
+fn bounded(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(MAX_TEXT));
+    text
 }
