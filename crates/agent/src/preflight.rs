@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -78,6 +78,9 @@ pub fn check(fixed: &Fixed) -> Result<Host, Vec<Lack>> {
             None
         }
     };
+    if locks.is_some() {
+        [&fixed.state_dir, &fixed.run_dir].into_iter().for_each(|directory| keep_private(&directory.join("pods")));
+    }
     // Only who holds the locks may touch the cgroups.
     let cgroups = locks.as_ref().and_then(|_| cgroups(fixed).map_err(|more| lacks.extend(more)).ok());
     match (locks, cgroups, lacks.is_empty()) {
@@ -119,6 +122,28 @@ fn program(path: &Path, what: &str, flag: &str) -> Result<(), Lack> {
         Ok(found) if found.is_file() && found.permissions().mode() & 0o111 != 0 => Ok(()),
         Ok(_) => Err(Lack::new(format!("{what}, {}, is not an executable file", path.display()), remedy())),
         Err(error) => Err(Lack::new(format!("{what} is not at {}: {error}", path.display()), remedy())),
+    }
+}
+
+/// Makes the directory of all pods, if need be, and lets nobody but root through, whoever made it and whoever may pass what is above it: a
+/// container makes programs with another user's rights and nodes of devices in its volumes and its root, which must be of no use to a user
+/// of the node.
+fn keep_private(path: &Path) {
+    let made = match fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    };
+    let kept = made.and_then(|()| {
+        let flags = nix::libc::O_DIRECTORY | nix::libc::O_NOFOLLOW;
+        let directory = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        if directory.metadata()?.permissions().mode() & 0o7777 == 0o700 {
+            return Ok(());
+        }
+        directory.set_permissions(fs::Permissions::from_mode(0o700))
+    });
+    // A disk that takes no writes is no reason to leave its pods alone.
+    if let Err(error) = kept {
+        tracing::error!(directory = %path.display(), %error, "users of this node cannot be kept out");
     }
 }
 
@@ -302,6 +327,21 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let said = directory(file.path(), "stateDir", 0o700).unwrap_err().to_string();
         assert!(said.starts_with("stateDir: ") && said.contains("is not a directory"), "{said}");
+    }
+
+    #[test]
+    fn nobody_passes_the_directory_of_all_pods() {
+        let dir = tempfile::tempdir().unwrap();
+        let (pods, link) = (dir.path().join("pods"), dir.path().join("link"));
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        keep_private(&pods);
+        assert_eq!(mode(&pods), 0o700);
+        fs::set_permissions(&pods, fs::Permissions::from_mode(0o755)).unwrap();
+        std::os::unix::fs::symlink(&pods, &link).unwrap();
+        keep_private(&link);
+        assert_eq!(mode(&pods), 0o755, "a link is not followed");
+        keep_private(&pods);
+        assert_eq!(mode(&pods), 0o700);
     }
 
     #[test]

@@ -281,3 +281,43 @@ fn files_last_as_long_as_what_they_belong_to() {
     assert_eq!(node.lines("again", "app"), ["size=0", "runs 0", "size=0", "runs 1", "size=0", "runs 2"]);
     assert_eq!(node.pod("again")["status"]["containerStatuses"][0]["state"]["terminated"]["message"], "message 2\n");
 }
+
+/// A container's root may give its programs root's rights; whoever has a login must not get at them.
+#[test]
+fn users_of_the_node_cannot_reach_what_containers_make() {
+    use std::os::unix::process::CommandExt as _;
+    let mut node = Node::new();
+    let open = fs::Permissions::from_mode(0o755);
+    // As an administrator, or an earlier version, may have made them.
+    fs::create_dir_all(node.path("state/pods")).unwrap();
+    for directory in [".", "state", "state/pods"] {
+        fs::set_permissions(node.path(directory), open.clone()).unwrap();
+    }
+    node.start(&[]);
+    let make = "for to in /v/busybox /busybox; do busybox cp /bin/busybox $to; busybox chmod 4755 $to; done; echo made; busybox sleep 100";
+    node.write(
+        "suid.yaml",
+        &format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: suid}}\nspec:\n  terminationGracePeriodSeconds: 0\n\
+             \x20 volumes: [{{name: v, emptyDir: {{}}}}]\n  containers:\n\
+             \x20 - {{name: app, image: box, args: [\"{make}\"], env: [{{name: PATH, value: /bin}}], \
+             volumeMounts: [{{name: v, mountPath: /v}}]}}\n"
+        ),
+    );
+    node.until("it is made", || node.lines("suid", "app").iter().any(|line| line == "made"));
+    let uid = node.pod("suid")["metadata"]["uid"].as_str().unwrap().to_owned();
+    let made =
+        ["volumes/v/busybox", "layers/app/0/upper/busybox"].map(|name| node.path("state/pods").join(&uid).join(name));
+    for program in &made {
+        assert_eq!(fs::metadata(program).unwrap().mode() & 0o7777, 0o4755, "{}", program.display());
+        let run = || Command::new(program).arg("true").uid(65534).gid(65534).status();
+        assert_eq!(run().unwrap_err().kind(), std::io::ErrorKind::PermissionDenied, "{}", program.display());
+        // The control: it is these directories that keep them out.
+        let kept = [node.path("state/pods"), node.path("state/pods").join(&uid)];
+        kept.iter().for_each(|directory| fs::set_permissions(directory, open.clone()).unwrap());
+        assert!(run().unwrap().success(), "{}", program.display());
+        kept.iter().for_each(|directory| fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).unwrap());
+    }
+    node.remove("suid.yaml");
+    node.until("it is gone", || node.pod("suid").is_null());
+}

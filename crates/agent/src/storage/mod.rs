@@ -13,6 +13,7 @@ pub mod condition;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -407,7 +408,9 @@ impl Storage {
 /// Writes a file, with its directories.
 fn write_file(path: &Path, bytes: &[u8], durability: Durability) -> anyhow::Result<()> {
     if let Some(directory) = path.parent().filter(|directory| !directory.is_dir()) {
-        std::fs::create_dir_all(directory).map_err(|source| durable::WriteError {
+        // As `preflight` makes them: what pods keep is for nobody else.
+        let mut private = std::fs::DirBuilder::new();
+        private.recursive(true).mode(0o700).create(directory).map_err(|source| durable::WriteError {
             path: directory.to_owned(),
             step: "create",
             source,
