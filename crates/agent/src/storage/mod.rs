@@ -10,12 +10,12 @@
 
 pub mod condition;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use podwright_core::time::Time;
@@ -79,8 +79,9 @@ pub struct Storage {
     lifted: Notify,
     /// A try is through.
     tried: Notify,
-    /// Held while something is removed that may be wanted again.
-    removal: Mutex<()>,
+    /// What is being removed just now, and may be wanted again.
+    removing: Mutex<BTreeSet<PathBuf>>,
+    removed: Condvar,
     state: PathBuf,
     node: String,
     store: Store,
@@ -102,7 +103,8 @@ impl Storage {
             inner: Mutex::new(Inner { since, ..Inner::default() }),
             lifted: Notify::new(),
             tried: Notify::new(),
-            removal: Mutex::new(()),
+            removing: Mutex::default(),
+            removed: Condvar::new(),
             state: state.to_owned(),
             node: node.to_owned(),
             store,
@@ -379,9 +381,14 @@ impl Storage {
         self.lock().leftovers.contains_key(path)
     }
 
-    /// The turn of whoever removes a leftover, or takes its place.
-    pub fn removal(&self) -> MutexGuard<'_, ()> {
-        self.removal.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The turn of whoever removes what is at `path`, or takes its place. Waits for that of the same path alone: a container may have
+    /// made a tree that takes minutes.
+    pub fn removal(&self, path: &Path) -> Turn<'_> {
+        let removing = self.removing.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = |removing: &mut BTreeSet<PathBuf>| removing.contains(path);
+        let mut removing = self.removed.wait_while(removing, taken).unwrap_or_else(PoisonError::into_inner);
+        removing.insert(path.to_owned());
+        Turn { storage: self, path: path.to_owned() }
     }
 
     /// What cannot be written below a directory, and what cannot be removed there, a sentence each.
@@ -402,6 +409,20 @@ impl Storage {
         let pause = FIRST_PAUSE.saturating_mul(1 << tries.min(8)).min(LONGEST_PAUSE);
         // In time either way; that it has elapsed is no error.
         let _elapsed = tokio::time::timeout(pause, self.lifted.notified()).await;
+    }
+}
+
+/// Nobody else removes what is at a path, or takes its place, as long as this lives.
+#[derive(Debug)]
+pub struct Turn<'a> {
+    storage: &'a Storage,
+    path: PathBuf,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.storage.removing.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.path);
+        self.storage.removed.notify_all();
     }
 }
 

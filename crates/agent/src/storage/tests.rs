@@ -142,3 +142,20 @@ async fn who_waits_goes_on_when_somebody_gets_through() {
     waits.await.unwrap();
     assert!(begun.elapsed() < LONGEST_PAUSE);
 }
+
+#[tokio::test]
+async fn who_removes_something_is_waited_for_by_nobody_else() {
+    let bed = Bed::new();
+    let (storage, at) = (Arc::clone(&bed.storage), bed.path("huge"));
+    let turn = bed.storage.removal(&at);
+    drop(bed.storage.removal(&bed.path("other")));
+    let (sender, taken) = mpsc::channel();
+    let waiting = std::thread::spawn(move || {
+        let _turn = storage.removal(&at);
+        sender.send(()).unwrap();
+    });
+    assert!(taken.recv_timeout(Duration::from_millis(300)).is_err(), "the control: the same path is waited for");
+    drop(turn);
+    taken.recv_timeout(Duration::from_secs(10)).unwrap();
+    waiting.join().unwrap();
+}

@@ -7,9 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use podwright_sys::tree::{self, RemoveError};
+use tokio::sync::Semaphore;
 
 use super::Context;
 use crate::clock::Clock;
@@ -18,6 +19,10 @@ use crate::clock::Clock;
 const PREFIX: &str = ".removing-";
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// What is left is left alone that many times as long as the last try took: however much there is, trying takes a tenth of a CPU.
+const SHARE: u32 = 9;
+/// Tries at a time, of all that is left: each has a thread of those that all that blocks shares.
+static REMOVING: Semaphore = Semaphore::const_new(2);
 
 /// What could not be removed: where it is now, and why. To be handed to [`follow_up`].
 pub(super) type Left = (PathBuf, RemoveError);
@@ -59,7 +64,7 @@ pub(super) fn clear(ctx: &Arc<Context>, path: &Path) -> Result<(), RemoveError> 
 /// What is at `path` is in use: it is not removed any more.
 pub(super) fn hold(ctx: &Context, path: &Path) {
     // Whoever is removing it comes to his end first.
-    let _turn = ctx.storage.removal();
+    let _turn = ctx.storage.removal(path);
     ctx.storage.leftover(path, None);
 }
 
@@ -78,13 +83,15 @@ fn retry(ctx: &Arc<Context>, path: PathBuf, error: RemoveError) {
     let of = Arc::clone(ctx);
     ctx.storage.spawn(async move {
         let ctx = of;
-        let mut pause = FIRST_PAUSE;
+        let (mut pause, mut took) = (FIRST_PAUSE, Duration::ZERO);
         loop {
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(pause.max(took * SHARE)).await;
             pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
             let (of, left) = (Arc::clone(&ctx), path.clone());
+            let Ok(_thread) = REMOVING.acquire().await else { return };
+            let begun = Instant::now();
             let tried = tokio::task::spawn_blocking(move || {
-                let _turn = of.storage.removal();
+                let _turn = of.storage.removal(&left);
                 if !of.storage.is_leftover(&left) {
                     return true;
                 }
@@ -97,6 +104,7 @@ fn retry(ctx: &Arc<Context>, path: PathBuf, error: RemoveError) {
             if tried.await.unwrap_or(true) {
                 return;
             }
+            took = begun.elapsed();
         }
     });
 }
@@ -110,8 +118,12 @@ pub(super) fn is_aside(name: &std::ffi::OsStr) -> bool {
 pub(super) fn resume(ctx: &Arc<Context>, directory: &Path) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         if is_aside(&entry.file_name()) {
-            let (ctx, path) = (Arc::clone(ctx), entry.path());
-            tokio::task::spawn_blocking(move || discard(&ctx, &path));
+            let (of, path) = (Arc::clone(ctx), entry.path());
+            ctx.storage.spawn(async move {
+                let Ok(_thread) = REMOVING.acquire().await else { return };
+                // It fails when the agent ends.
+                let _ended = tokio::task::spawn_blocking(move || discard(&of, &path)).await;
+            });
         }
     }
 }

@@ -676,12 +676,13 @@ fn show_ended(ctx: &Context, kept: &Kept, ended: &Ended) {
 
 async fn forget(ctx: &Arc<Context>, paths: PodPaths) {
     ctx.storage.forget(&paths.state).await;
-    let of = Arc::clone(ctx);
-    let removed = tokio::task::spawn_blocking(move || {
-        [&paths.state, &paths.log].into_iter().for_each(|path| leftovers::discard(&of, path));
+    let (clock, place) = (Arc::clone(&ctx.clock), paths.state.clone());
+    let removed = ctx.asides.removals.change(&place, move || {
+        [&paths.state, &paths.log].into_iter().filter_map(|path| leftovers::remove(&clock, path)).collect::<Vec<_>>()
     });
-    if let Err(error) = removed.await {
-        tracing::warn!(%error, "what an ended pod left could not be removed");
+    match removed.await {
+        Ok(left) => leftovers::follow_up(ctx, left),
+        Err(error) => tracing::warn!(%error, "what an ended pod left could not be removed"),
     }
 }
 
