@@ -247,7 +247,16 @@ fn cgroups(fixed: &Fixed) -> Result<Cgroups, Vec<Lack>> {
     let was_there = root.path().exists();
     root.create().map_err(|error| absent(&chain(&error)))?;
     match controllers(&root, fixed.allow_missing_controllers) {
-        Ok(have) => Ok((root, mount, have)),
+        Ok(have) => {
+            if cgroup::limits_hold_in_namespaces().is_ok_and(|hold| !hold) {
+                tracing::warn!(
+                    remedy = format!("mount -o remount,nsdelegate {}", mount.display()),
+                    "root in a container without seccomp can change the limits of that container (not of its pod): cgroup v2 is mounted \
+                     without nsdelegate"
+                );
+            }
+            Ok((root, mount, have))
+        }
         Err(lack) => {
             if !was_there {
                 // An empty cgroup harms nobody.

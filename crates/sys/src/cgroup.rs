@@ -118,9 +118,28 @@ pub fn v2_mount() -> Result<PathBuf> {
             return Ok(usual.into());
         }
     }
+    find_v2_mount(&mountinfo()?).ok_or(CgroupError::NoV2Mount)
+}
+
+/// All mounts. Anybody's mount points are among them, and need not be text.
+fn mountinfo() -> Result<String> {
     let path = Path::new("/proc/self/mountinfo");
-    let text = fs::read_to_string(path).map_err(io_error("read", path))?;
-    find_v2_mount(&text).ok_or(CgroupError::NoV2Mount)
+    let text = fs::read(path).map_err(io_error("read", path))?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Whether the kernel keeps a cgroup namespace away from the limits of its own root (the mount option `nsdelegate`, which holds for the whole
+/// hierarchy). Else root of a container that may make user namespaces can mount its hierarchy and change them.
+///
+/// # Errors
+/// As reading a file.
+pub fn limits_hold_in_namespaces() -> Result<bool> {
+    Ok(has_nsdelegate(&mountinfo()?))
+}
+
+fn has_nsdelegate(mountinfo: &str) -> bool {
+    let options = mountinfo.lines().filter_map(|line| line.split_once(" - ")?.1.strip_prefix("cgroup2 "));
+    options.filter_map(|rest| rest.rsplit(' ').next()).any(|options| options.split(',').any(|one| one == "nsdelegate"))
 }
 
 /// Whether `path` lies in a cgroup v2 file system.
@@ -649,6 +668,15 @@ mod tests {
         assert_eq!(find_v2_mount(hybrid), Some("/sys/fs/cgroup/uni fied".into()));
         assert_eq!(find_v2_mount(&hybrid[..hybrid.find("41 31").unwrap()]), Some("/mnt/part".into()));
         assert_eq!(find_v2_mount("1 1 0:1 / / rw - ext4 /dev/vda rw\n"), None);
+    }
+
+    #[test]
+    fn the_mount_option_is_found_in_the_options_alone() {
+        let line = |source: &str, options: &str| format!("42 31 0:39 / /nsdelegate rw - cgroup2 {source} {options}\n");
+        assert!(has_nsdelegate(&line("cgroup2", "rw,nsdelegate,memory_recursiveprot")));
+        assert!(!has_nsdelegate(&line("nsdelegate", "rw,nsdelegates")));
+        assert!(!has_nsdelegate("42 31 0:39 / /x rw - ext4 cgroup2 rw,nsdelegate\n"));
+        limits_hold_in_namespaces().unwrap();
     }
 
     #[test]

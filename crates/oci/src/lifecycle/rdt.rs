@@ -14,8 +14,9 @@ use crate::plan::Rdt;
 /// # Errors
 /// [`Error::NoResctrl`].
 pub(super) fn mount_point() -> Result<PathBuf> {
-    let table = fs::read_to_string("/proc/self/mountinfo").map_err(file("read", "/proc/self/mountinfo"))?;
-    find_mount(&table).ok_or(Error::NoResctrl)
+    let table = fs::read("/proc/self/mountinfo").map_err(file("read", "/proc/self/mountinfo"))?;
+    // Anybody's mount points are among them, and need not be text.
+    find_mount(&String::from_utf8_lossy(&table)).ok_or(Error::NoResctrl)
 }
 
 fn find_mount(table: &str) -> Option<PathBuf> {
