@@ -21,7 +21,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use podwright_sys::child::Ended;
 use podwright_sys::process;
 
 use crate::config::{self, Document};
@@ -79,12 +79,10 @@ fn hold_signals() -> Result<()> {
 
 /// The exit status of a child that has ended, 128 + n for signal n.
 fn exit_status(pidfd: &impl AsFd) -> Result<Option<i32>> {
-    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
-    match waitid(Id::PIDFd(pidfd.as_fd()), flags).map_err(kernel("wait for the process"))? {
-        WaitStatus::Exited(_, code) => Ok(Some(code)),
-        WaitStatus::Signaled(_, signal, _) => Ok(Some(128 + signal as i32)),
-        _ => Ok(None),
-    }
+    Ok(process::ended(pidfd).map_err(kernel("wait for the process"))?.map(|ended| match ended {
+        Ended::Exited(code) => code,
+        Ended::Signaled(signal) => 128 + signal,
+    }))
 }
 
 /// Waits for the end of a child with its terminal, if this process has that, or by its signals alone.

@@ -10,7 +10,7 @@ use nix::sys::ptrace;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use podwright_proto::{ExecResult, Outcome};
-use support::rootfs::{Rootfs, actor};
+use support::rootfs::{Rootfs, actor, runtime};
 use support::{Agent, Sandbox, id};
 
 /// Waits with what comes next until the runtime has left, whose child the container would be else.
@@ -57,6 +57,28 @@ fn a_stop_that_a_process_makes_its_parent_see_is_no_end() {
     assert_eq!(run(22, "sig=STOP"), ExecResult::Exited { code: 8 });
     assert_eq!(sandbox.cgroup.child("app").procs().unwrap().len(), 1, "no command is left");
     sandbox.shut_down();
+}
+
+/// The same in the foreground, where the runtime itself is the parent.
+#[test]
+fn a_stop_that_a_process_makes_its_runtime_see_is_no_end() {
+    let (sandbox, rootfs) = (Sandbox::new(), Rootfs::new());
+    for (number, (signal, status)) in [("sig=CHLD", 5), ("sig=STOP", 5), ("sig=WINCH", 5)].into_iter().enumerate() {
+        let mut config = rootfs.request(&sandbox, "app", 0, &["act", "traced", signal, "exit=5"]).config;
+        config["root"]["path"] = rootfs.path("").to_str().unwrap().into();
+        let bundle = sandbox.path(&format!("bundle-{number}"));
+        fs::create_dir(&bundle).unwrap();
+        fs::write(bundle.join("config.json"), config.to_string()).unwrap();
+        let mut command = Command::new(runtime());
+        command.arg("--root").arg(sandbox.path("state")).args(["run", "--bundle"]).arg(&bundle).arg("traced");
+        let mut run = command.spawn().unwrap();
+        let mut ended = None;
+        support::until("it ends", || {
+            ended = run.try_wait().unwrap();
+            ended.is_some()
+        });
+        assert_eq!(ended.unwrap().code(), Some(status), "{signal}");
+    }
 }
 
 /// 14 bytes and a character of two: the kernel calls the process by 15 bytes.

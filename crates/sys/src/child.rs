@@ -136,7 +136,7 @@ pub fn reap() -> nix::Result<Option<(i32, Change)>> {
 }
 
 /// Has a child that is stopped for this process as its tracer go on without one.
-fn untrace(pid: i32, signal: i32) {
+pub(crate) fn untrace(pid: i32, signal: i32) {
     // execve(2) makes a SIGTRAP for the tracer alone. SIGSTOP from a tracer stops what its own does not: the first process of a PID
     // namespace.
     let signal = if matches!(signal, libc::SIGTRAP | libc::SIGSTOP) { 0 } else { signal };

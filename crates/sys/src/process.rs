@@ -15,6 +15,8 @@ use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
+use crate::child::{self, Ended};
+
 /// Which side of [`clone`] one is on.
 #[derive(Debug)]
 pub enum Cloned {
@@ -123,6 +125,35 @@ pub fn wait(pidfd: impl AsFd) -> nix::Result<WaitStatus> {
         match waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED) {
             Err(Errno::EINTR) => {}
             other => return other,
+        }
+    }
+}
+
+/// How a child has ended, without waiting; `None`: it has not. One that has made this process trace it, and is stopped for that, goes on
+/// untraced, as with [`child::reap`].
+///
+/// # Errors
+/// waitid(2)'s; ECHILD for a process that is not the caller's child.
+pub fn ended(pidfd: impl AsFd) -> nix::Result<Option<Ended>> {
+    let id = libc::id_t::try_from(pidfd.as_fd().as_raw_fd()).map_err(|_| Errno::EBADF)?;
+    loop {
+        let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+        // SAFETY: waitid writes one siginfo_t through the pointer, which outlives the call.
+        let result = unsafe { libc::waitid(libc::P_PIDFD, id, info.as_mut_ptr(), libc::WEXITED | libc::WNOHANG) };
+        match Errno::result(result) {
+            Err(Errno::EINTR) => continue,
+            other => other?,
+        };
+        // SAFETY: all zeroes is a value of this structure of integers, and the kernel has filled it in or left it so.
+        let info = unsafe { info.assume_init() };
+        // SAFETY: of a child, these two are what the kernel fills in; of none, they are zero.
+        let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+        match info.si_code {
+            _ if pid == 0 => return Ok(None),
+            libc::CLD_EXITED => return Ok(Some(Ended::Exited(status))),
+            libc::CLD_KILLED | libc::CLD_DUMPED => return Ok(Some(Ended::Signaled(status))),
+            // Above are the numbers of events, which nobody has asked for.
+            _ => child::untrace(pid, status & 0x7f),
         }
     }
 }
