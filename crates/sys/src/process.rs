@@ -146,8 +146,10 @@ pub fn ended(pidfd: impl AsFd) -> nix::Result<Option<Ended>> {
         };
         // SAFETY: all zeroes is a value of this structure of integers, and the kernel has filled it in or left it so.
         let info = unsafe { info.assume_init() };
-        // SAFETY: of a child, these two are what the kernel fills in; of none, they are zero.
-        let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+        // SAFETY: of a child, it is what the kernel fills in; of none, it is zero.
+        let pid = unsafe { info.si_pid() };
+        // SAFETY: as the one before.
+        let status = unsafe { info.si_status() };
         match info.si_code {
             _ if pid == 0 => return Ok(None),
             libc::CLD_EXITED => return Ok(Some(Ended::Exited(status))),
