@@ -48,7 +48,7 @@ pub struct Host {
     /// Those of cpu, memory and pids that pods' cgroups have.
     pub controllers: Vec<&'static str>,
     /// Held until the agent ends.
-    _locks: [File; 2],
+    _locks: [File; 3],
 }
 
 /// Checks the host, makes the directories and takes the locks.
@@ -83,9 +83,11 @@ pub fn check(fixed: &Fixed) -> Result<Host, Vec<Lack>> {
     }
     // Only who holds the locks may touch the cgroups.
     let cgroups = locks.as_ref().and_then(|_| cgroups(fixed).map_err(|more| lacks.extend(more)).ok());
-    match (locks, cgroups, lacks.is_empty()) {
-        (Some(locks), Some((cgroup_root, cgroup_mount, controllers)), true) => {
-            Ok(Host { cgroup_root, cgroup_mount, controllers, _locks: locks })
+    // What is in there and belongs to no pod of this agent is killed: it must be no other agent's.
+    let own = cgroups.as_ref().and_then(|(root, ..)| lock_cgroup(root).map_err(|lack| lacks.push(lack)).ok());
+    match (locks, own, cgroups, lacks.is_empty()) {
+        (Some([state, run]), Some(own), Some((cgroup_root, cgroup_mount, controllers)), true) => {
+            Ok(Host { cgroup_root, cgroup_mount, controllers, _locks: [state, run, own] })
         }
         _ => Err(lacks),
     }
@@ -190,10 +192,7 @@ fn lock(path: &Path) -> Result<File, Lack> {
                     Some(pid) => format!("another podwrightd (pid {pid}) uses"),
                     None => "another process, which is no podwrightd that runs, keeps the lock of".to_owned(),
                 };
-                return Err(Lack::new(
-                    format!("{who} {}", path.parent().unwrap_or(path).display()),
-                    "stop it first (systemctl stop podwright), or give this one its own --state-dir, --run-dir and --log-dir",
-                ));
+                return Err(Lack::new(format!("{who} {}", path.parent().unwrap_or(path).display()), OTHERS_REMEDY));
             }
         }
     }
@@ -202,6 +201,32 @@ fn lock(path: &Path) -> Result<File, Lack> {
     told.unwrap_or_else(|error| tracing::warn!(file = %path.display(), %error, "who holds the lock cannot be written"));
     Ok(file)
 }
+
+/// Takes the lock on the directory of a cgroup for the life of the returned file.
+fn lock_cgroup(root: &Cgroup) -> Result<File, Lack> {
+    let path = root.path();
+    let io = |error: std::io::Error| {
+        Lack::new(format!("cgroupRoot: {} cannot be locked: {error}", path.display()), "see that it is a directory")
+    };
+    let file = File::open(path).map_err(io)?;
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(error)) => return Err(io(error)),
+            // As that of a directory: a dead agent's goes with its last child.
+            Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_PATIENCE => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) => {
+                let what = format!("cgroupRoot: another podwrightd runs its pods in {}", path.display());
+                return Err(Lack::new(what, OTHERS_REMEDY));
+            }
+        }
+    }
+}
+
+/// What two agents must not share.
+const OTHERS_REMEDY: &str = "stop it first (systemctl stop podwright), or give this one its own --state-dir, --run-dir, --log-dir and \
+                             --cgroup-root";
 
 /// The agent that wrote its pid into the lock's file, if it lives and has the file open.
 fn holder(file: &mut File) -> std::io::Result<Option<u32>> {

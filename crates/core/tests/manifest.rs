@@ -253,6 +253,7 @@ fn hostile_texts_are_cheap() {
         ("nested sequences", "- ".repeat(1 << 18)),
         ("nested flow", "[".repeat(1 << 18)),
         ("nested maps", "{a: ".repeat(1 << 18)),
+        ("long key", format!("{{\"{}\": [{}1]}}", "k".repeat(4 << 20), "1,".repeat(150_000))),
         ("keys", (0..75_000).map(|i| format!("k{i}: 1\n")).collect()),
         (
             "unknown keys",

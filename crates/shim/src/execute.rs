@@ -61,7 +61,8 @@ impl Shim {
         let id = request.id.clone();
         let (restart_delay_ms, stop_signal) = (request.restart_delay_ms, request.stop_signal);
         let origin = request.origin.clone();
-        let on_disk = self.known_record(&id);
+        // One that cannot be read is looked for again before anything is written.
+        let on_disk = self.known_record(&id).unwrap_or(None);
         if on_disk.is_none() && !self.machine.knows(&id) {
             self.sites.push(Site::new(request, &self.config));
         }

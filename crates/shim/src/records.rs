@@ -79,18 +79,32 @@ impl Shim {
     }
 
     /// An instance that the machine does not know may still have a record, of an earlier sandbox or long ago.
-    pub(crate) fn known_record(&self, id: &InstanceId) -> Option<Box<Record>> {
+    ///
+    /// # Errors
+    /// There is one, or may be, and what it tells cannot be read.
+    pub(crate) fn known_record(&self, id: &InstanceId) -> Result<Option<Box<Record>>, String> {
         if let Some((record, _)) = self.unwritten.find(id) {
-            return Some(Box::new(record.clone()));
+            return Ok(Some(Box::new(record.clone())));
         }
-        let text = read_regular(&self.record_path(id), MAX_STATE).ok()?;
-        serde_json::from_slice(&text).ok()
+        let path = self.record_path(id);
+        let text = match read_regular(&path, MAX_STATE) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(format!("its record {} cannot be read: {error}", path.display())),
+        };
+        let record = serde_json::from_slice(&text);
+        record.map(Some).map_err(|error| format!("it has a record {} that is damaged: {error}", path.display()))
     }
 
     /// Nothing is started that is not known after a crash: else its number would be used twice, and its end be nobody's.
     pub(crate) fn record_start(&mut self, record: Record) {
         let id = record.id.clone();
-        let result = self.write_record(&record, Durability::Rename).map_err(|why| why.message);
+        // What may have run is not run again, and its record not written over.
+        let result = match self.known_record(&id) {
+            Ok(None) => self.write_record(&record, Durability::Rename).map_err(|why| why.message),
+            Ok(Some(_)) => Err("it has a record already".to_owned()),
+            Err(message) => Err(message),
+        };
         if let Err(message) = &result {
             crate::say(format_args!("{}/{} is not started: {message}", id.container, id.attempt));
             self.sites.retain(|site| site.request.id != id);

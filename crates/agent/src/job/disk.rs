@@ -24,7 +24,7 @@ use super::Owner;
 use crate::clock::Clock;
 use crate::source::decide::Claim;
 use crate::unusable::{self, Claimant, Unusable};
-use crate::worker::kept::{KeptError, is_of, read_file};
+use crate::worker::kept::{KeptError, Reading, is_of, read_file};
 
 /// Version of the files. A field may be added with `#[serde(default)]`; any other change raises it.
 const VERSION: u32 = 1;
@@ -258,7 +258,7 @@ pub(super) fn load<T>(
     read: impl Fn(&Path) -> Result<T, KeptError>,
     claimant: impl Fn(&T) -> Claimant,
 ) -> io::Result<Loaded<T>> {
-    let mut all = Loaded { kept: Vec::new(), unusable: Vec::new() };
+    let (mut all, mut reading) = (Loaded { kept: Vec::new(), unusable: Vec::new() }, Reading::new());
     // It is made with the first of them.
     if !folder.try_exists()? {
         return Ok(all);
@@ -271,7 +271,7 @@ pub(super) fn load<T>(
                 continue;
             }
         };
-        match read(&path) {
+        match reading.insist(|| read(&path)) {
             Ok(kept) => {
                 claimant(&kept).keep(&path);
                 all.kept.push(kept);

@@ -72,13 +72,15 @@ impl Line {
     }
 }
 
-/// Pause before a shim is tried again that could not be reached for want of something here.
+/// Pause before a shim is tried again that could not be reached, and may be alive.
 const OPEN_RETRY: Duration = Duration::from_millis(500);
 
-/// Whether an error says nothing of the other side: no descriptors or memory here, or its queue is full.
-fn is_own_want(error: &io::Error) -> bool {
+/// Whether a failure to connect may pass: all but what says for certain that no shim listens there. No descriptors or memory here, a
+/// full queue there, a file system that does not give the path: none of them says anything of the shim, and the pod that is taken for
+/// dead is killed.
+fn may_pass(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
-    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS | Errno::EAGAIN))
+    !matches!(errno, None | Some(Errno::ECONNREFUSED | Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ENOTSOCK))
 }
 
 /// A connection.
@@ -111,7 +113,7 @@ impl Connection {
         Ok(connection)
     }
 
-    /// As [`Connection::open`], and waits while this side is what it fails of: a shim is not dead for want of our descriptors.
+    /// As [`Connection::open`], and waits while it is not known whether there is a shim: one is not dead for want of our descriptors.
     ///
     /// # Errors
     /// As there.
@@ -119,7 +121,7 @@ impl Connection {
         let mut said = false;
         loop {
             match Connection::open(socket).await {
-                Err(ConnectionError::Io(error)) if is_own_want(&error) => {
+                Err(ConnectionError::Io(error)) if may_pass(&error) => {
                     if !std::mem::replace(&mut said, true) {
                         tracing::warn!(socket = %socket.display(), %error, "a shim cannot be reached yet");
                     }

@@ -76,8 +76,8 @@ pub(super) fn look(directory: &Path, name: &str, known: Option<Cached>) -> Optio
     let path = directory.join(name);
     let stat = match std::fs::metadata(&path) {
         Ok(stat) => stat,
-        // Gone, unless it is a link that leads nowhere.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && path.symlink_metadata().is_err() => return None,
+        // Gone, unless it is a link that leads nowhere, or that cannot be told.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && is_absent(&path) => return None,
         Err(error) => return Some(unreadable(name, &error)),
     };
     let kind = stat.file_type();
@@ -95,6 +95,10 @@ pub(super) fn look(directory: &Path, name: &str, known: Option<Cached>) -> Optio
         Some(known) if known.mark == Some(mark) => Some(known),
         _ => Some(read(&path, name).unwrap_or_else(|error| unreadable(name, &error))),
     }
+}
+
+fn is_absent(path: &Path) -> bool {
+    path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 fn unreadable(name: &str, error: &io::Error) -> Cached {

@@ -1,7 +1,8 @@
 //! The manager's side of objects of which the state cannot be used: shown, left alone, discarded by a user.
 
 use std::fs;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -83,15 +84,20 @@ pub(super) fn was_cut_short(directory: &Path, error: &KeptError) -> bool {
         && !has_ended(&directory.join("records"))
 }
 
-/// Whether a record tells of an end, or cannot be read.
+/// Whether a record tells of an end, or it cannot be known that none does.
 fn has_ended(records: &Path) -> bool {
-    let containers = fs::read_dir(records).into_iter().flatten().flatten();
-    let mut files = containers.flat_map(|container| fs::read_dir(container.path()).into_iter().flatten().flatten());
-    files.any(|file| match read_regular(&file.path(), MAX_STATE) {
+    let list = |directory: &Path| match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<PathBuf>>>(),
+    };
+    let tells = |file: &PathBuf| match read_regular(file, MAX_STATE) {
         Ok(text) if text.is_empty() => false,
         Ok(text) => serde_json::from_slice::<Record>(&text).map_or(true, |record| record.exit.is_some()),
         Err(_) => true,
-    })
+    };
+    let Ok(containers) = list(records) else { return true };
+    containers.iter().any(|container| list(container).map_or(true, |files| files.iter().any(tells)))
 }
 
 impl Manager {

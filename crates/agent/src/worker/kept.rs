@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use podwright_core::ledger::{Asker, Cause};
 use podwright_core::manifest::{self, Document};
@@ -194,6 +195,53 @@ pub enum KeptError {
         /// Why.
         problems: String,
     },
+}
+
+impl KeptError {
+    /// Whether another try may tell more: the file is there, or may be, and was not given.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            KeptError::Read(error) => error.kind() != std::io::ErrorKind::NotFound,
+            KeptError::Part { why, .. } | KeptError::Record { why, .. } => why.may_pass(),
+            KeptError::NoFile { .. }
+            | KeptError::Damaged(_)
+            | KeptError::Version { .. }
+            | KeptError::Foreign { .. }
+            | KeptError::Lost { .. }
+            | KeptError::Refused { .. } => false,
+        }
+    }
+}
+
+/// How long, in all, state is read again at the start that was not given: for want of descriptors or memory, by a disk that failed
+/// once. An object of which the state cannot be read is held until the agent is started again.
+const PATIENCE: Duration = Duration::from_secs(3);
+const READ_PAUSE: Duration = Duration::from_millis(100);
+
+/// Reads what is kept of one object after the other.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    /// What is left of the patience.
+    left: Duration,
+}
+
+impl Reading {
+    pub(crate) fn new() -> Reading {
+        Reading { left: PATIENCE }
+    }
+
+    /// Reads, and again while that may tell more and there is time left.
+    pub(crate) fn insist<T>(&mut self, read: impl Fn() -> Result<T, KeptError>) -> Result<T, KeptError> {
+        loop {
+            match read() {
+                Err(error) if error.may_pass() && !self.left.is_zero() => {
+                    std::thread::sleep(READ_PAUSE);
+                    self.left = self.left.saturating_sub(READ_PAUSE);
+                }
+                other => return other,
+            }
+        }
+    }
 }
 
 impl From<std::io::Error> for KeptError {

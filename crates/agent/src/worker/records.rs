@@ -89,7 +89,7 @@ fn keep(directory: &Path, record: &Record, storage: &Arc<Storage>) {
 }
 
 /// How long to wait before what cannot be read is read again.
-const READ_RETRY: Duration = Duration::from_secs(1);
+pub(super) const READ_RETRY: Duration = Duration::from_secs(1);
 
 /// Reads until it works, beside the agent's threads: a pod that goes on without its records would run again what has ended.
 pub(super) async fn insist<T: Send + 'static>(

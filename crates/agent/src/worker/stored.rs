@@ -10,7 +10,7 @@ use podwright_proto as proto;
 use serde::de::IgnoredAny;
 
 use super::holding::{find_unusable, was_cut_short};
-use super::kept::{Kept, KeptError, is_of, read_file};
+use super::kept::{Kept, KeptError, Reading, is_of, read_file};
 use super::{Context, leftovers, recover};
 use crate::paths::POD_FILE;
 use crate::unusable::{self, Unusable};
@@ -31,6 +31,7 @@ pub struct Pods {
 pub fn load(ctx: &Arc<Context>) -> io::Result<Pods> {
     let mut pods = Pods { kept: Vec::new(), unusable: Vec::new() };
     let folder = ctx.paths.state_pods();
+    let mut reading = Reading::new();
     leftovers::resume(ctx, &folder);
     // It is made with the first pod.
     let directories = if folder.try_exists()? { unusable::directories(&folder)? } else { Vec::new() };
@@ -42,8 +43,8 @@ pub fn load(ctx: &Arc<Context>) -> io::Result<Pods> {
         leftovers::resume(ctx, path);
         let (directory, read) = match directory {
             Ok(directory) => {
-                let read = Kept::read(&directory.join(POD_FILE), &ctx.storage, &ctx.clock);
-                let read = read.and_then(|kept| {
+                let read = reading.insist(|| {
+                    let kept = Kept::read(&directory.join(POD_FILE), &ctx.storage, &ctx.clock)?;
                     is_of(&directory, &kept.document().pod.uid)?;
                     // What has ended never looks at its records again but to tell of them.
                     if kept.ended.is_none() {

@@ -15,6 +15,7 @@ use podwright_sys::tree;
 use tokio::time::timeout;
 
 use super::holding::cgroups;
+use super::records::READ_RETRY;
 use super::sandbox::ANSWER_TIMEOUT;
 use super::{Context, publish, setup};
 use crate::paths::PodPaths;
@@ -33,6 +34,16 @@ pub(super) enum ConfigError {
     /// Whoever acts on it kills what is in the cgroup.
     #[error("names the uid {uid} and the cgroup {cgroup:?}, which are not this pod's")]
     Foreign { uid: String, cgroup: String },
+}
+
+impl ConfigError {
+    /// Whether another try may tell more: the file is there, or may be, and was not given.
+    fn may_pass(&self) -> bool {
+        match self {
+            ConfigError::Read(error) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData),
+            ConfigError::Damaged(_) | ConfigError::Version { .. } | ConfigError::Foreign { .. } => false,
+        }
+    }
 }
 
 /// Reads a `sandbox.json` of the pod of this uid.
@@ -54,17 +65,32 @@ pub(super) fn read_config(path: &Path, uid: &str) -> Result<SandboxConfig, Confi
 
 /// The number and the cgroup of the sandbox that may be up.
 pub(super) async fn find(ctx: &Arc<Context>, document: &Arc<Document>, paths: &PodPaths) -> Option<(u32, Cgroup)> {
+    loop {
+        match look(ctx, document, paths).await {
+            Ok(found) => return found,
+            // Nothing is known of it yet, and what is taken for gone is killed.
+            Err(error) => tracing::warn!(uid = document.pod.uid, error, "whether a pod has a sandbox is not known yet"),
+        }
+        tokio::time::sleep(READ_RETRY).await;
+    }
+}
+
+/// One try.
+///
+/// # Errors
+/// Why it cannot be known now.
+async fn look(ctx: &Arc<Context>, document: &Arc<Document>, paths: &PodPaths) -> Result<Option<(u32, Cgroup)>, String> {
     let (file, uid) = (paths.sandbox(), document.pod.uid.clone());
     let read = tokio::task::spawn_blocking(move || read_config(&file, &uid)).await;
     let problem = match read {
-        Ok(Ok(config)) => return Some((config.number, Cgroup::at(config.cgroup))),
+        Ok(Ok(config)) => return Ok(Some((config.number, Cgroup::at(config.cgroup)))),
         Ok(Err(problem)) => problem,
         Err(error) => ConfigError::Read(io::Error::other(error)),
     };
     // A reboot leaves neither; a pod that was never started has neither.
     let is_gone = matches!(&problem, ConfigError::Read(error) if error.kind() == io::ErrorKind::NotFound);
     if is_gone && !paths.run.exists() && cgroups(ctx, &document.pod.uid).is_empty() {
-        return None;
+        return Ok(None);
     }
     let said = format!("{} {}", paths.sandbox().display(), chain(&problem));
     match ask(ctx, document, paths).await {
@@ -79,23 +105,22 @@ pub(super) async fn find(ctx: &Arc<Context>, document: &Arc<Document>, paths: &P
                     tracing::error!(uid = document.pod.uid, error, "the sandbox's file could not be written anew");
                 }
             }
-            Some((number, cgroup))
+            Ok(Some((number, cgroup)))
         }
+        Err(why) if problem.may_pass() => Err(format!("{said}; {why}")),
         Err(why) => {
             let message = format!("{said}; the sandbox could not be taken over ({why}): what is left of it is removed");
             tell(ctx, document, "SandboxNotTakenOver", message);
-            None
+            Ok(None)
         }
     }
 }
 
 /// What the shim says of itself, and the pod's cgroup that it is in.
 async fn ask(ctx: &Arc<Context>, document: &Document, paths: &PodPaths) -> Result<(u32, i32, Cgroup), String> {
-    let answer = async {
-        let mut connection = Connection::open(&paths.socket()).await?;
-        connection.next().await
-    };
-    let event = timeout(ANSWER_TIMEOUT, answer).await.map_err(|_| "its shim does not answer".to_owned())?;
+    let mut connection = Connection::open_patiently(&paths.socket()).await.map_err(|error| chain(&error))?;
+    let answer = timeout(ANSWER_TIMEOUT, connection.next()).await;
+    let event = answer.map_err(|_| "its shim does not answer".to_owned())?;
     let Some(Event::State { sandbox, pid, .. }) = event.map_err(|error| chain(&error))? else {
         return Err("its shim says nothing of itself".to_owned());
     };

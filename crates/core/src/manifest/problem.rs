@@ -168,9 +168,14 @@ impl<'a> At<'a> {
     }
 }
 
-/// A key in a path; one that is not a plain word is bracketed, as in `metadata.labels["a.b/c"]`.
+/// Characters of a key in a path that is not cut.
+const LONGEST: usize = 60;
+
+/// A key in a path; one that is not a plain word is bracketed, as in `metadata.labels["a.b/c"]`. A long one is cut: every value
+/// below it has it in its path.
 pub(super) fn join(path: &str, key: &str) -> String {
-    let plain = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    let plain =
+        (1..=LONGEST).contains(&key.len()) && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
     match (path.is_empty(), plain) {
         (true, true) => key.to_owned(),
         (false, true) => format!("{path}.{key}"),
