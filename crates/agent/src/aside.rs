@@ -11,6 +11,7 @@ use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use podwright_core::time::Time;
 use podwright_sys::thread::keep_only;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::clock::Clock;
 use crate::source::decide::silent;
@@ -26,6 +27,9 @@ use crate::status::{EventInput, Store, Subject};
 
 /// How long an answer is waited for. Disks that have to spin up take as long.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often as long a call waits for those before it that are each answered: then it is too much that is asked of one path.
+const TURNS: u32 = 6;
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +41,14 @@ pub enum NoAnswer {
         path: PathBuf,
         /// Since when.
         since: Time,
+    },
+    /// Each of the calls on it is answered, and too many of them came first.
+    #[error("{}: not looked at: its turn did not come within {waited:?}, since many others look there", path.display())]
+    Busy {
+        /// What was asked for.
+        path: PathBuf,
+        /// How long that was waited for.
+        waited: Duration,
     },
     /// As many others as may be do not answer.
     #[error("{}: not looked at: {most} other {what} do not answer", path.display())]
@@ -124,8 +136,8 @@ impl Aside {
         path: &Path,
         call: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, NoAnswer> {
+        let (held, mut answer) = self.begin(path, Some(self.patience), call).await?;
         let deadline = Instant::now() + self.patience;
-        let (held, mut answer) = self.begin(path, Some(deadline), call).await?;
         match timeout_at(deadline, &mut answer).await {
             Ok(answer) => answer.map_err(|_| broken(path, "the call on it panicked")),
             Err(_) => match held.show() {
@@ -156,20 +168,39 @@ impl Aside {
         answer.map_err(|_| broken(path, "the call on it panicked"))
     }
 
+    /// Waits for the path: for as long as whoever has it does not answer, and longer where many have it one after the other.
+    async fn turn(&self, path: &Path, patience: Option<Duration>) -> Result<OwnedSemaphorePermit, NoAnswer> {
+        let place = &self.shared;
+        let closed = |_| broken(path, "its calls have ended");
+        let mut granted = pin!(place.turn(path).acquire_owned());
+        let Some(patience) = patience else { return granted.await.map_err(closed) };
+        for _ in 0..TURNS {
+            if let Ok(turn) = timeout(patience, granted.as_mut()).await {
+                return turn.map_err(closed);
+            }
+            if let Some(since) = place.store.silent_since(path) {
+                return Err(NoAnswer::Silent { path: path.to_owned(), since });
+            }
+        }
+        Err(NoAnswer::Busy { path: path.to_owned(), waited: patience * TURNS })
+    }
+
     /// Waits for the path and a thread, then begins.
     async fn begin<T: Send + 'static>(
         &self,
         path: &Path,
-        deadline: Option<Instant>,
+        patience: Option<Duration>,
         call: impl FnOnce() -> T + Send + 'static,
     ) -> Result<(Arc<Call>, oneshot::Receiver<T>), NoAnswer> {
         let place = &self.shared;
-        let Some(turn) = granted(place.turn(path), deadline).await else {
-            place.tidy(path);
-            // Not shown: many calls came before this one, and each was answered.
-            let since = place.store.silent_since(path).unwrap_or_else(|| place.clock.now());
-            return Err(NoAnswer::Silent { path: path.to_owned(), since });
+        let turn = match self.turn(path, patience).await {
+            Ok(turn) => turn,
+            Err(none) => {
+                place.tidy(path);
+                return Err(none);
+            }
         };
+        let deadline = patience.map(|patience| Instant::now() + patience);
         let Some(thread) = granted(Arc::clone(&place.threads), deadline).await else {
             drop(turn);
             place.tidy(path);
@@ -358,6 +389,24 @@ mod tests {
         });
         assert_eq!(aside.change(Path::new("/slow"), move || held.recv()).await, Ok(Ok(())));
         watcher.await.unwrap();
+        assert!(store.silent().is_empty());
+    }
+
+    /// Nothing hangs where each of those before is answered.
+    #[tokio::test]
+    async fn who_waits_for_others_longer_than_for_an_answer_is_not_told_that_the_path_hangs() {
+        let (aside, store) = aside(2);
+        let aside = aside.patient(Duration::from_millis(200));
+        let slow = || thread::sleep(Duration::from_millis(100));
+        let calls = (0..5).map(|_| {
+            let aside = aside.clone();
+            tokio::spawn(async move { aside.look(Path::new("/same"), slow).await })
+        });
+        let begun = Instant::now();
+        for call in calls.collect::<Vec<_>>() {
+            assert_eq!(call.await.unwrap(), Ok(()));
+        }
+        assert!(begun.elapsed() > aside.patience, "the control: the last one has waited that long");
         assert!(store.silent().is_empty());
     }
 

@@ -56,6 +56,22 @@ impl Claimant {
         }
     }
 
+    /// Whether a directory has one, usable or not: it is written after the state itself, and removed before it.
+    pub(crate) fn is_in(directory: &Path) -> bool {
+        fs::symlink_metadata(directory.join(FILE)).is_ok()
+    }
+
+    /// Gives the directory up, which is about to be removed: without its state it is nobody's then, however far the removal comes.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(crate) fn forget(directory: &Path) -> io::Result<()> {
+        match fs::remove_file(directory.join(FILE)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     fn read(directory: &Path) -> Option<Claimant> {
         let bytes = read_regular(&directory.join(FILE), MAX_STATE).ok()?;
         let claimant: Claimant = serde_json::from_slice(&bytes).ok()?;

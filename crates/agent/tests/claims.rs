@@ -214,6 +214,43 @@ fn a_user_discards_what_cannot_be_used_and_then_it_runs_anew() {
     node.until("the job is complete", || complete(&node, "work"));
 }
 
+/// Whoever removes the object's file alone has not removed the object.
+#[test]
+fn a_file_that_is_gone_gives_no_name_free() {
+    let mut node = Node::new();
+    node.start(&[]);
+    node.write("done.yaml", &pod(&node, "done", "exit 6"));
+    node.write("work.yaml", &job(&node, "work", "exit 0"));
+    node.write("web.yaml", &pod(&node, "web", FOREVER));
+    node.until_phase("done", "Failed");
+    node.until("the job is complete", || complete(&node, "work"));
+    node.until("it runs", || runs(&node, "web") == 1);
+    node.kill();
+    for (folder, name, file) in
+        [("pods", "done", "pod.json"), ("jobs", "work", "job.json"), ("pods", "web", "pod.json")]
+    {
+        fs::remove_file(state(&node, folder, name).join(file)).unwrap();
+    }
+    node.start(&[]);
+    for name in ["pod default/done", "job default/work", "pod default/web"] {
+        node.until("it is held back", || files_say(&node, &format!("{name} is held back")));
+    }
+    assert!(files_say(&node, "pod.json is gone") && files_say(&node, "job.json is gone"));
+    assert!(node.ok(&["why", "web"]).contains("its processes go on"));
+    assert_eq!(["done", "work", "web"].map(|name| runs(&node, name)), [1, 1, 1]);
+    // The control: what is removed as a whole gives its name free, and so does what a user discards.
+    node.kill();
+    let directory = state(&node, "jobs", "work");
+    fs::remove_dir_all(directory).unwrap();
+    node.start(&[]);
+    node.until("it runs anew", || runs(&node, "work") == 2);
+    node.ok(&["delete", "pod", "done"]);
+    node.write("done.yaml", &format!("# again\n{}", pod(&node, "done", "exit 6")));
+    node.until("it runs anew", || runs(&node, "done") == 2);
+    assert_eq!(runs(&node, "web"), 1);
+    node.ok(&["delete", "pod", "web"]);
+}
+
 /// What runs goes on: neither killed as a stray, nor made anew; its job neither counts it nor makes another.
 #[test]
 fn what_runs_goes_on_without_its_state() {

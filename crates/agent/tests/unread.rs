@@ -33,7 +33,9 @@ impl Node {
         let mut command = Command::new("strace");
         command.args(["-f", "-qq", "-o"]).arg(self.path("strace"));
         command.args(["-e", &format!("trace={call}"), "-e", &format!("inject={call}:error={error}:when=1")]);
-        paths.iter().for_each(|path| drop(command.arg("-P").arg(path)));
+        for path in paths {
+            command.arg("-P").arg(path);
+        }
         command.arg(agent.get_program()).args(agent.get_args());
         self.start_by(command);
     }

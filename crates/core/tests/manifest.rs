@@ -239,6 +239,21 @@ proptest! {
     }
 }
 
+/// A number above a bound that is else not worth naming is told the bound, not that it is accepted.
+#[test]
+fn a_number_that_is_too_large_is_told_how_large_it_may_be() {
+    let said = |seconds: &str| {
+        let text = format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: a}}, spec: {{activeDeadlineSeconds: {seconds}, \
+             containers: [{{name: a, image: b}}]}}}}"
+        );
+        let problems = read(&text, Format::Yaml).unwrap_err();
+        problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    };
+    assert!(said("9223372036854775807").contains("accepted: integer from 1 to "), "{}", said("9223372036854775807"));
+    assert!(said("0").ends_with("accepted: integer, 1 or more"), "{}", said("0"));
+}
+
 #[test]
 fn hostile_texts_are_cheap() {
     let mounts: String = (0..30_000).map(|i| format!("{{name: m{i}, mountPath: /m{i}}},")).collect();

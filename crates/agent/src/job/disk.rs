@@ -276,21 +276,27 @@ pub(super) fn load<T>(
                 claimant(&kept).keep(&path);
                 all.kept.push(kept);
             }
-            // An agent died while it accepted or removed it.
-            Err(KeptError::Read(error)) if error.kind() == io::ErrorKind::NotFound => forget(&path),
+            // An agent died while it accepted or removed it; else it was there, and nobody knows what has become of it.
+            Err(KeptError::Read(error)) if error.kind() == io::ErrorKind::NotFound && !Claimant::is_in(&path) => {
+                forget(&path);
+            }
+            Err(KeptError::Read(error)) if error.kind() == io::ErrorKind::NotFound => {
+                all.unusable.push(Unusable::find(kind, &path, OBJECT, &KeptError::Lost { name: OBJECT }));
+            }
             Err(error) => all.unusable.push(Unusable::find(kind, &path, OBJECT, &error)),
         }
     }
     Ok(all)
 }
 
-/// Removes what is kept: the object first, so that a half removed one counts as none.
+/// Removes what is kept: whose it is and the object first, so that a half removed one counts as none.
 pub(crate) fn forget(directory: &Path) {
     let gone = |result: io::Result<()>| match result {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     };
-    let removed = gone(std::fs::remove_file(directory.join(OBJECT)))
+    let removed = Claimant::forget(directory)
+        .and_then(|()| gone(std::fs::remove_file(directory.join(OBJECT))))
         .and_then(|()| if directory.is_dir() { durable::sync_directory(directory) } else { Ok(()) })
         .and_then(|()| Ok(tree::remove(directory)?))
         .and_then(|()| directory.parent().map_or(Ok(()), durable::sync_directory));
@@ -400,8 +406,12 @@ mod tests {
         }
         std::fs::remove_file(path.join(STATE)).unwrap();
         assert!(load_jobs(dir.path(), &clock).unusable[0].problem.contains("state.json is gone"));
-        // Without its object it was being accepted, or removed.
+        // Without its object as well it has lost that too.
         std::fs::remove_file(path.join(OBJECT)).unwrap();
+        let [one] = &load_jobs(dir.path(), &clock).unusable[..] else { panic!("it is forgotten") };
+        assert!(one.problem.contains("job.json is gone") && one.name.is_some(), "{}", one.problem);
+        // Unless it was being accepted, or removed.
+        Claimant::forget(&path).unwrap();
         assert_eq!(load_jobs(dir.path(), &clock).unusable, []);
         assert!(!path.exists());
     }

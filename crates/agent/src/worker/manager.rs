@@ -32,6 +32,7 @@ use crate::source::directory::Word;
 use crate::source::held::hold_back;
 use crate::status::{EventInput, FileReport, FileState, PodKey, Retention, Subject};
 use crate::storage::Listener;
+use crate::unusable::Claimant;
 
 /// How long the agent waits for its workers when it ends. What they have not written by then, records and shims still know.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -678,6 +679,9 @@ async fn forget(ctx: &Arc<Context>, paths: PodPaths) {
     ctx.storage.forget(&paths.state).await;
     let (clock, place) = (Arc::clone(&ctx.clock), paths.state.clone());
     let removed = ctx.asides.removals.change(&place, move || {
+        if let Err(error) = Claimant::forget(&paths.state) {
+            tracing::debug!(%error, "an ended pod is not given up yet");
+        }
         [&paths.state, &paths.log].into_iter().filter_map(|path| leftovers::remove(&clock, path)).collect::<Vec<_>>()
     });
     match removed.await {

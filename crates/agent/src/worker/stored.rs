@@ -13,7 +13,7 @@ use super::holding::{find_unusable, was_cut_short};
 use super::kept::{Kept, KeptError, Reading, is_of, read_file};
 use super::{Context, leftovers, recover};
 use crate::paths::POD_FILE;
-use crate::unusable::{self, Unusable};
+use crate::unusable::{self, Claimant, Unusable};
 
 /// What an earlier agent left of pods.
 #[derive(Debug)]
@@ -62,7 +62,12 @@ pub fn load(ctx: &Arc<Context>) -> io::Result<Pods> {
                 pods.kept.push(kept);
             }
             // Its records stay: attempts go on counting if the pod comes again.
-            Err(KeptError::Read(error)) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(KeptError::Read(error)) if error.kind() == io::ErrorKind::NotFound && !Claimant::is_in(&directory) => {}
+            // It was there, and nobody knows what has become of it.
+            Err(KeptError::Read(error)) if error.kind() == io::ErrorKind::NotFound => {
+                let lost = KeptError::Lost { name: POD_FILE };
+                pods.unusable.push(find_unusable(ctx, &directory, &lost));
+            }
             Err(error) if was_cut_short(&directory, &error) => tracing::info!(
                 directory = %directory.display(),
                 "the power went while this pod was accepted; nothing of it has run"

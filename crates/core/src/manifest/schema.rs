@@ -139,7 +139,7 @@ fn check_type(at: &At<'_>, accepted: &Type, found: &mut Findings<'_>) {
             Some(_) => {}
         },
         Type::Integer(low, high) if !at.node.as_int().is_some_and(|i| (*low..=*high).contains(&i)) => {
-            problems.at(at, wrong_integer(at, &accepted.describe()));
+            problems.at(at, wrong_integer(at, &accepted.describe_to(at)));
         }
         Type::Port if at.node.as_int().is_none() && at.node.as_str().is_none() => {
             problems.at(at, wrong(at, &accepted.describe()));
@@ -241,6 +241,16 @@ fn wrong_integer(at: &At<'_>, accepted: &str) -> String {
 }
 
 impl Type {
+    /// As [`Type::describe`], for what was found: only what is above an upper bound makes it worth naming.
+    fn describe_to(&self, at: &At<'_>) -> String {
+        match self {
+            Type::Integer(low, high) if at.node.as_int().is_some_and(|found| found > *high) => {
+                format!("integer from {low} to {high}")
+            }
+            _ => self.describe(),
+        }
+    }
+
     /// For messages, after "accepted:".
     fn describe(&self) -> String {
         match self {
@@ -264,5 +274,5 @@ impl Type {
     }
 }
 
-/// Upper bounds from here on are not worth naming.
+/// Upper bounds from here on are not worth naming where they are kept.
 pub(super) const LARGE: i64 = i32::MAX as i64;
