@@ -4,7 +4,7 @@ mod support;
 
 use std::fs;
 
-use podwright_shim::proto::Outcome;
+use podwright_proto::Outcome;
 use support::{Sandbox, id};
 
 /// What may have run under a number is not run again, and its record is not written over.
