@@ -18,6 +18,7 @@ mod resources;
 mod schedule;
 mod seccomp;
 mod step;
+mod user;
 mod write;
 
 use std::path::{Path, PathBuf};
@@ -34,7 +35,7 @@ pub use cgroup::CgroupPlan;
 pub use context::Context;
 pub use error::PlanError;
 use error::Result;
-pub use ids::{IdMap, IdRange, Mappings, UserNamespace};
+pub use ids::{IdMap, IdRange, Mappings};
 use namespaces::{Mounts, Namespaces, names, sysctls, time_offsets};
 pub use net::{NetDevice, NetDevices};
 pub use place::{Place, Unit};
@@ -42,6 +43,7 @@ pub use rdt::Rdt;
 pub use resources::{Current, update};
 pub use seccomp::Listener;
 pub use step::{BindMount, DeviceNode, FsMount, Gate, MountMapping, SecurityModule, Step, TerminalSize};
+pub use user::UserNamespace;
 pub use write::{Absent, Write};
 
 /// All that is done to make a container.

@@ -22,6 +22,7 @@
 //!
 //! Without `resourceVersion` a watch begins with every existing object as ADDED.
 
+mod api;
 mod batch;
 pub mod command;
 mod connections;
@@ -38,51 +39,15 @@ mod resources;
 mod selector;
 mod watch;
 
-use std::path::PathBuf;
-use std::sync::Arc;
-
 use axum::Router;
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use podwright_core::time::Time;
 use tokio::net::UnixListener;
-use tokio::sync::{mpsc, watch as channel};
 
-use crate::status::Store;
-use command::Command;
+pub use api::{Api, Clock, Closing};
 use error::ApiError;
-
-/// The agent's clock, the one that its statuses are written by.
-pub type Clock = Arc<dyn Fn() -> Time + Send + Sync>;
-
-/// What the API needs of the agent.
-#[derive(Clone)]
-pub struct Api {
-    /// What is shown.
-    pub store: Store,
-    /// Where commands go.
-    pub commands: mpsc::Sender<Command>,
-    /// The directory of the pods' logs.
-    pub log_dir: PathBuf,
-    /// For the age of events.
-    pub clock: Clock,
-    /// Ends streams, then the server.
-    pub closing: Closing,
-}
-
-/// Becomes true when the agent stops; so does the loss of its sender.
-#[derive(Debug, Clone)]
-pub struct Closing(pub channel::Receiver<bool>);
-
-impl Closing {
-    /// Returns when the agent stops. Cancel-safe.
-    pub async fn wait(&mut self) {
-        // An error means that the sender is gone, and with it the agent.
-        drop(self.0.wait_for(|closing| *closing).await);
-    }
-}
 
 /// Serves until `api.closing`, then finishes the requests that run.
 ///

@@ -3,7 +3,9 @@
 
 use std::io;
 
-use super::{Cgroup, CgroupError, Result, key_value};
+use super::error::{CgroupError, Result};
+use super::group::Cgroup;
+use super::text::key_value;
 
 /// Totals of a pressure file, in microseconds (the kernel's `accounting/psi.rst`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
