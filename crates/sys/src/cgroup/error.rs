@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long [`Cgroup::remove`] waits for killed processes to be gone. A process in an uninterruptible wait can outlast it.
+/// How long [`super::Cgroup::remove`] waits for killed processes to be gone. A process in an uninterruptible wait can outlast it.
 pub const REMOVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What can go wrong with a cgroup.
