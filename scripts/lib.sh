@@ -41,11 +41,23 @@ step() {
     count "$LOGS/$name.log"
 }
 
-# What each step took, and as the last line the sums. Its status is that of all of them.
+# What each step took, what did not go as it should though it passed (cases that were late beside others, guests that hung), and as the
+# last line the sums. More than 3 such cases, and more than one hang, fail the run. Its status is that of all of them.
 steps_end() {
-    local line
+    local line flaky hung
     for line in "${step_table[@]}"; do printf '%s\n' "$line"; done
     printf '%6d s  in all\n' "$SECONDS"
+    flaky=$(grep -h '^flaky: ' "$LOGS"/*.log || true)
+    hung=$(grep -h '^vm: the guest hung' "$LOGS"/*.log || true)
+    [ -z "$flaky$hung" ] || printf '%s\n' "$flaky" "$hung" | grep .
+    if [ -n "$flaky" ] && [ "$(wc -l <<<"$flaky")" -gt 3 ]; then
+        printf 'more than 3 cases are flaky: failed\n'
+        failed=$((failed + 1))
+    fi
+    if [ -n "$hung" ] && [ "$(wc -l <<<"$hung")" -gt 1 ]; then
+        printf 'guests hung more than once: failed\n'
+        failed=$((failed + 1))
+    fi
     printf '%s passed, %s failed\n' "$passed" "$failed"
     [ "$failed" = 0 ]
 }

@@ -30,6 +30,8 @@ pub struct Case {
     pub needs: Vec<String>,
     /// Seconds for the whole case on an idle machine.
     pub max: f64,
+    /// Keys of the manifests whose values grow with the machine's slowness.
+    pub stretch: Vec<String>,
     /// Configuration of this case's agent.
     pub agent: Map<String, Value>,
     /// The manifests; the first is "the pod".
@@ -40,6 +42,33 @@ pub struct Case {
     pub expect: Vec<(String, Expect)>,
     /// The names that the case brings.
     pub scope: Scope,
+}
+
+impl Case {
+    /// The manifests for a machine that is so many times slower than an idle one.
+    pub fn stretched(&self, slow: f64) -> Vec<Value> {
+        let mut manifests = self.manifests.clone();
+        manifests.iter_mut().for_each(|manifest| stretch(manifest, &self.stretch, slow));
+        manifests
+    }
+
+    /// Whether the kernel of the VM may make a difference: it needs what hosts may lack, or has limits in it.
+    pub fn is_kernels(&self) -> bool {
+        let api = |need: &String| need == "api";
+        !self.needs.iter().all(api) || self.manifests.iter().any(limits) || self.agent.contains_key("podPidsLimit")
+    }
+
+    /// Whether the case is in the tenth that `seed` draws.
+    pub fn is_drawn(&self, seed: u64) -> bool {
+        // FNV-1a, whose answers do not change with the standard library's.
+        let bytes = seed.to_le_bytes().into_iter().chain(self.id.bytes());
+        let hash = bytes
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+        // And MurmurHash3's last step, without which ids that differ in their last digit have the same upper bits.
+        let mixed = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        let mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+        (mixed >> 33).is_multiple_of(10)
+    }
 }
 
 /// How a file's content gets there.
@@ -256,6 +285,7 @@ fn parse_shaped(data: &Value) -> Result<Case, Vec<String>> {
         title: text(&data["title"]).unwrap_or_default(),
         stage: text(&data["stage"]).unwrap_or_default(),
         needs: list(&data["needs"]).iter().filter_map(text).collect(),
+        stretch: list(&data["stretch"]).iter().filter_map(text).collect(),
         max: data["max"].as_f64().unwrap_or_default(),
         agent: data["agent"].as_object().cloned().unwrap_or_default(),
         manifests,
@@ -263,6 +293,42 @@ fn parse_shaped(data: &Value) -> Result<Case, Vec<String>> {
         expect,
         scope,
     })
+}
+
+fn has_key(value: &Value, key: &str) -> bool {
+    match value {
+        Value::Object(map) => map.contains_key(key) || map.values().any(|value| has_key(value, key)),
+        Value::Array(items) => items.iter().any(|item| has_key(item, key)),
+        _ => false,
+    }
+}
+
+fn stretch(value: &mut Value, keys: &[String], slow: f64) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                match value.as_f64().filter(|_| keys.contains(key)) {
+                    // Whole seconds and counts, far below what a double holds exactly.
+                    Some(number) => *value = ((number * slow).ceil() as i64).into(),
+                    None => stretch(value, keys, slow),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| stretch(item, keys, slow)),
+        _ => {}
+    }
+}
+
+/// Whether a value anywhere below speaks of what the kernel limits or accounts.
+fn limits(value: &Value) -> bool {
+    match value {
+        Value::Object(map) => map.iter().any(|(key, value)| match key.as_str() {
+            "limits" | "requests" | "sizeLimit" | "medium" | "podPidsLimit" => true,
+            _ => limits(value),
+        }),
+        Value::Array(items) => items.iter().any(limits),
+        _ => false,
+    }
 }
 
 /// A step as its word and its value; a map that has not exactly one key gets a word that no step has.
@@ -286,6 +352,11 @@ fn problems_of_data(data: &Value, manifests: &[Value], scope: &Scope) -> Vec<Str
     for key in ["manifests", "steps", "expect"] {
         if list(&data[key]).is_empty() {
             problems.push(format!("{key} is empty"));
+        }
+    }
+    for key in list(&data["stretch"]).iter().filter_map(Value::as_str) {
+        if !manifests.iter().any(|manifest| has_key(manifest, key)) {
+            problems.push(format!("stretch: no manifest has {key}"));
         }
     }
     if scope.pods.iter().collect::<BTreeSet<_>>().len() < scope.pods.len() {

@@ -17,8 +17,57 @@ pub struct Judge<'a> {
     pub slow: f64,
 }
 
+/// What a failure says of the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only an upper bound of time was missed: what was to happen did happen, after its lower bound, and late. A machine that others
+    /// use does this to a right agent.
+    Bound,
+    /// Everything else: order, counts, states, codes, leftovers, what never happened, what came too early.
+    Wrong,
+}
+
 /// Why an expectation does not hold.
-pub type Verdict = Result<(), String>;
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failure {
+    /// What it says of the agent.
+    pub kind: Kind,
+    /// For people.
+    pub why: String,
+}
+
+impl Failure {
+    /// A failure that time does not excuse.
+    pub fn wrong(why: impl Into<String>) -> Failure {
+        Failure { kind: Kind::Wrong, why: why.into() }
+    }
+
+    fn bound(why: impl Into<String>) -> Failure {
+        Failure { kind: Kind::Bound, why: why.into() }
+    }
+
+    fn at(self, place: &str) -> Failure {
+        Failure { why: format!("{place}: {}", self.why), ..self }
+    }
+}
+
+impl From<String> for Failure {
+    fn from(why: String) -> Failure {
+        Failure::wrong(why)
+    }
+}
+
+impl From<&str> for Failure {
+    fn from(why: &str) -> Failure {
+        Failure::wrong(why)
+    }
+}
+
+/// Whether an expectation holds.
+pub type Verdict = Result<(), Failure>;
+
+/// How many times its upper bound a case waits for what is late, to tell it from what never happens.
+const PATIENCE: f64 = 3.0;
 
 impl Judge<'_> {
     /// Judges one expectation.
@@ -29,13 +78,7 @@ impl Judge<'_> {
                 let (a, b) = (self.happened(first)?, self.happened(second)?);
                 holds(a < b, || format!("they were at {a:.3} and {b:.3}"))
             }
-            Expect::Gap { from, to, low, high } => {
-                let gap = self.happened(to)? - self.happened(from)?;
-                // A negative lower bound is the upper bound of the gap the other way round.
-                let low = if *low < 0.0 { low * self.slow } else { *low };
-                let high = if *high > 0.0 { high * self.slow } else { *high };
-                holds((low..=high).contains(&gap), || format!("it was {gap:.3}, allowed is [{low}, {high}]"))
-            }
+            Expect::Gap { from, to, low, high } => self.gap(self.happened(to)? - self.happened(from)?, *low, *high),
             Expect::Never { event, from, to } => {
                 let times = self.within(event, from.as_ref(), to.as_ref())?;
                 holds(times.is_empty(), || format!("it happened at {times:.3?}"))
@@ -50,15 +93,24 @@ impl Judge<'_> {
             Expect::By(moment, status) => {
                 let from = self.happened(&moment.event)?;
                 let to = from + moment.plus * self.slow;
-                let found = r.changes(from, to.min(r.end)).iter().any(|at| self.status(status, *at).is_ok());
-                holds(found, || format!("at no moment from {from:.3} to {to:.3}; {}", self.found(status, to)))
+                let first = |from, to: f64| {
+                    r.changes(from, to.min(r.end)).into_iter().find(|at| self.status(status, *at).is_ok())
+                };
+                if first(from, to).is_some() {
+                    return Ok(());
+                }
+                let missed = format!("at no moment from {from:.3} to {to:.3}");
+                match first(to, r.end).filter(|_| to < r.end) {
+                    Some(at) => Err(Failure::bound(format!("{missed}, but at {at:.3}"))),
+                    None => Err(Failure::wrong(format!("{missed}; {}", self.found(status, to)))),
+                }
             }
             Expect::Always(from, to, status) => self.always(from, to, |at| self.status(status, at)),
             Expect::Unchanged(from, to, pod, path) => {
                 let begin = self.passed(from)?;
                 let at_begin = self.field(pod, path, begin);
                 if at_begin.is_null() {
-                    return Err(format!("{path} is not there at {begin:.3}"));
+                    return Err(format!("{path} is not there at {begin:.3}").into());
                 }
                 self.always(from, to, |at| {
                     let now = self.field(pod, path, at);
@@ -104,8 +156,8 @@ impl Judge<'_> {
         match expect {
             Expect::At(at, _) => past(at),
             Expect::By(by, _) => {
-                let over = Moment { event: by.event.clone(), plus: by.plus * self.slow };
-                past(&over) || self.judge(expect).is_ok()
+                let over = Moment { event: by.event.clone(), plus: by.plus * self.slow * PATIENCE };
+                past(&over) || !matches!(self.judge(expect), Err(Failure { kind: Kind::Wrong, .. }))
             }
             Expect::Always(from, to, _) | Expect::Unchanged(from, to, _, _) => past(from) && past(to),
             Expect::Never { from, to, .. } | Expect::Count { from, to, .. } => from.iter().chain(to).all(past),
@@ -113,20 +165,34 @@ impl Judge<'_> {
         }
     }
 
-    fn happened(&self, event: &Event) -> Result<f64, String> {
-        self.recording.time(event).ok_or_else(|| format!("{} never happened", describe(event)))
+    /// A gap above zero is late, one below zero is early. A lower bound below zero is an upper bound only where the order is settled:
+    /// where both bounds are on one side of zero, for the gap the other way round.
+    fn gap(&self, gap: f64, low: f64, high: f64) -> Verdict {
+        let (least, most) =
+            (if low < 0.0 { low * self.slow } else { low }, if high > 0.0 { high * self.slow } else { high });
+        let why = || format!("it was {gap:.3}, allowed is [{least}, {most}]");
+        let late = (high > 0.0 && gap > most) || (high <= 0.0 && gap < least);
+        match (least..=most).contains(&gap) {
+            true => Ok(()),
+            false if late => Err(Failure::bound(why())),
+            false => Err(Failure::wrong(why())),
+        }
+    }
+
+    fn happened(&self, event: &Event) -> Result<f64, Failure> {
+        self.recording.time(event).ok_or_else(|| format!("{} never happened", describe(event)).into())
     }
 
     /// The time of a moment that has come.
-    fn passed(&self, moment: &Moment) -> Result<f64, String> {
+    fn passed(&self, moment: &Moment) -> Result<f64, Failure> {
         let at = self.happened(&moment.event)? + moment.plus;
         holds(at <= self.recording.end, || format!("the case ended at {:.3}, before {at:.3}", self.recording.end))?;
         Ok(at)
     }
 
-    fn within(&self, event: &Event, from: Option<&Moment>, to: Option<&Moment>) -> Result<Vec<f64>, String> {
+    fn within(&self, event: &Event, from: Option<&Moment>, to: Option<&Moment>) -> Result<Vec<f64>, Failure> {
         let bound = |moment: Option<&Moment>, none| {
-            moment.map_or(Ok(none), |moment| Ok::<f64, String>(self.happened(&moment.event)? + moment.plus))
+            moment.map_or(Ok(none), |moment| Ok::<f64, Failure>(self.happened(&moment.event)? + moment.plus))
         };
         let (from, to) = (bound(from, f64::MIN)?, bound(to, f64::MAX)?);
         Ok(self.recording.times(event).into_iter().filter(|at| *at > from && *at < to).collect())
@@ -144,19 +210,19 @@ impl Judge<'_> {
     fn always(&self, from: &Moment, to: &Moment, check: impl Fn(f64) -> Verdict) -> Verdict {
         let (from, to) = (self.passed(from)?, self.passed(to)?);
         if to < from {
-            return Err(format!("the interval from {from:.3} to {to:.3} is empty"));
+            return Err(format!("the interval from {from:.3} to {to:.3} is empty").into());
         }
         for at in self.recording.changes(from, to) {
-            check(at).map_err(|why| format!("at {at:.3}: {why}"))?;
+            check(at).map_err(|failure| failure.at(&format!("at {at:.3}")))?;
         }
         Ok(())
     }
 
     fn same_pid(&self, container: &ContainerRef) -> Verdict {
         let runs: Vec<_> = self.recording.runs(container).collect();
-        let [run] = &runs[..] else { return Err(format!("it ran {} times", runs.len())) };
+        let [run] = &runs[..] else { return Err(format!("it ran {} times", runs.len()).into()) };
         match run.exit {
-            Some(at) => Err(format!("it ended at {at:.3}")),
+            Some(at) => Err(format!("it ended at {at:.3}").into()),
             None => holds(run.alive && run.started().is_some(), || format!("process {:?} is not there", run.pid)),
         }
     }
@@ -180,7 +246,7 @@ impl Judge<'_> {
         let placed = |pod: &str| r.marks.iter().any(|m| m.event == "placed" && m.pod.as_deref() == Some(pod));
         let new = r.uids.iter().find(|uid| uid.at > write.at && (write.pods.contains(&uid.pod) || !placed(&uid.pod)));
         if let Some(new) = new {
-            return Err(format!("pod {} was accepted at {:.3} as {}", new.pod, new.at, new.uid));
+            return Err(format!("pod {} was accepted at {:.3} as {}", new.pod, new.at, new.uid).into());
         }
         let file = write.file.rsplit('/').next().unwrap_or(&write.file);
         let says = |words: &str| words.contains(file) && text.is_none_or(|text| words.contains(text));
@@ -237,7 +303,7 @@ impl Judge<'_> {
     fn compare(&self, value: &Value, compared: &Compared, at: f64) -> Verdict {
         let found = || format!("found {value}");
         if value.is_null() {
-            return Err("found nothing".to_owned());
+            return Err("found nothing".into());
         }
         let text = plain(value);
         let ok = match (&compared.with, compared.op) {
@@ -250,7 +316,7 @@ impl Judge<'_> {
                 let items: Vec<String> = value.as_array().into_iter().flatten().map(plain).collect();
                 (value.is_array() && items == *wanted) == (op == Op::Eq)
             }
-            (Operand::List(_), _) => return Err("a list is compared with ==, != or in".to_owned()),
+            (Operand::List(_), _) => return Err("a list is compared with ==, != or in".into()),
             (Operand::OomScore(container), op) => {
                 let key = crate::recording::Probe::OomScore(container.clone()).key();
                 let other = self.recording.sample(&key, at).ok_or("found nothing on the right side")?;
@@ -291,7 +357,7 @@ impl Recording {
 }
 
 fn holds(ok: bool, why: impl FnOnce() -> String) -> Verdict {
-    if ok { Ok(()) } else { Err(why()) }
+    if ok { Ok(()) } else { Err(Failure::wrong(why())) }
 }
 
 /// An event for people.

@@ -19,6 +19,7 @@ use serde_json::{Map, Value, json};
 use podwright_cases::agent::has_program;
 use podwright_cases::case::{Case, read};
 use podwright_cases::host::Host;
+use podwright_cases::judge::Failure;
 use podwright_cases::recording::Recording;
 use podwright_cases::report::{Verdict, timeline, verdict};
 use podwright_cases::run::{INTERRUPTED, Setting, run};
@@ -32,6 +33,7 @@ cases [OPTION...] DIR|FILE...
   --jobs N          cases at once [16]
   --slow FACTOR     how much slower than an idle machine; multiplies upper bounds [1]
   --only ID,...     only these cases
+  --kernel SEED     only cases that a kernel may make a difference to, and the tenth of the others that SEED draws
   --stage STAGE     only cases of this stage: spine or lifecycle
   --have NEED,...   what the host has whatever is found: cgroup, oom, netns, api, image
   --set KEY=VALUE   configuration for every agent; may be repeated
@@ -40,6 +42,7 @@ cases [OPTION...] DIR|FILE...
   --save DIR        keep the recording of each case as DIR/ID.json
   --keep            leave the cases' directories there
   --check           only read the files
+A case of which nothing but upper bounds of time failed runs again, alone, unless there are more than 3 of them.
 Exit status 0: no case failed. 1: some did. 2: the files or the call are wrong.";
 
 struct Options {
@@ -49,6 +52,7 @@ struct Options {
     jobs: usize,
     slow: f64,
     only: BTreeSet<String>,
+    kernel: Option<u64>,
     stage: Option<String>,
     have: BTreeSet<String>,
     set: Map<String, Value>,
@@ -77,6 +81,7 @@ fn parse() -> Result<Options> {
         jobs: 16,
         slow: 1.0,
         only: BTreeSet::new(),
+        kernel: None,
         stage: None,
         have: BTreeSet::new(),
         set: Map::new(),
@@ -95,6 +100,7 @@ fn parse() -> Result<Options> {
             Long("jobs") => options.jobs = parser.value()?.parse::<usize>()?.max(1),
             Long("slow") => options.slow = number(&parser.value()?)?,
             Long("only") => options.only = words(&parser.value()?.string()?),
+            Long("kernel") => options.kernel = Some(parser.value()?.parse()?),
             Long("stage") => options.stage = Some(one_of(parser.value()?.string()?, &["spine", "lifecycle"])?),
             Long("have") => {
                 for need in words(&parser.value()?.string()?) {
@@ -161,6 +167,7 @@ fn cases(options: &Options) -> Result<Vec<Case>> {
         bail!("--only: no case {unknown:?}");
     }
     cases.retain(|case| options.only.is_empty() || options.only.contains(&case.id));
+    cases.retain(|case| options.kernel.is_none_or(|seed| case.is_kernels() || case.is_drawn(seed)));
     cases.retain(|case| options.stage.as_ref().is_none_or(|stage| case.stage == *stage));
     Ok(cases)
 }
@@ -185,15 +192,56 @@ fn run_all(options: &Options) -> Result<ExitCode> {
         signal_hook::flag::register(signal, Arc::clone(&INTERRUPTED)).with_context(|| format!("signal {signal}"))?;
     }
     let setting = setting(options, &host, cgroup)?;
-    let done = run_cases(options, &host, &setting, cases);
+    let done = run_all_cases(options, &host, &setting, cases);
     podwright_cases::host::destroy(&setting.cgroup);
     if !options.keep {
         // What could not be removed was reported by its case.
         drop(fs::remove_dir_all(&setting.work));
     }
-    let [passed, failed, skipped] = done?;
+    let Counts { passed, failed, skipped, flaky, .. } = done?;
+    // scripts/lib.sh repeats these lines at the end of a whole run.
+    flaky.iter().for_each(|line| println!("flaky: {line}"));
     println!("{passed} passed, {failed} failed, {skipped} skipped");
     Ok(ExitCode::from(u8::from(failed > 0)))
+}
+
+/// The most cases that may run again because of nothing but upper bounds of time.
+const MOST_FLAKY: usize = 3;
+
+#[derive(Debug, Default)]
+struct Counts {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+    /// Cases of which nothing but upper bounds of time failed; they are in none of the other figures.
+    late: Vec<Case>,
+    /// What is said of those at the end.
+    flaky: Vec<String>,
+}
+
+/// Runs all cases, and the late ones again, each alone.
+fn run_all_cases(options: &Options, host: &Host, setting: &Setting, cases: Vec<Case>) -> Result<Counts> {
+    let mut counts = run_cases(options, options.jobs, host, setting, cases)?;
+    let late = std::mem::take(&mut counts.late);
+    if late.len() > MOST_FLAKY {
+        counts.failed += late.len();
+        counts.flaky = late.iter().map(|case| format!("{}, one of more than {MOST_FLAKY}: failed", case.id)).collect();
+        return Ok(counts);
+    }
+    if late.is_empty() {
+        return Ok(counts);
+    }
+    let ids: Vec<String> = late.iter().map(|case| case.id.clone()).collect();
+    println!("== again, each alone: {}", ids.join(", "));
+    for case in late {
+        let id = case.id.clone();
+        let again = run_cases(options, 1, host, setting, vec![case])?;
+        counts.passed += again.passed;
+        counts.failed += again.failed + again.late.len();
+        let verdict = if again.passed == 1 { "passed alone" } else { "failed alone too" };
+        counts.flaky.push(format!("{id}, late beside others, {verdict}"));
+    }
+    Ok(counts)
 }
 
 fn setting(options: &Options, host: &Host, cgroup: PathBuf) -> Result<Setting> {
@@ -212,7 +260,7 @@ fn setting(options: &Options, host: &Host, cgroup: PathBuf) -> Result<Setting> {
 }
 
 /// Runs the cases in parallel and prints them in order. Longest first, so that none is left alone at the end.
-fn run_cases(options: &Options, host: &Host, setting: &Setting, cases: Vec<Case>) -> Result<[usize; 3]> {
+fn run_cases(options: &Options, jobs: usize, host: &Host, setting: &Setting, cases: Vec<Case>) -> Result<Counts> {
     let mut queue: Vec<usize> = (0..cases.len()).collect();
     queue.sort_by(|a, b| cases[*b].max.total_cmp(&cases[*a].max));
     let (cases, queue, next) = (Arc::new(cases), Arc::new(queue), Arc::new(AtomicUsize::new(0)));
@@ -222,7 +270,7 @@ fn run_cases(options: &Options, host: &Host, setting: &Setting, cases: Vec<Case>
     };
     let lacking: Arc<Vec<Vec<String>>> = Arc::new(cases.iter().map(missing).collect());
     let setting = Arc::new(setting.clone());
-    for _ in 0..options.jobs.min(cases.len()) {
+    for _ in 0..jobs.min(cases.len()) {
         let (cases, queue, next, send) = (cases.clone(), queue.clone(), next.clone(), send.clone());
         let (lacking, setting, self_test) = (lacking.clone(), setting.clone(), options.self_test);
         thread::spawn(move || {
@@ -236,7 +284,7 @@ fn run_cases(options: &Options, host: &Host, setting: &Setting, cases: Vec<Case>
     }
     drop(send);
     let mut waiting: Vec<Option<Done>> = (0..cases.len()).map(|_| None).collect();
-    let (mut printed, mut counts) = (0, [0; 3]);
+    let (mut printed, mut counts) = (0, Counts::default());
     for (i, done) in results {
         waiting[i] = Some(done);
         while let Some(done) = waiting.get_mut(printed).and_then(Option::take) {
@@ -264,20 +312,26 @@ fn run_one(case: &Case, setting: &Setting, lacking: &[String], self_test: bool) 
     Done { verdict, recording, seconds: begin.elapsed().as_secs_f64() }
 }
 
-fn print(case: &Case, done: &Done, counts: &mut [usize; 3]) {
+fn print(case: &Case, done: &Done, counts: &mut Counts) {
     match &done.verdict {
         Verdict::Passed => {
-            counts[0] += 1;
+            counts.passed += 1;
             println!("pass {} ({:.1} s)", case.id, done.seconds);
         }
-        Verdict::Failed(wrong) => {
-            counts[1] += 1;
-            println!("FAIL {} ({:.1} s): {}", case.id, done.seconds, case.title);
-            wrong.iter().for_each(|wrong| println!("  {}", wrong.replace('\n', "\n    ")));
+        Verdict::Failed(failures) => {
+            let word = if done.verdict.is_late() { "LATE" } else { "FAIL" };
+            match done.verdict.is_late() {
+                true => counts.late.push(case.clone()),
+                false => counts.failed += 1,
+            }
+            println!("{word} {} ({:.1} s): {}", case.id, done.seconds, case.title);
+            for Failure { kind, why } in failures {
+                println!("  {kind:?}: {}", why.replace('\n', "\n    "));
+            }
             print!("{}", timeline(&done.recording));
         }
         Verdict::Skipped(lacking) => {
-            counts[2] += 1;
+            counts.skipped += 1;
             println!("skip {}: needs {}", case.id, lacking.join(", "));
         }
     }

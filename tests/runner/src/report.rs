@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use crate::case::Case;
 use crate::contradict::contradictions;
-use crate::judge::Judge;
+use crate::grammar::Expect;
+use crate::judge::{Failure, Judge, Kind};
 use crate::recording::Recording;
 
 /// The longest timeline that is printed, in lines.
@@ -18,27 +19,50 @@ const MOST_COMPLAINTS: usize = 12;
 pub enum Verdict {
     /// Everything holds.
     Passed,
-    /// What does not hold, each as one line.
-    Failed(Vec<String>),
+    /// What does not hold, each with its line.
+    Failed(Vec<Failure>),
     /// What the host lacks.
     Skipped(Vec<String>),
 }
 
+impl Verdict {
+    /// Whether nothing but upper bounds of time failed: then, and only then, the case may run again.
+    pub fn is_late(&self) -> bool {
+        matches!(self, Verdict::Failed(failures) if failures.iter().all(|failure| failure.kind == Kind::Bound))
+    }
+}
+
+/// What has to fail where an expectation holds.
+pub type Contradict = fn(&Expect, &Recording, f64) -> Vec<Expect>;
+
 /// Judges every expectation of a case. With `self_test`, each contradiction of an expectation that holds has to fail.
 pub fn verdict(case: &Case, recording: &Recording, slow: f64, self_test: bool) -> Verdict {
+    verdict_beside(case, recording, slow, self_test.then_some(contradictions as Contradict))
+}
+
+/// The same with contradictions by another function, and an expectation without any is not tested: that is a failure too.
+pub fn verdict_beside(case: &Case, recording: &Recording, slow: f64, contradict: Option<Contradict>) -> Verdict {
     let judge = Judge { recording, slow };
-    let mut wrong: Vec<String> = recording.problems.clone();
+    // What the runner itself finds (leftovers, double records, panics, a step that came to nothing) no slowness excuses.
+    let mut failures: Vec<Failure> =
+        recording.problems.iter().map(|problem| Failure::wrong(problem.as_str())).collect();
     for (text, expect) in &case.expect {
-        match judge.judge(expect) {
-            Err(why) => wrong.push(format!("{text}: {why}")),
-            Ok(()) if self_test => {
-                let passing = contradictions(expect, recording, slow).into_iter().filter(|c| judge.judge(c).is_ok());
-                wrong.extend(passing.map(|other| format!("{text}: its contradiction holds too: {other:?}")));
+        match (judge.judge(expect), contradict) {
+            (Err(failure), _) => failures.push(Failure { why: format!("{text}: {}", failure.why), ..failure }),
+            (Ok(()), Some(contradict)) => {
+                let others = contradict(expect, recording, slow);
+                if others.is_empty() {
+                    failures.push(Failure::wrong(format!("{text}: nothing contradicts it")));
+                }
+                let passing = others.into_iter().filter(|other| judge.judge(other).is_ok());
+                failures.extend(
+                    passing.map(|other| Failure::wrong(format!("{text}: its contradiction holds too: {other:?}"))),
+                );
             }
-            Ok(()) => {}
+            (Ok(()), None) => {}
         }
     }
-    if wrong.is_empty() { Verdict::Passed } else { Verdict::Failed(wrong) }
+    if failures.is_empty() { Verdict::Passed } else { Verdict::Failed(failures) }
 }
 
 /// What happened, in order, for people.

@@ -110,7 +110,7 @@ impl<'a> Session<'a> {
             Agent::new(places.clone(), &setting.bin, setting.slow, &setting.bundles, &case.agent, &setting.config)
                 .map_err(text)?;
         let outside = places.root.join("outside");
-        let directory = Directory::new(places.manifests(), outside, &case.manifests).map_err(text)?;
+        let directory = Directory::new(places.manifests(), outside, &case.stretched(setting.slow)).map_err(text)?;
         agent.start()?;
         let mut live = Live::new(places.clone(), &case.scope.pods, probes_of(case), setting.slow);
         // The kernel's figures before the first step.

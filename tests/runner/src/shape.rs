@@ -178,6 +178,10 @@ const AGENT: Shape = Map(&[
 /// The words of `needs`.
 pub const NEEDS: &[&str] = &["cgroup", "oom", "netns", "api", "image"];
 
+/// Keys of manifests that a case may have grow with the machine's slowness.
+pub const STRETCHABLE: &[&str] =
+    &["activeDeadlineSeconds", "initialDelaySeconds", "periodSeconds", "timeoutSeconds", "failureThreshold"];
+
 /// A case.
 pub const CASE: Shape = Map(&[
     ("id", &Str),
@@ -187,6 +191,7 @@ pub const CASE: Shape = Map(&[
     ("needs", &List(&OneOf(NEEDS))),
     ("soft", &Bool),
     ("max", &Num),
+    ("stretch", &List(&OneOf(STRETCHABLE))),
     ("agent", &AGENT),
     ("manifests", &List(&POD)),
     ("steps", &List(&StrOrMap)),
@@ -194,7 +199,7 @@ pub const CASE: Shape = Map(&[
 ]);
 
 /// Keys that a case may leave out.
-pub const OPTIONAL: &[&str] = &["needs", "soft", "agent"];
+pub const OPTIONAL: &[&str] = &["needs", "soft", "stretch", "agent"];
 
 /// A file of cases.
 pub const FILE: Shape = Map(&[("cases", &List(&AnyMap))]);

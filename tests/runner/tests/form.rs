@@ -24,6 +24,8 @@ cases:
 const FAULTS: &[(&str, &str, &str)] = &[
     ("title: t", "titel: t", "case.titel: unknown key"),
     ("  from: f\n", "", "lacks from"),
+    ("max: 5", "max: 5\n  stretch: [grace]", "is none of"),
+    ("max: 5", "max: 5\n  stretch: [periodSeconds]", "stretch: no manifest has periodSeconds"),
     ("max: 5", "max: 1", "max: 1 does not hold the waits"),
     ("id: Z1", "id: z1", "letters, then digits"),
     ("{name: app, ", "{name: app, imagePullPolcy: Never, ", "unknown key"),

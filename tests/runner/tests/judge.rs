@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 use podwright_cases::case::{Case, read_file};
 use podwright_cases::contradict::contradictions;
 use podwright_cases::grammar::{ContainerRef, expectation};
-use podwright_cases::judge::Judge;
+use podwright_cases::judge::{Judge, Kind};
 use podwright_cases::recording::{FileWrite, FirstSeen, LogLine, Mark, Recording, Run, Sample, Shown};
+use podwright_cases::report::{Verdict, verdict, verdict_beside};
 
 const CASE: &str = r#"
 cases:
@@ -314,4 +315,122 @@ fn nothing_holds_for_an_empty_recording() {
         let expect = expectation(right, &case.scope).unwrap_or_else(|e| panic!("{right}: {e}"));
         assert!(Judge { recording: &empty, slow: 1.0 }.judge(&expect).is_err(), "{right}");
     }
+}
+
+/// Lines that do not hold for the recording, and the type of each failure.
+const TYPES: &[(&str, Kind)] = &[
+    // What had to happen did, after its lower bound, and late.
+    ("gap(deleted, gone) in [0, 3]", Kind::Bound),
+    ("gap(exits(app), started(app)#2) in [-0.1, 0.5]", Kind::Bound),
+    ("gap(term(side), term(app)#2) in [-1, 0]", Kind::Bound),
+    ("by(started(app)#2+0.5): cond(Ready) == True", Kind::Bound),
+    // Too early, in the wrong order, never.
+    ("gap(deleted, gone) in [5, 6]", Kind::Wrong),
+    ("gap(term(side), term(app)#2) in [-2, -1.5]", Kind::Wrong),
+    ("gap(term(side), term(app)#2) in [-0.1, 1]", Kind::Wrong),
+    ("gap(started(app)#2, started(app)) in [0, 5]", Kind::Wrong),
+    ("gap(deleted, gone(z1-b)) in [0, 9]", Kind::Wrong),
+    ("by(started(app)#2+0.5): cond(Ready) == True:NoSuchReason", Kind::Wrong),
+    ("by(started(app)+0.5): phase == Failed", Kind::Wrong),
+    ("at(exits(app)+0.05): waiting(app) == CrashLoopBackOff", Kind::Wrong),
+    ("always(placed+0.5 .. exits(app)): phase == Running", Kind::Wrong),
+    ("started(app) before started(side)", Kind::Wrong),
+    ("count(started(app)) > 2", Kind::Wrong),
+    ("never(bye(app))", Kind::Wrong),
+    ("no_overlap(side, app)", Kind::Wrong),
+    ("phase == Failed", Kind::Wrong),
+    ("exitCode(app) in [1, 33]", Kind::Wrong),
+    ("same_pid(side)", Kind::Wrong),
+    ("rejected(z1-b)", Kind::Wrong),
+];
+
+#[test]
+fn only_what_came_late_is_bound() {
+    let (case, recording) = (case(), recording());
+    let judge = Judge { recording: &recording, slow: 1.0 };
+    for (line, kind) in TYPES {
+        let expect = expectation(line, &case.scope).unwrap_or_else(|e| panic!("{line}: {e}"));
+        assert_eq!(judge.judge(&expect).map_err(|failure| failure.kind), Err(*kind), "{line}");
+    }
+    // No line but those above is Bound, whatever is wrong with it.
+    for (_, wrong) in LINES {
+        let kind = judge.judge(&expectation(wrong, &case.scope).expect("parsed")).map_err(|failure| failure.kind);
+        let upper = wrong.starts_with("by(") || *wrong == "gap(term(side), term(app)#2) in [-1, 0]";
+        assert_eq!(kind, Err(if upper { Kind::Bound } else { Kind::Wrong }), "{wrong}");
+    }
+}
+
+fn judged(expect: &[&str], problems: &[&str]) -> Verdict {
+    let (mut case, mut recording) = (case(), recording());
+    case.expect =
+        expect.iter().map(|line| ((*line).to_owned(), expectation(line, &case.scope).expect("parsed"))).collect();
+    recording.problems = problems.iter().map(|problem| (*problem).to_owned()).collect();
+    verdict(&case, &recording, 1.0, false)
+}
+
+#[test]
+fn a_case_may_run_again_only_when_all_its_failures_are_bound() {
+    let (right, late, wrong) = ("phase == Succeeded", "gap(deleted, gone) in [0, 3]", "phase == Failed");
+    assert!(judged(&[right, late], &[]).is_late());
+    assert!(judged(&[late, "by(started(app)#2+0.5): cond(Ready) == True"], &[]).is_late());
+    for (lines, problems) in [
+        (&[right][..], &[][..]),
+        (&[late, wrong], &[]),
+        (&[late], &["left behind: mount /x"]),
+        (&[late], &["over its max of 3 s"]),
+        (&[right], &["attempt 0 ran twice"]),
+    ] {
+        assert!(!judged(lines, problems).is_late(), "{lines:?} {problems:?}");
+    }
+}
+
+#[test]
+fn the_self_test_can_fail() {
+    let (mut case, recording) = (case(), recording());
+    let line = "phase == Succeeded";
+    case.expect = vec![(line.to_owned(), expectation(line, &case.scope).expect("parsed"))];
+    assert_eq!(verdict(&case, &recording, 1.0, true), Verdict::Passed);
+    // A contradiction that holds as well is one that nobody looked at; and one without any was not tested.
+    for (contradict, says) in [
+        ((|expect, _, _| vec![expect.clone()]) as podwright_cases::report::Contradict, "its contradiction holds too"),
+        (|_, _, _| Vec::new(), "nothing contradicts it"),
+    ] {
+        let Verdict::Failed(failures) = verdict_beside(&case, &recording, 1.0, Some(contradict)) else {
+            panic!("passed, wanted {says}");
+        };
+        assert!(failures.len() == 1 && failures[0].why.contains(says), "{failures:?}");
+        assert_eq!(failures[0].kind, Kind::Wrong, "{says}");
+    }
+}
+
+#[test]
+fn what_a_case_stretches_grows_with_slowness() {
+    let text = CASE
+        .replace("max: 60", "max: 60\n  stretch: [periodSeconds, failureThreshold]")
+        .replace("readiness]}}", "readiness]}, periodSeconds: 2, timeoutSeconds: 3, failureThreshold: 1}");
+    let case = read_file(&text).expect("readable").remove(0).1.expect("right");
+    let probe = |slow| case.stretched(slow)[0]["spec"]["containers"][0]["readinessProbe"].clone();
+    assert_eq!(probe(1.0), case.manifests[0]["spec"]["containers"][0]["readinessProbe"]);
+    let grown = probe(2.5);
+    assert_eq!([&grown["periodSeconds"], &grown["timeoutSeconds"], &grown["failureThreshold"]], [5, 3, 3]);
+}
+
+#[test]
+fn the_kernels_cases_and_a_tenth_of_the_others_are_drawn() {
+    let all = podwright_cases::case::read(&[concat!(env!("CARGO_MANIFEST_DIR"), "/../cases").into()]).expect("right");
+    let others: Vec<&Case> = all.iter().filter(|case| !case.is_kernels()).collect();
+    for case in &all {
+        let hosts_may_lack = case.needs.iter().any(|need| need != "api");
+        assert!(!hosts_may_lack || case.is_kernels(), "{}", case.id);
+    }
+    let drawn =
+        |seed| others.iter().filter(|case| case.is_drawn(seed)).map(|case| case.id.as_str()).collect::<Vec<_>>();
+    for seed in 1..50 {
+        let n = drawn(seed).len();
+        assert!(n * 20 >= others.len() && n * 5 <= others.len(), "seed {seed} draws {n} of {}", others.len());
+    }
+    assert_eq!(drawn(1), drawn(1));
+    assert_ne!(drawn(1), drawn(2));
+    // Every case has its day.
+    assert!(others.iter().all(|case| (1..400).any(|seed| case.is_drawn(seed))));
 }
