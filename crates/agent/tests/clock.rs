@@ -25,7 +25,7 @@ fn now() -> i64 {
 #[test]
 fn what_is_shown_follows_a_clock_that_was_set() {
     if std::env::var_os("IN_VM").is_none() {
-        eprintln!("left out: it sets the clock, which only the VM's may be");
+        eprintln!("skipped: it sets the clock, which only the VM's may be");
         return;
     }
     let begun = now();

@@ -264,7 +264,7 @@ fn a_pod_waits_until_it_can_be_saved_and_runs_once() {
         std::thread::sleep(Duration::from_secs(1));
         assert_eq!((bed.shims(), bed.node.phase("never")), (0, "Pending".to_owned()));
         bed.again();
-        bed.node.until("it is there again", || bed.node.ok(&["why", "never"]).contains("No space left"));
+        bed.node.until_told(&["why", "never"], &["No space left"]);
     }
     let uid = bed.uid("never");
     bed.free();

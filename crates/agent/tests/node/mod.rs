@@ -143,6 +143,22 @@ impl Node {
         }
     }
 
+    /// Asks until one answer has all parts. Before the agent knows of a pod, asking about it fails.
+    pub(crate) fn until_told(&self, args: &[&str], parts: &[&str]) -> String {
+        let begun = Instant::now();
+        loop {
+            let output = self.podwright(args);
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let missing: Vec<_> = parts.iter().filter(|part| !text.contains(**part)).collect();
+            if output.status.success() && missing.is_empty() {
+                return text;
+            }
+            let log = || self.log();
+            assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {missing:?} of {args:?}:\n{text}\n{}", log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     pub(crate) fn write(&self, file: &str, text: &str) {
         fs::write(self.path("manifests").join(file), text).unwrap();
     }
