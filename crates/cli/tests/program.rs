@@ -138,9 +138,13 @@ async fn exit_statuses_tell_what_went_wrong() {
         (vec!["delete", "web", "--now", "--grace-period", "3"], 2, "cannot be used with"),
         (vec!["restart", "going"], 5, "pod \"going\" is being removed"),
         (vec!["get", "pods", "-l", "a b"], 1, "labelSelector: found \"a b\""),
-        (vec!["--socket", "/nonexistent/x.sock", "get", "pods"], 4, "cannot reach the agent at /nonexistent/x.sock: "),
         (
-            vec!["--socket", "/nonexistent/x.sock", "version"],
+            vec!["--socket", "/proc/nonexistent/x.sock", "get", "pods"],
+            4,
+            "cannot reach the agent at /proc/nonexistent/x.sock: ",
+        ),
+        (
+            vec!["--socket", "/proc/nonexistent/x.sock", "version"],
             4,
             "is podwrightd running? See: systemctl status podwright",
         ),
@@ -336,7 +340,7 @@ async fn validate_names_every_problem() {
     assert_eq!((status, stdout), (1, format!("{good}: ok (pod default/web)\n{conflict}\n")));
     let other = write("good.bak", GOOD);
     assert_eq!(run(&server, &["validate", &other]).await.0, 1);
-    assert_eq!(run(&server, &["validate", "/nonexistent.yaml"]).await.0, 1);
+    assert_eq!(run(&server, &["validate", "/proc/nonexistent.yaml"]).await.0, 1);
 
     let mut child =
         podwright(&server, &["validate", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -359,8 +363,8 @@ async fn plan_shows_the_order_of_start_and_stop() {
     assert!(at("container app ends with 0") < at("sidecar proxy gets its stop signal"));
     assert!(plan.contains("a main that may end runs 3 s"), "{plan}");
     assert!(plan.contains("\n  proxy  sidecar; what follows waits until it runs\n"), "{plan}");
-    let (status, _, stderr) = run(&server, &["plan", "/nonexistent.yaml"]).await;
-    assert!(status == 1 && stderr.contains("/nonexistent.yaml: cannot be read"), "{stderr}");
+    let (status, _, stderr) = run(&server, &["plan", "/proc/nonexistent.yaml"]).await;
+    assert!(status == 1 && stderr.contains("/proc/nonexistent.yaml: cannot be read"), "{stderr}");
     let ignored = ok(&server, &["plan", path, "--stop-takes", "never"]).await;
     assert!(ignored.contains("gets SIGKILL"), "{ignored}");
 }

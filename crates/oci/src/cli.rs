@@ -280,16 +280,16 @@ mod tests {
     #[test]
     fn options_take_their_values_as_runc_does() {
         for line in [
-            "oci --root /nonexistent state a",
-            "oci --root=/nonexistent --debug=false --systemd-cgroup=false --rootless auto state a",
-            "oci --root=/nonexistent --rootless=false --log-level error kill -a=true a 9",
-            "oci --root=/nonexistent kill a --all TERM",
-            "oci --root=/nonexistent delete a",
-            "oci --root=/nonexistent pause a",
+            "oci --root /proc/nonexistent state a",
+            "oci --root=/proc/nonexistent --debug=false --systemd-cgroup=false --rootless auto state a",
+            "oci --root=/proc/nonexistent --rootless=false --log-level error kill -a=true a 9",
+            "oci --root=/proc/nonexistent kill a --all TERM",
+            "oci --root=/proc/nonexistent delete a",
+            "oci --root=/proc/nonexistent pause a",
         ] {
             assert!(matches!(code(line), Err((Error::NotFound(_), 1))), "{line}");
         }
-        assert!(matches!(code("oci --root /nonexistent delete a --force"), Ok(0)));
-        assert!(matches!(code("oci --root /nonexistent list --format=json"), Ok(0)));
+        assert!(matches!(code("oci --root /proc/nonexistent delete a --force"), Ok(0)));
+        assert!(matches!(code("oci --root /proc/nonexistent list --format=json"), Ok(0)));
     }
 }

@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(fail(&format!("{warning}\n{error}\n{warning}\n")), "exec: \"x\": not found");
         assert_eq!(fail(warning), "odd");
         assert_eq!(fail("panic: no JSON\n"), "/bin/rt left with status 1 and wrote no reason into its log");
-        let killed = outcome(path, Ended::Signaled(9), &pid_file, Path::new("/nonexistent")).unwrap_err();
+        let killed = outcome(path, Ended::Signaled(9), &pid_file, Path::new("/proc/nonexistent")).unwrap_err();
         assert_eq!(killed, "/bin/rt was ended by signal 9");
     }
 

@@ -97,9 +97,9 @@ fn a_failing_runtime_tells_its_reason() {
     agent.send(&Request::Start(Box::new(sandbox.fake("app", 0, "FAIL no such file: x"))));
     assert_eq!(agent.end(&id("app", 0)), failed("no such file: x"));
     let mut missing = sandbox.fake("app", 1, "true");
-    missing.runtime = "/nonexistent/runtime".into();
+    missing.runtime = "/proc/nonexistent/runtime".into();
     agent.send(&Request::Start(Box::new(missing)));
-    let message = "cannot start the runtime /nonexistent/runtime: No such file or directory";
+    let message = "cannot start the runtime /proc/nonexistent/runtime: No such file or directory";
     assert_eq!(agent.end(&id("app", 1)), failed(message));
     assert_eq!(sandbox.calls(), ["run 1234-app-0", "delete 1234-app-0"]);
 }

@@ -458,7 +458,7 @@ mod tests {
 
     #[test]
     fn a_program_that_is_not_there_is_an_error_of_spawn() {
-        let program = Program { path: Path::new("/nonexistent"), args: &[], env: &[], stdout: None, stderr: None };
+        let program = Program { path: Path::new("/proc/nonexistent"), args: &[], env: &[], stdout: None, stderr: None };
         assert_eq!(spawn(&program), Err(Errno::ENOENT));
     }
 }

@@ -118,8 +118,8 @@ mod tests {
 
     #[test]
     fn names_the_file_of_a_missing_directory() {
-        let error = write_atomic(Path::new("/nonexistent-dir/x"), b"x", Durability::Rename).unwrap_err();
-        assert_eq!(error.to_string(), "cannot write /nonexistent-dir/x: create failed");
+        let error = write_atomic(Path::new("/proc/nonexistent-dir/x"), b"x", Durability::Rename).unwrap_err();
+        assert_eq!(error.to_string(), "cannot write /proc/nonexistent-dir/x: create failed");
     }
 
     #[test]

@@ -117,7 +117,7 @@ mod tests {
     fn a_failing_command_tells_what_it_said() {
         let error = Line::new(["sh", "-c", "echo the reason >&2; exit 3"]).time().unwrap_err().to_string();
         assert!(error.contains("exit status: 3") && error.contains("the reason"), "{error}");
-        assert!(Line::new(["/nonexistent"]).time().is_err());
+        assert!(Line::new(["/proc/nonexistent"]).time().is_err());
     }
 
     #[test]

@@ -160,7 +160,7 @@ mod tests {
         nix::unistd::mkfifo(&dir.path().join("p.yaml"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         std::os::unix::fs::symlink("/", dir.path().join("d.yaml")).unwrap();
         std::os::unix::fs::symlink("/dev/zero", dir.path().join("z.yaml")).unwrap();
-        std::os::unix::fs::symlink("/no/such/file", dir.path().join("gone.yaml")).unwrap();
+        std::os::unix::fs::symlink("/proc/no/such/file", dir.path().join("gone.yaml")).unwrap();
         for name in ["p.yaml", "d.yaml", "z.yaml"] {
             assert!(matches!(look_at(dir.path(), name), Some(Seen::Ignored { .. })), "{name}");
         }

@@ -428,7 +428,7 @@ mod tests {
     #[test]
     fn a_shim_is_not_told_what_is_too_long_for_it() {
         let (orders, mut told) = mpsc::unbounded_channel();
-        let cgroup = Cgroup::at("/nowhere");
+        let cgroup = Cgroup::at("/proc/nowhere");
         let mut handle =
             Handle { number: 1, cgroup, pid: None, max_request: UNSAID_LIMIT, orders, told: Told::default() };
         let id = InstanceId { container: "app".into(), attempt: 0 };

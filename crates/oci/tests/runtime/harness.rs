@@ -34,14 +34,14 @@ pub(crate) fn is_ours() -> bool {
     Path::new(&program()).file_name().is_some_and(|name| name == "podwright-oci")
 }
 
-/// Whether the host can do what a test needs; where not, the test says that it is left out, and why. In the VM, which is made for
+/// Whether the host can do what a test needs; where not, the test says that it is skipped, and why. In the VM, which is made for
 /// having all of it, that is a failure.
 pub(crate) fn host_has(what: &str, there: bool) -> bool {
     if !there {
         let test = std::thread::current().name().unwrap_or("a test").to_owned();
         assert!(std::env::var_os("IN_VM").is_none(), "{test} needs {what}, which the VM has to have");
         // Past what libtest catches of a test that passes.
-        io::stderr().write_all(format!("left out: {test} needs {what}\n").as_bytes()).unwrap();
+        io::stderr().write_all(format!("skipped: {test} needs {what}\n").as_bytes()).unwrap();
     }
     there
 }

@@ -262,8 +262,8 @@ fn what_is_missing_is_named() {
     let error = Container::new(&["true"]).with("/root/path", json!("nowhere")).refused();
     assert!(error.contains("root.path: ") && error.contains("nowhere: No such file or directory"), "{error}");
     let container = Container::new(&["true"]);
-    let error = container.fails(&["run", "--bundle", "/nonexistent", &container.id]);
-    assert!(error.contains("/nonexistent/config.json: cannot be read: No such file or directory"), "{error}");
+    let error = container.fails(&["run", "--bundle", "/proc/nonexistent", &container.id]);
+    assert!(error.contains("/proc/nonexistent/config.json: cannot be read: No such file or directory"), "{error}");
 }
 
 #[test]

@@ -126,8 +126,8 @@ fn a_terminal_and_a_console_socket_belong_together() {
     let error = without.fails(&["create", "--bundle", &bundle, "--console-socket", &socket, &without.id]);
     assert!(error.contains("--console-socket: process.terminal is not true"), "{error}");
     let bundle = with.bundle().display().to_string();
-    let error = with.fails(&["create", "--bundle", &bundle, "--console-socket", "/nonexistent/s", &with.id]);
-    assert!(error.contains("open /nonexistent: No such file or directory"), "{error}");
+    let error = with.fails(&["create", "--bundle", &bundle, "--console-socket", "/proc/nonexistent/s", &with.id]);
+    assert!(error.contains("open /proc/nonexistent: No such file or directory"), "{error}");
     with.assert_nothing_left();
 }
 

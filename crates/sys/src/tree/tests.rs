@@ -53,7 +53,7 @@ fn all_kinds_of_entries_go_and_links_are_not_followed() {
     fs::write(tree.join("a/file"), "x").unwrap();
     fs::hard_link(outside.join("file"), tree.join("a/hard")).unwrap();
     symlink(&outside, tree.join("a/link")).unwrap();
-    symlink("/nowhere", tree.join("dangling")).unwrap();
+    symlink("/proc/nowhere", tree.join("dangling")).unwrap();
     nix::unistd::mkfifo(&tree.join("fifo"), Mode::S_IRWXU).unwrap();
     fs::write(tree.join(std::ffi::OsString::from_vec(vec![0xff, b'\n', 0x1b])), "x").unwrap();
     remove(&tree).unwrap();
@@ -66,7 +66,7 @@ fn all_kinds_of_entries_go_and_links_are_not_followed() {
     fs::write(&tree, "a file").unwrap();
     remove(&tree).unwrap();
     assert!(!tree.exists());
-    remove(Path::new("/no/such/place")).unwrap();
+    remove(Path::new("/proc/no/such/place")).unwrap();
 }
 
 #[test]
