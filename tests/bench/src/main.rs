@@ -26,7 +26,7 @@ use samples::Samples;
 use setup::Setup;
 
 const USAGE: &str = "\
-podwright-bench --bin DIR --bundles DIR --image TAR --scratch DIR [--only oci|pods|idle|probes]... [--probe-rate N] [--quick]
+podwright-bench --bin DIR --bundles DIR --image TAR --scratch DIR [--only oci|pods|idle|probes]... [--probe-rate N] [--runs N] [--quick]
 prints a table, and the same as one line of JSON, the last
 podwright-bench max-rss COMMAND [ARGUMENT]...
 runs a command and prints its largest resident set in KiB";
@@ -45,19 +45,26 @@ fn main() -> Result<()> {
         return Ok(());
     };
     std::fs::create_dir_all(&setup.scratch).with_context(|| setup.scratch.display().to_string())?;
-    let mut samples = Samples::default();
-    for part in PARTS.into_iter().filter(|p| only.is_empty() || only.iter().any(|o| o == p)) {
-        eprintln!("measuring: {part}");
-        match part {
-            "oci" => oci::measure(&setup, &mut samples),
-            "pods" => pods::measure(&setup, &mut samples),
-            "idle" => idle::measure(&setup, &mut samples),
-            _ => probes::measure(&setup, &mut samples),
+    let mut runs = Vec::new();
+    for run in 1..=setup.runs {
+        eprintln!("run {run} of {}", setup.runs);
+        let mut samples = Samples::default();
+        for part in PARTS.into_iter().filter(|p| only.is_empty() || only.iter().any(|o| o == p)) {
+            eprintln!("measuring: {part}");
+            match part {
+                "oci" => oci::measure(&setup, &mut samples),
+                "pods" => pods::measure(&setup, &mut samples),
+                "idle" => idle::measure(&setup, &mut samples),
+                _ => probes::measure(&setup, &mut samples),
+            }
+            .with_context(|| format!("measuring {part}"))?;
         }
-        .with_context(|| format!("measuring {part}"))?;
+        runs.push(report::complete(samples.medians()));
     }
-    let values = report::complete(samples.medians());
+    let values = report::of_runs(&runs);
     print!("{}", report::table(&values, &machine::describe()));
+    // scripts/bench looks for the lines of what was missed.
+    report::promises(&runs).iter().for_each(|line| println!("{line}"));
     println!("{}", report::json(&values));
     Ok(())
 }
@@ -68,6 +75,7 @@ fn arguments() -> Result<Option<(Setup, Vec<String>)>> {
 
     let (mut bin, mut bundles, mut image, mut scratch) = (None, None, None, None);
     let (mut only, mut quick, mut probe_rate) = (Vec::new(), false, 40);
+    let mut runs = 3;
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
         match argument {
@@ -77,6 +85,7 @@ fn arguments() -> Result<Option<(Setup, Vec<String>)>> {
             Long("scratch") => scratch = Some(PathBuf::from(parser.value()?)),
             Long("only") => only.push(parser.value()?.string()?),
             Long("probe-rate") => probe_rate = parser.value()?.parse()?,
+            Long("runs") => runs = parser.value()?.parse::<usize>()?.max(1),
             Long("quick") => quick = true,
             Short('h') | Long("help") => return Ok(None),
             other => return Err(other.unexpected().into()),
@@ -95,6 +104,7 @@ fn arguments() -> Result<Option<(Setup, Vec<String>)>> {
         pods: 50,
         idle_seconds: 60,
         probe_rate,
+        runs,
     };
     Ok(Some((setup, only)))
 }

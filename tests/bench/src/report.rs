@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
+use crate::samples::median;
+
 /// Medians and figures by key.
 pub(crate) type Values = BTreeMap<String, f64>;
 
@@ -160,6 +162,34 @@ pub(crate) fn complete(mut values: Values) -> Values {
     values
 }
 
+/// The median of every key over several runs.
+pub(crate) fn of_runs(runs: &[Values]) -> Values {
+    let keys: std::collections::BTreeSet<&String> = runs.iter().flat_map(Values::keys).collect();
+    keys.into_iter().filter_map(|key| Some((key.clone(), median(&of_key(runs, key))?))).collect()
+}
+
+fn of_key(runs: &[Values], key: &str) -> Vec<f64> {
+    runs.iter().filter_map(|values| values.get(key).copied()).collect()
+}
+
+/// A line for every promise that was measured: its median, the spread of the runs, and whether the median keeps it. Those of missed
+/// promises begin with `missed: `.
+pub(crate) fn promises(runs: &[Values]) -> Vec<String> {
+    let figures = MEDIANS.iter().flat_map(|(_, figures)| figures.iter().map(|(key, _, _, target)| (*key, *target)));
+    let ratios = RATIOS.iter().map(|ratio| (ratio.key, ratio.target));
+    let promised = figures.chain(ratios).filter_map(|(key, target)| Some((key, target?)));
+    let lines = promised.filter_map(|(key, target)| {
+        let values = of_key(runs, key);
+        let middle = median(&values)?;
+        let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let word = if middle <= target { "kept" } else { "missed" };
+        let [middle, least, most, target] = [middle, least, most, target].map(number);
+        Some(format!("{word}: {key}: {middle} ({least} to {most} in {} runs), at most {target}", values.len()))
+    });
+    lines.collect()
+}
+
 /// One flat object; times in ms to a microsecond, ratios to four places.
 pub(crate) fn json(values: &Values) -> String {
     let map: Map<String, Value> =
@@ -246,6 +276,22 @@ mod tests {
         assert!(line("bytes written").ends_with("0 B     at most 0      ok"), "{table}");
         assert!(line("CPU time").ends_with("0.0123 s     at most 0.01   MISSED"), "{table}");
         assert!(!table.contains("podman"));
+    }
+
+    #[test]
+    fn a_promise_is_judged_by_the_median_of_the_runs() {
+        let run = |ratio: f64, switches: f64| {
+            values(&[("exec_probe_ms", ratio * 10.0), ("exec_probe_bare_ms", 10.0), ("idle_bytes", switches)])
+        };
+        let runs = [run(2.5, 0.0), run(1.7, 7.0), run(1.8, 8.0)];
+        assert_eq!(
+            promises(&runs),
+            [
+                "missed: idle_bytes: 7 (0 to 8 in 3 runs), at most 0",
+                "kept: exec_probe_vs_bare: 1.8 (1.7 to 2.5 in 3 runs), at most 2",
+            ]
+        );
+        assert_eq!(of_runs(&runs)["exec_probe_vs_bare"], 1.8);
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub(crate) struct Setup {
     pub(crate) idle_seconds: u64,
     /// Exec probes a second.
     pub(crate) probe_rate: usize,
+    /// How often everything is measured; promises are judged by the median of all runs.
+    pub(crate) runs: usize,
 }
 
 /// The configuration of the bundle `true`: what `runc spec` writes, without a terminal.
