@@ -8,6 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use podwright_sys::cgroup::{self, Cgroup};
+use podwright_sys::error::chain;
 use podwright_sys::own::open_own;
 
 use crate::config::Fixed;
@@ -327,18 +328,6 @@ fn default_root(mount: &Path) -> PathBuf {
         Some(unit) if unit.ends_with(".service") => mount.join(unit.trim_start_matches('/')),
         _ => mount.join("podwright.slice"),
     }
-}
-
-/// An error with its sources.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        next = source.source();
-    }
-    text
 }
 
 #[cfg(test)]

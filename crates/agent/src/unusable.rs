@@ -13,12 +13,12 @@ use std::path::{Path, PathBuf};
 use podwright_core::manifest;
 use podwright_core::objects::{Identity, Kind};
 use podwright_sys::durable::{Durability, write_atomic};
+use podwright_sys::error::chain;
 use podwright_sys::own::{MAX_STATE, read_regular};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::job::Owner;
-use crate::preflight::chain;
 use crate::worker::kept::KeptError;
 
 /// Version of [`Claimant`]'s file.

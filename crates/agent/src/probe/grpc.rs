@@ -67,7 +67,7 @@ where
     E: Http2ClientConnExec<Full<Bytes>, TokioIo<S>> + Unpin + Clone,
 {
     let builder = hyper::client::conn::http2::Builder::new(executor);
-    let failed = |error: hyper::Error| format!("rpc to {what} failed: {}", crate::preflight::chain(&error));
+    let failed = |error: hyper::Error| format!("rpc to {what} failed: {}", podwright_sys::error::chain(&error));
     let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(failed)?;
     let request = Request::post(format!("http://{what}/grpc.health.v1.Health/Check"))
         .header(CONTENT_TYPE, "application/grpc")

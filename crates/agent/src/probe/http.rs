@@ -172,8 +172,8 @@ struct Failure {
 }
 
 impl Failure {
-    fn of(error: &dyn std::error::Error) -> Failure {
-        Failure { text: crate::preflight::chain(error), not_tls: false }
+    fn of(error: &(dyn std::error::Error + 'static)) -> Failure {
+        Failure { text: podwright_sys::error::chain(error), not_tls: false }
     }
 }
 

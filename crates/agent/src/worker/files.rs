@@ -98,11 +98,11 @@ mod tests {
         assert_eq!(node_file(&at("link")).unwrap().as_deref(), Some(&b"127.0.0.1 localhost\n"[..]));
         nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         for (name, why) in [("fifo", "not a regular file"), (".", "not a regular file")] {
-            let error = crate::preflight::chain(&node_file(&at(name)).unwrap_err());
+            let error = podwright_sys::error::chain(&node_file(&at(name)).unwrap_err());
             assert!(error.contains(why), "{error}");
         }
         fs::File::create(at("huge")).unwrap().set_len(MAX_BYTES + 1).unwrap();
-        let error = crate::preflight::chain(&node_file(&at("huge")).unwrap_err());
+        let error = podwright_sys::error::chain(&node_file(&at("huge")).unwrap_err());
         assert!(error.contains("larger than 8 MiB"), "{error}");
     }
 }

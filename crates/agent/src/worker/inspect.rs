@@ -192,7 +192,7 @@ fn ended(ctx: &Context, identity: &Identity) -> Result<Option<Subject>, Refused>
 pub(super) fn read_kept(ctx: &Context, uid: &str) -> Result<Kept, Refused> {
     let path = ctx.paths.state_pods().join(uid).join(crate::paths::POD_FILE);
     Kept::read(&path, &ctx.storage, &ctx.clock).map_err(|error| Refused::Internal {
-        message: format!("{} {}", path.display(), crate::preflight::chain(&error)),
+        message: format!("{} {}", path.display(), podwright_sys::error::chain(&error)),
     })
 }
 

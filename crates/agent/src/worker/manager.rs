@@ -429,7 +429,7 @@ impl Manager {
                 save(&self.ctx, &kept, None);
             }
             Err(error) => {
-                let error = crate::preflight::chain(&error);
+                let error = podwright_sys::error::chain(&error);
                 tracing::warn!(file = %path.display(), error, "a pod's file could not be put right");
             }
         }

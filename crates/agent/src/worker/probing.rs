@@ -7,11 +7,11 @@ use podwright_core::ledger::Cause;
 use podwright_core::pod::observe::{Event, HookKind, Instance, ProbeKind, ProbeOutcome};
 use podwright_core::pod::spec::{Hook, Probe, ProbeAction};
 use podwright_proto::{ExecResult, Record, Request};
+use podwright_sys::error::chain;
 use tokio::task::AbortHandle;
 
 use super::pod::{Input, Worker};
 use super::{hook, records};
-use crate::preflight::chain;
 use crate::probe;
 
 /// Ends a task when it is dropped.

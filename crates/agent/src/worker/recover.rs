@@ -10,6 +10,7 @@ use podwright_core::pod::observe::{ContainerObserved, Memo, Observed, Sandbox as
 use podwright_core::pod::spec::PodSpec;
 use podwright_sys::cgroup::Cgroup;
 use podwright_sys::durable::Durability;
+use podwright_sys::error::chain;
 use tokio::sync::{mpsc, oneshot};
 
 use super::kept::Kept;
@@ -18,7 +19,6 @@ use super::records::{self, Records};
 use super::sandbox::{self, Handle, Origin, Sandbox, Word};
 use super::{Context, leftovers, setup, takeover};
 use crate::paths::{PodPaths, SANDBOX_FILE};
-use crate::preflight::chain;
 use crate::storage::told as told_once;
 
 /// How a worker begins.

@@ -7,6 +7,7 @@ use podwright_core::manifest::Document;
 use podwright_core::time::Time;
 use podwright_proto::{Event, InstanceId, Record, Request, UNSAID_LIMIT, record_file};
 use podwright_sys::cgroup::Cgroup;
+use podwright_sys::error::chain;
 use tokio::process::Child;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -14,7 +15,6 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::records::{self, Records};
 use super::{Context, leftovers, setup, volumes};
 use crate::paths::PodPaths;
-use crate::preflight::chain;
 use crate::shim::{Connection, ConnectionError, Line, TooLong};
 use crate::storage::{self, condition::is_of_disk};
 

@@ -58,7 +58,7 @@ impl Worker {
         let cleaned = self.ctx.asides.removals.change(&place, move || {
             let volumes = leftovers::remove(&clock, &paths.volumes());
             let dismantled = setup::dismantle(&clock, &cgroup, &paths);
-            (volumes, dismantled.map_err(|error| crate::preflight::chain(&error)))
+            (volumes, dismantled.map_err(|error| podwright_sys::error::chain(&error)))
         });
         let (volumes, dismantled) = cleaned.await.unwrap_or_else(|error| (None, Err(error.to_string())));
         leftovers::follow_up(&self.ctx, volumes);

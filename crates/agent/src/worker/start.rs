@@ -17,6 +17,7 @@ use podwright_core::signal;
 use podwright_image::{Bundle, LookupError};
 use podwright_proto::{InstanceId, MessageRequest, Origin, PodMount, StartRequest};
 use podwright_sys::cgroup::Cgroup;
+use podwright_sys::error::chain;
 use podwright_sys::file;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -24,7 +25,6 @@ use sha2::{Digest as _, Sha256};
 use super::{Context, files, records, volumes};
 use crate::aside::NoAnswer;
 use crate::paths::PodPaths;
-use crate::preflight::chain;
 
 /// How much a container may write to its termination message's file, bytes; the last 4 KiB of it are taken.
 const MESSAGE_BYTES: u64 = 64 << 10;

@@ -10,6 +10,7 @@ use podwright_core::manifest::Document;
 use podwright_core::pod::plan::Notice;
 use podwright_proto::{Event, SandboxConfig, VERSION};
 use podwright_sys::cgroup::Cgroup;
+use podwright_sys::error::chain;
 use podwright_sys::own::{MAX_STATE, read_regular};
 use podwright_sys::tree;
 use tokio::time::timeout;
@@ -19,7 +20,6 @@ use super::records::READ_RETRY;
 use super::sandbox::ANSWER_TIMEOUT;
 use super::{Context, publish, setup};
 use crate::paths::PodPaths;
-use crate::preflight::chain;
 use crate::shim::Connection;
 
 /// Why a `sandbox.json` tells nothing.

@@ -27,7 +27,7 @@ impl Worker {
     pub(super) fn say(&self, request: &Request) {
         if let Err(error) = self.try_to_say(request) {
             let uid = &self.machine.spec().uid;
-            tracing::warn!(uid, error = crate::preflight::chain(&error), "a shim was not told something");
+            tracing::warn!(uid, error = podwright_sys::error::chain(&error), "a shim was not told something");
         }
     }
 
@@ -48,7 +48,8 @@ impl Worker {
         }
         let Some(after) = self.preparing.remove(&(container, attempt)) else { return };
         let told = result.and_then(|request| {
-            let refused = |error: Untold| Refused { reason: "StartError", message: crate::preflight::chain(&error) };
+            let refused =
+                |error: Untold| Refused { reason: "StartError", message: podwright_sys::error::chain(&error) };
             self.try_to_say(&Request::Start(request)).map_err(refused)
         });
         match told {
