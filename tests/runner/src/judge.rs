@@ -90,21 +90,7 @@ impl Judge<'_> {
             Expect::Overlap { one, other, want } => self.overlap(one, other, *want),
             Expect::Now(status) => self.status(status, r.end),
             Expect::At(moment, status) => self.status(status, self.passed(moment)?),
-            Expect::By(moment, status) => {
-                let from = self.happened(&moment.event)?;
-                let to = from + moment.plus * self.slow;
-                let first = |from, to: f64| {
-                    r.changes(from, to.min(r.end)).into_iter().find(|at| self.status(status, *at).is_ok())
-                };
-                if first(from, to).is_some() {
-                    return Ok(());
-                }
-                let missed = format!("at no moment from {from:.3} to {to:.3}");
-                match first(to, r.end).filter(|_| to < r.end) {
-                    Some(at) => Err(Failure::bound(format!("{missed}, but at {at:.3}"))),
-                    None => Err(Failure::wrong(format!("{missed}; {}", self.found(status, to)))),
-                }
-            }
+            Expect::By(moment, status) => self.by(moment, status, r.end),
             Expect::Always(from, to, status) => self.always(from, to, |at| self.status(status, at)),
             Expect::Unchanged(from, to, pod, path) => {
                 let begin = self.passed(from)?;
@@ -155,13 +141,31 @@ impl Judge<'_> {
         let past = |moment: &Moment| self.recording.moment(moment).is_none_or(|at| at <= now);
         match expect {
             Expect::At(at, _) => past(at),
-            Expect::By(by, _) => {
+            Expect::By(by, status) => {
                 let over = Moment { event: by.event.clone(), plus: by.plus * self.slow * PATIENCE };
-                past(&over) || !matches!(self.judge(expect), Err(Failure { kind: Kind::Wrong, .. }))
+                past(&over) || !matches!(self.by(by, status, now), Err(Failure { kind: Kind::Wrong, .. }))
             }
             Expect::Always(from, to, _) | Expect::Unchanged(from, to, _, _) => past(from) && past(to),
             Expect::Never { from, to, .. } | Expect::Count { from, to, .. } => from.iter().chain(to).all(past),
             _ => true,
+        }
+    }
+
+    /// Whether it came true in time, of what was recorded until `end`.
+    fn by(&self, moment: &Moment, status: &Status, end: f64) -> Verdict {
+        let from = self.happened(&moment.event)?;
+        let to = from + moment.plus * self.slow;
+        let first = |from, to: f64| {
+            let changes = self.recording.changes(from, to.min(end));
+            changes.into_iter().find(|at| self.status(status, *at).is_ok())
+        };
+        if first(from, to).is_some() {
+            return Ok(());
+        }
+        let missed = format!("at no moment from {from:.3} to {to:.3}");
+        match first(to, end).filter(|_| to < end) {
+            Some(at) => Err(Failure::bound(format!("{missed}, but at {at:.3}"))),
+            None => Err(Failure::wrong(format!("{missed}; {}", self.found(status, to)))),
         }
     }
 

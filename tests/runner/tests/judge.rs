@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use podwright_cases::case::{Case, read_file};
 use podwright_cases::contradict::contradictions;
-use podwright_cases::grammar::{ContainerRef, expectation};
+use podwright_cases::grammar::{ContainerRef, Expect, expectation};
 use podwright_cases::judge::{Judge, Kind};
 use podwright_cases::recording::{FileWrite, FirstSeen, LogLine, Mark, Recording, Run, Sample, Shown};
 use podwright_cases::report::{Verdict, verdict, verdict_beside};
@@ -433,4 +433,22 @@ fn the_kernels_cases_and_a_tenth_of_the_others_are_drawn() {
     assert_ne!(drawn(1), drawn(2));
     // Every case has its day.
     assert!(others.iter().all(|case| (1..400).any(|seed| case.is_drawn(seed))));
+}
+
+/// What has come true is not waited for any longer, however long its bound is; what has not is.
+#[test]
+fn a_case_ends_when_all_has_come_true() {
+    let case = case();
+    let line = LINES.iter().map(|(right, _)| *right).find(|line| line.starts_with("by(")).expect("there is one");
+    let expect = expectation(line, &case.scope).expect("parsed");
+    // The end is only known when it has come.
+    let mut runs = Recording { end: 0.0, ..recording() };
+    let is_past = |recording: &Recording, now| Judge { recording, slow: 1.0 }.is_past(&expect, now);
+    let true_at =
+        (0..200).map(|tenth| f64::from(tenth) / 10.0).find(|now| is_past(&runs, *now)).expect("it comes true");
+    let Expect::By(bound, _) = &expect else { panic!("{line}") };
+    let bound = runs.moment(bound).expect("it begins");
+    assert!(true_at > 0.0 && true_at < bound, "{line} at {true_at}, not before {bound}");
+    runs.statuses.retain(|status| status.at < true_at - 0.1);
+    assert!(!is_past(&runs, true_at), "{line}");
 }
