@@ -12,8 +12,10 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::compile::{RETURN, op};
-use super::{FLAG_SPEC_ALLOW, FLAG_TSYNC, Program, set_filter};
+use super::bpf::{RETURN, op};
+use super::futex::{FUTEX_WAIT, FUTEX_WAKE, set_and_wake, sleep_while};
+use super::profile::{FLAG_SPEC_ALLOW, FLAG_TSYNC};
+use super::program::{Program, set_filter};
 
 /// A filter that is loaded on a waiting thread. Without [`Aside::adopt`] it stays there until the process ends.
 #[derive(Debug)]
@@ -30,8 +32,6 @@ struct Shared {
 }
 
 const PENDING: i32 = i32::MIN;
-pub(super) const FUTEX_WAIT: i32 = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
-const FUTEX_WAKE: i32 = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
 const WAIT: u32 = 0;
 const ADOPT: u32 = 1;
 const DONE: u32 = 2;
@@ -89,11 +89,11 @@ impl Shared {
     /// What the thread does. It comes back only where the filter was not loaded.
     fn hold(&self, program: &Program) {
         let all = [op(RETURN, libc::SECCOMP_RET_ALLOW)];
-        let flags = FLAG_TSYNC | program.flags & FLAG_SPEC_ALLOW;
+        let flags = FLAG_TSYNC | program.flags() & FLAG_SPEC_ALLOW;
         if !may_go_on(program, flags) {
             return self.listener.store(negative(Errno::ENOTSUP), Ordering::Release);
         }
-        match set_filter(&program.instructions, program.flags) {
+        match set_filter(program.instructions(), program.flags()) {
             Ok(listener) => self.listener.store(listener, Ordering::Release),
             Err(errno) => return self.listener.store(negative(errno), Ordering::Release),
         }
@@ -124,20 +124,6 @@ impl Shared {
     }
 }
 
-/// Sets a futex and wakes who sleeps on it; one at most does.
-pub(super) fn set_and_wake(word: &AtomicU32, value: u32) {
-    word.store(value, Ordering::Release);
-    // SAFETY: the kernel uses the address as a name only; the word outlives the call.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), FUTEX_WAKE, 1) };
-}
-
-/// Sleeps until a futex is told to have another value; now and then for no reason.
-pub(super) fn sleep_while(word: &AtomicU32, value: u32) {
-    let forever = std::ptr::null::<libc::timespec>();
-    // SAFETY: the kernel reads the word, which outlives the call; there is no timeout to read.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), FUTEX_WAIT, value, forever, 0, 0) };
-}
-
 /// Whether the filter lets the calls of [`Shared::hold`] through, unasked. Their addresses are taken to be nobody's condition.
 fn may_go_on(program: &Program, flags: u32) -> bool {
     let futex =
@@ -157,7 +143,7 @@ fn errno_of(result: i32) -> Option<Errno> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Action, Compare, Operator, Profile, Rule};
+    use super::super::profile::{Action, Compare, Operator, Profile, Rule};
     use super::*;
 
     fn profile(names: &[&str], action: Action, compare: Vec<Compare>) -> Program {

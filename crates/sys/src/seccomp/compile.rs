@@ -9,12 +9,13 @@ use std::collections::BTreeMap;
 use libc::sock_filter;
 use libseccomp::{ScmpArch, ScmpSyscall};
 
-use super::{Action, Compare, CompileError, Operator, Profile};
-
-/// Offsets in `struct seccomp_data`.
-pub(super) const NUMBER: u32 = 0;
-pub(super) const ARCH: u32 = 4;
-pub(super) const ARGS: u32 = 16;
+use super::arch::ARCHES;
+use super::bpf::{AND, ARCH, ARGS, AT_LEAST, EQUAL, GREATER, JUMP, LOAD, NUMBER, RETURN, jump, op};
+use super::profile::{
+    Action, Compare, CompileError, FLAG_NEW_LISTENER, FLAG_TSYNC, FLAG_WAIT_KILLABLE_RECV, MAX_INSTRUCTIONS, Operator,
+    Profile,
+};
+use super::program::Program;
 
 /// Set in the numbers of the x32 ABI, which shares its audit architecture with x86-64.
 const X32_BIT: u32 = 0x4000_0000;
@@ -23,37 +24,6 @@ const X32_BIT: u32 = 0x4000_0000;
 const SKIPPED: u32 = u32::MAX;
 
 const RET_KILL_THREAD: u32 = 0;
-
-pub(super) const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-pub(super) const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
-pub(super) const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-pub(super) const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
-pub(super) const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-pub(super) const GREATER: u16 = (libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K) as u16;
-pub(super) const AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
-
-/// An architecture whose calls this host's kernel may see.
-struct Arch {
-    scmp: ScmpArch,
-    /// `AUDIT_ARCH_*`.
-    audit: u32,
-    wide: bool,
-}
-
-#[cfg(target_arch = "x86_64")]
-const ARCHES: [Arch; 3] = [
-    Arch { scmp: ScmpArch::X8664, audit: 0xc000_003e, wide: true },
-    Arch { scmp: ScmpArch::X32, audit: 0xc000_003e, wide: true },
-    Arch { scmp: ScmpArch::X86, audit: 0x4000_0003, wide: false },
-];
-#[cfg(target_arch = "aarch64")]
-const ARCHES: [Arch; 2] = [
-    Arch { scmp: ScmpArch::Aarch64, audit: 0xc000_00b7, wide: true },
-    Arch { scmp: ScmpArch::Arm, audit: 0x4000_0028, wide: false },
-];
-
-/// `AUDIT_ARCH_*` of this host.
-pub(super) const NATIVE: u32 = ARCHES[0].audit;
 
 /// What happens to a call.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,8 +36,28 @@ enum Verdict<'a> {
 
 type Table<'a> = BTreeMap<u32, Verdict<'a>>;
 
-/// Compiles a profile.
-pub(super) fn compile(profile: &Profile) -> Result<Vec<sock_filter>, CompileError> {
+impl Profile {
+    /// Compiles the profile.
+    ///
+    /// # Errors
+    /// [`CompileError`].
+    pub fn compile(&self) -> Result<Program, CompileError> {
+        let instructions = compile(self)?;
+        if instructions.len() > MAX_INSTRUCTIONS {
+            return Err(CompileError::TooLong(instructions.len()));
+        }
+        let flags = if self.notifies() {
+            // The one other thread there may be is the one that takes the listener, which must not be under the filter.
+            self.flags & !FLAG_TSYNC | FLAG_NEW_LISTENER
+        } else {
+            // Without a listener there is nothing that could be received.
+            self.flags & !FLAG_WAIT_KILLABLE_RECV
+        };
+        Ok(Program::new(instructions, flags))
+    }
+}
+
+fn compile(profile: &Profile) -> Result<Vec<sock_filter>, CompileError> {
     let mut wanted = vec![ARCHES[0].scmp];
     for name in &profile.architectures {
         wanted.push(name.parse().map_err(|_| CompileError::Architecture(name.clone()))?);
@@ -273,14 +263,6 @@ fn value_of(action: Action) -> u32 {
         Action::Log => 0x7ffc_0000,
         Action::Allow => 0x7fff_0000,
     }
-}
-
-pub(super) fn op(code: u16, k: u32) -> sock_filter {
-    sock_filter { code, jt: 0, jf: 0, k }
-}
-
-fn jump(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
-    sock_filter { code, jt, jf, k }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use libc::sock_filter;
 
-use super::compile::{AND, ARCH, ARGS, AT_LEAST, EQUAL, GREATER, JUMP, LOAD, NUMBER, RETURN};
+use super::bpf::{AND, ARCH, ARGS, AT_LEAST, EQUAL, GREATER, JUMP, LOAD, NUMBER, RETURN};
 
 /// Scratch memory, which libseccomp's programs use and ours do not.
 const STORE: u16 = (libc::BPF_ST) as u16;

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// The descriptor that [`super::Program::load_with_listener`] hands over.
+/// The descriptor that [`super::program::Program::load_with_listener`] hands over.
 #[derive(Debug)]
 pub struct Listener(OwnedFd);
 
@@ -110,7 +110,7 @@ impl Listener {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seccomp::{Action, Profile, Rule};
+    use crate::seccomp::profile::{Action, Profile, Rule};
 
     #[test]
     fn calls_are_answered_from_outside() {

@@ -4,8 +4,8 @@ use std::io::{Read as _, Seek as _};
 
 use libseccomp::{ScmpAction, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext};
 
-use super::super::Rule;
 use super::super::interpret::{Call, interpret};
+use super::super::profile::Rule;
 use super::*;
 
 fn scmp(action: Action) -> ScmpAction {
