@@ -22,7 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::clock::Clock;
-use crate::source::decide::silent;
+use crate::sources::directory::decide::silent;
 use crate::status::{EventInput, Store, Subject};
 
 /// How long an answer is waited for. Disks that have to spin up take as long.

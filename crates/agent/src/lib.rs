@@ -1,23 +1,25 @@
 //! The node agent `podwrightd`.
 //!
-//! The modules read in the order the data flows: [`source`] (the manifest directory) -> [`worker`] (one pod each, the only
-//! caller of the core's decisions) -> [`shim`] (what a worker says to its pod's shim) -> [`status`] (what is known) ->
-//! [`server`] (the API). What any of them writes to disk goes through [`storage`].
+//! The modules read in the order the data flows: [`sources`] (what is wanted) -> [`registry`] (one place an object) -> [`controllers`]
+//! (one task an object, the only callers of core's decisions) -> [`node`] (what carries a pod's steps out) -> [`status`] (what is known)
+//! -> [`api`]. What of it is kept is in [`state`]; what any of them writes to disk goes through [`storage`].
 
 pub mod address;
+pub mod api;
 pub mod aside;
 pub mod clock;
 pub mod config;
-pub mod job;
+pub mod context;
+pub mod controllers;
+pub mod explain;
 pub mod logging;
+pub mod node;
 pub mod notify;
 pub mod paths;
 pub mod preflight;
-pub mod probe;
-pub mod server;
-pub mod shim;
-pub mod source;
+pub mod registry;
+pub mod sources;
+pub mod state;
 pub mod status;
 pub mod storage;
-pub mod unusable;
-pub mod worker;
+pub mod wall;

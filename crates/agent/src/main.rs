@@ -10,23 +10,21 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser;
 use podwright_agent::address;
+use podwright_agent::api::command::COMMAND_QUEUE;
+use podwright_agent::api::{self, Api, Closing};
 use podwright_agent::aside::Aside;
 use podwright_agent::clock::Clock;
 use podwright_agent::config::{self, Config, Live, Settings};
-use podwright_agent::job::Stored;
+use podwright_agent::context::{Asides, Context};
 use podwright_agent::logging::{self, LevelHandle};
+use podwright_agent::node::shim::ShimBinary;
 use podwright_agent::notify;
 use podwright_agent::paths::{Paths, short};
 use podwright_agent::preflight::{self, Host};
-use podwright_agent::server::command::COMMAND_QUEUE;
-use podwright_agent::server::{self, Api, Closing};
-use podwright_agent::shim::ShimBinary;
-use podwright_agent::source::directory;
+use podwright_agent::registry::{Inputs, Registry, Stored};
+use podwright_agent::sources::directory::task;
 use podwright_agent::status::Store;
 use podwright_agent::storage::Storage;
-use podwright_agent::worker::manager::{Inputs, Manager};
-use podwright_agent::worker::stored::load;
-use podwright_agent::worker::{Asides, Context};
 use podwright_core::bundle::{NodeFacts, NodeLimits};
 use podwright_core::time::{LOCALTIME, zone_of};
 use podwright_image::BundleStore;
@@ -121,8 +119,8 @@ async fn run(cli: &Cli, config: Config, host: Host, level: &LevelHandle) -> anyh
     let ctx = Arc::new(context(&config, &host, paths, live_receiver.clone())?);
 
     let reading = || format!("reading {}", ctx.paths.state().display());
-    let (stored, jobs) = (load(&ctx).with_context(reading)?, Stored::load(&ctx).with_context(reading)?);
-    let manager = Manager::start(Arc::clone(&ctx), stored, jobs, gone).await;
+    let stored = Stored::load(&ctx).with_context(reading)?;
+    let registry = Registry::start(Arc::clone(&ctx), stored, gone).await;
     let clock = Arc::clone(&ctx.clock);
     let api = Api {
         store: ctx.store.clone(),
@@ -131,15 +129,15 @@ async fn run(cli: &Cli, config: Config, host: Host, level: &LevelHandle) -> anyh
         clock: Arc::new(move || clock.now()),
         closing: Closing(closing.clone()),
     };
-    let mut server = tokio::spawn(server::serve(listener, api));
+    let mut server = tokio::spawn(api::serve(listener, api));
     let now = Arc::clone(&ctx.clock);
-    let source = directory::start(config.fixed.manifest_dir.clone(), move || now.now(), live_receiver.clone(), words);
+    let source = task::start(config.fixed.manifest_dir.clone(), move || now.now(), live_receiver.clone(), words);
     let mut source = tokio::spawn(source.context("watching manifestDir")?);
     let inputs =
         Inputs { words: word_receiver, commands: command_receiver, live: live_receiver, closing: Closing(closing) };
     // Whoever waits for the API gets its answer before anything changes.
     tokio::task::yield_now().await;
-    let manager = tokio::spawn(manager.run(inputs));
+    let registry = tokio::spawn(registry.run(inputs));
     // Nobody listens where no pod was found.
     let _none = go.send(true);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), manifests = %config.fixed.manifest_dir.display(), socket = %socket.display(), "podwrightd runs");
@@ -151,7 +149,7 @@ async fn run(cli: &Cli, config: Config, host: Host, level: &LevelHandle) -> anyh
     notify::stopping();
     // The receivers are in the tasks; one that has ended needs no word.
     let _told = close.send(true);
-    manager.await.context("the task that manages the pods failed")?;
+    registry.await.context("the registry failed")?;
     if tokio::time::timeout(SERVER_TIMEOUT, server).await.is_err() {
         tracing::debug!("a request was cut off");
     }

@@ -8,9 +8,6 @@ use sha2::{Digest as _, Sha256};
 
 use crate::config::Fixed;
 
-/// What the agent keeps about a pod, in its state directory.
-pub const POD_FILE: &str = "pod.json";
-
 /// The argument of a pod's shim, in its run directory.
 pub const SANDBOX_FILE: &str = "sandbox.json";
 
@@ -25,7 +22,7 @@ pub struct Paths {
 /// The directories of one pod uid.
 #[derive(Debug, Clone)]
 pub struct PodPaths {
-    /// `STATE/pods/UID`: [`PodPaths::file`], records, volumes, container layers.
+    /// `STATE/pods/UID`: what is kept of the pod ([`crate::state::object`]), records, volumes, container layers.
     pub state: PathBuf,
     /// `RUN/pods/UID`: what lives as long as a sandbox.
     pub run: PathBuf,
@@ -75,11 +72,6 @@ impl Paths {
 }
 
 impl PodPaths {
-    /// What the agent keeps about the pod.
-    pub fn file(&self) -> PathBuf {
-        self.state.join(POD_FILE)
-    }
-
     /// `<container>/<attempt>.json`, written by the shim.
     pub fn records(&self) -> PathBuf {
         self.state.join("records")

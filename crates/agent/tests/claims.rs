@@ -129,10 +129,10 @@ fn finished_work_is_not_done_again_whatever_became_of_its_state() {
     node.until("the job is complete", || complete(&node, "work"));
     node.until("the cron job is there", || !object(&node, "cronjob/yearly").is_null());
     let files = [
-        ("pod/done", state(&node, "pods", "done").join("pod.json")),
-        ("job/work", state(&node, "jobs", "work").join("job.json")),
+        ("pod/done", state(&node, "pods", "done").join("object.json")),
+        ("job/work", state(&node, "jobs", "work").join("object.json")),
         ("job/work", state(&node, "jobs", "work").join("state.json")),
-        ("cronjob/yearly", state(&node, "cronjobs", "yearly").join("job.json")),
+        ("cronjob/yearly", state(&node, "cronjobs", "yearly").join("object.json")),
         ("cronjob/yearly", state(&node, "cronjobs", "yearly").join("state.json")),
     ];
     for (round, (how, said)) in DAMAGES.iter().enumerate() {
@@ -187,7 +187,7 @@ fn a_user_discards_what_cannot_be_used_and_then_it_runs_anew() {
     node.until_phase("done", "Failed");
     node.until("the job is complete", || complete(&node, "work"));
     let (pod_file, job_file) =
-        (state(&node, "pods", "done").join("pod.json"), state(&node, "jobs", "work").join("state.json"));
+        (state(&node, "pods", "done").join("object.json"), state(&node, "jobs", "work").join("state.json"));
     node.kill();
     damage(&pod_file, "directory");
     damage(&job_file, "newer");
@@ -227,7 +227,7 @@ fn a_file_that_is_gone_gives_no_name_free() {
     node.until("it runs", || runs(&node, "web") == 1);
     node.kill();
     for (folder, name, file) in
-        [("pods", "done", "pod.json"), ("jobs", "work", "job.json"), ("pods", "web", "pod.json")]
+        [("pods", "done", "object.json"), ("jobs", "work", "object.json"), ("pods", "web", "object.json")]
     {
         fs::remove_file(state(&node, folder, name).join(file)).unwrap();
     }
@@ -235,7 +235,7 @@ fn a_file_that_is_gone_gives_no_name_free() {
     for name in ["pod default/done", "job default/work", "pod default/web"] {
         node.until("it is held back", || files_say(&node, &format!("{name} is held back")));
     }
-    assert!(files_say(&node, "pod.json is gone") && files_say(&node, "job.json is gone"));
+    assert!(files_say(&node, "object.json is gone") && files_say(&node, "object.json is gone"));
     assert!(node.ok(&["why", "web"]).contains("its processes go on"));
     assert_eq!(["done", "work", "web"].map(|name| runs(&node, name)), [1, 1, 1]);
     // The control: what is removed as a whole gives its name free, and so does what a user discards.
@@ -276,10 +276,10 @@ fn what_runs_goes_on_without_its_state() {
     assert!(before.0.is_some() && before.1.is_some());
 
     node.kill();
-    let good = [&web, &pod_of_job].map(|directory| fs::read(directory.join("pod.json")).unwrap());
-    damage(&web.join("pod.json"), "half");
+    let good = [&web, &pod_of_job].map(|directory| fs::read(directory.join("object.json")).unwrap());
+    damage(&web.join("object.json"), "half");
     // Nothing else tells its name.
-    damage(&pod_of_job.join("pod.json"), "noise");
+    damage(&pod_of_job.join("object.json"), "noise");
     node.start(&[]);
     node.until("it is held back", || files_say(&node, "pod default/web is held back"));
     for name in ["web", of_job.as_str()] {
@@ -293,8 +293,8 @@ fn what_runs_goes_on_without_its_state() {
 
     // The state of the job instead: its pod is no orphan.
     node.kill();
-    fs::write(web.join("pod.json"), &good[0]).unwrap();
-    fs::write(pod_of_job.join("pod.json"), &good[1]).unwrap();
+    fs::write(web.join("object.json"), &good[0]).unwrap();
+    fs::write(pod_of_job.join("object.json"), &good[1]).unwrap();
     let job_state = state(&node, "jobs", "work").join("state.json");
     let good = fs::read(&job_state).unwrap();
     damage(&job_state, "newer");
@@ -309,8 +309,8 @@ fn what_runs_goes_on_without_its_state() {
 
     // Discarded, its processes go, and its job counts it as one that was deleted by hand.
     node.kill();
-    damage(&web.join("pod.json"), "noise");
-    damage(&pod_of_job.join("pod.json"), "noise");
+    damage(&web.join("object.json"), "noise");
+    damage(&pod_of_job.join("object.json"), "noise");
     node.start(&[]);
     node.ok(&["delete", "pod", "web"]);
     node.ok(&["delete", "pod", &of_job]);
@@ -328,7 +328,7 @@ fn without_a_name_the_uid_is_claimed() {
     node.until("the job is complete", || complete(&node, "done"));
     let directory = state(&node, "jobs", "done");
     node.kill();
-    damage(&directory.join("job.json"), "noise");
+    damage(&directory.join("object.json"), "noise");
     damage(&directory.join("identity.json"), "noise");
     fs::rename(node.path("manifests/done.yaml"), node.path("done.yaml")).unwrap();
     node.start(&[]);

@@ -269,7 +269,7 @@ fn a_pod_waits_until_it_can_be_saved_and_runs_once() {
     let uid = bed.uid("never");
     bed.free();
     bed.node.until("it runs by itself", || bed.node.lines("never", "app") == ["ran"]);
-    assert!(bed.state.0.join(format!("pods/{uid}/pod.json")).exists());
+    assert!(bed.state.0.join(format!("pods/{uid}/object.json")).exists());
     bed.disk_pressure_is_told(false);
     // It outlives the agent, since it was on disk before it was begun.
     let id = |bed: &Bed| bed.node.pod("never")["status"]["containerStatuses"][0]["containerID"].clone();

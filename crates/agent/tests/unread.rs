@@ -77,8 +77,8 @@ fn state_that_is_given_at_the_second_try_is_not_held() {
     let below = |names: &'static [&'static str]| {
         move |node: &Node, uid: &str| names.iter().map(|name| node.path("state/pods").join(uid).join(name)).collect()
     };
-    goes_on("openat", "EMFILE", below(&["pod.json"]), nothing);
-    goes_on("read", "EIO", below(&["pod.json"]), nothing);
+    goes_on("openat", "EMFILE", below(&["object.json"]), nothing);
+    goes_on("read", "EIO", below(&["object.json"]), nothing);
     goes_on("openat", "EIO", below(&["records/app/0.json"]), nothing);
     goes_on("openat", "ENOMEM", below(&["records"]), nothing);
 }

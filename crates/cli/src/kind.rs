@@ -27,7 +27,7 @@ impl Kind {
     /// What one of them is called: `pod`.
     pub fn word(self) -> &'static str {
         match (self.object(), self) {
-            (Some(kind), _) => kind.word(),
+            (Some(kind), _) => kind.singular(),
             (None, Kind::Events) => "event",
             (None, _) => "file",
         }
@@ -59,12 +59,13 @@ impl Kind {
     /// By one of the words that users have for it.
     pub fn of_word(word: &str) -> Option<Kind> {
         match word {
-            "pod" | "pods" | "po" => Some(Kind::Pods),
-            "job" | "jobs" | "jobs.batch" | "job.batch" => Some(Kind::Jobs),
-            "cronjob" | "cronjobs" | "cj" | "cronjobs.batch" | "cronjob.batch" => Some(Kind::CronJobs),
             "event" | "events" | "ev" => Some(Kind::Events),
             "file" | "files" => Some(Kind::Files),
-            _ => None,
+            _ => objects::Kind::of_word(word).map(|kind| match kind {
+                objects::Kind::Pod => Kind::Pods,
+                objects::Kind::Job => Kind::Jobs,
+                objects::Kind::CronJob => Kind::CronJobs,
+            }),
         }
     }
 }

@@ -90,11 +90,11 @@ pub(super) fn plan(args: &Plan, context: &mut Context) -> Done {
     let assumed = Assumptions { init_takes: args.init_takes, main_takes: args.main_takes, stop_takes };
     for (i, object) in objects.iter().enumerate() {
         let (pod, about) = match object {
-            Resource::Pod(document) => (&document.pod, Vec::new()),
-            Resource::Job(document) => (&document.job.template.pod, vec![about_job(&document.job)]),
+            Resource::Pod(document) => (&document.spec, Vec::new()),
+            Resource::Job(document) => (&document.spec.template.pod, vec![about_job(&document.spec)]),
             Resource::CronJob(document) => {
-                let job = &document.cron.template.job;
-                let mut about = about_cron_job(&document.cron, Timestamp::now());
+                let job = &document.spec.template.job;
+                let mut about = about_cron_job(&document.spec, Timestamp::now());
                 about.push(about_job(job));
                 (&job.template.pod, about)
             }

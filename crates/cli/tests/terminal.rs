@@ -3,7 +3,7 @@
 
 use std::process::Stdio;
 
-use podwright_agent::status::{Collection, EventInput, FileReport, FileState, Subject};
+use podwright_agent::status::{EventInput, FileReport, FileState, Subject};
 use podwright_api_tests::{Server, Told, after, job, pod};
 use podwright_core::objects::Kind;
 use podwright_core::pod::why::{Advice, ContainerLine, Explanation, LastEnd, Member, Situation};
@@ -125,7 +125,7 @@ fn server() -> Server {
         "spec": {"schedule": HOSTILE, "timeZone": HOSTILE, "concurrencyPolicy": HOSTILE, "jobTemplate": {"spec": template}},
         "status": {"active": [{"name": HOSTILE}], "lastScheduleTime": HOSTILE, "lastSuccessfulTime": HOSTILE},
     });
-    server.store.put_object(Collection::CronJobs, cron).unwrap();
+    server.store.put_object(Kind::CronJob, cron).unwrap();
     for (kind, name) in [(Kind::Job, "parts"), (Kind::CronJob, "nightly"), (Kind::Pod, "web")] {
         let (namespace, uid) = ("default".to_owned(), format!("uid-{name}"));
         let subject = match kind {

@@ -1,5 +1,7 @@
 //! The exit ledger as the core sees it: what is on record of each run of a container, besides what the state machine goes by.
 
+use serde::{Deserialize, Serialize};
+
 use crate::time::Time;
 
 /// One run of a container.
@@ -51,7 +53,7 @@ pub struct LogLoss {
 }
 
 /// Who asked for an end.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cause {
     /// Who.
     pub by: Asker,
@@ -68,7 +70,8 @@ impl From<Asker> for Cause {
 
 /// Who can ask for the end of a run. The only names there are: of the state machine, the agent, the shim, and those who read
 /// records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "&'static str", from = "String")]
 pub enum Asker {
     /// Whoever removed the pod: written by agents that did not say who.
     Deletion,
@@ -104,6 +107,18 @@ pub enum Asker {
     Reboot,
     /// Somebody whom this version does not know.
     Other,
+}
+
+impl From<Asker> for &'static str {
+    fn from(asker: Asker) -> &'static str {
+        asker.name()
+    }
+}
+
+impl From<String> for Asker {
+    fn from(name: String) -> Asker {
+        Asker::of_name(&name)
+    }
 }
 
 impl Asker {

@@ -50,7 +50,7 @@ fn check(entries: &[Entry], ended_at: Option<i64>, now: i64, expected: &[&str]) 
     let observed = Observed::new(at(0), 3);
     let status = PodStatus::default();
     let life = Life {
-        spec: &document.pod,
+        spec: &document.spec,
         observed: &observed,
         status: &status,
         entries,
@@ -129,7 +129,7 @@ fn a_pre_stop_hook_is_part_of_the_stop() {
     let (observed, status) = (Observed::new(at(0), 3), PodStatus::default());
     let entries = [server];
     let life = Life {
-        spec: &document.pod,
+        spec: &document.spec,
         observed: &observed,
         status: &status,
         entries: &entries,
@@ -152,7 +152,7 @@ fn runs_without_a_record_are_told() {
     let (observed, status) = (Observed::new(at(0), 3), PodStatus::default());
     let entries = [run("server", 0, 1, Some((2, exited(1)))), run("server", 7, 90, None)];
     let life = Life {
-        spec: &document.pod,
+        spec: &document.spec,
         observed: &observed,
         status: &status,
         entries: &entries,
@@ -177,7 +177,7 @@ fn a_pod_that_ended_in_back_off_shows_it_to_its_end() {
         observed.containers[2].instances = vec![last];
         let status = PodStatus::default();
         let life = Life {
-            spec: &document.pod,
+            spec: &document.spec,
             observed: &observed,
             status: &status,
             entries: &entries,

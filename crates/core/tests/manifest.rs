@@ -9,13 +9,16 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
+use podwright_core::cron::spec::CronSpec;
+use podwright_core::job::spec::JobSpec;
 use podwright_core::manifest::{
-    Format, Problem, Resource, api_cron_job, api_job, api_pod, changes_in_place, cron_job_from_value,
+    Format, PodDocument, Problem, Resource, api, changes_in_place, from_value, parse, read,
 };
-use podwright_core::manifest::{from_value, job_from_value, parse, read};
+use podwright_core::pod::spec::PodSpec;
 
 fn folder() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/manifest")
@@ -71,15 +74,15 @@ fn stored_jobs_read_back_the_same_and_are_shown_with_their_defaults() {
         kinds.push(object.kind().to_string());
         match &object {
             Resource::Job(job) => {
-                assert_eq!(job_from_value(&job.manifest).unwrap().job, job.job);
-                let shown = api_job(job);
-                assert_eq!(shown["spec"]["parallelism"], job.job.parallelism);
+                assert_eq!(from_value::<JobSpec>(&job.manifest).unwrap().spec, job.spec);
+                let shown = api(&object);
+                assert_eq!(shown["spec"]["parallelism"], job.spec.parallelism);
                 assert!(shown["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"].is_string());
-                assert_eq!(shown["metadata"]["namespace"], job.job.namespace);
+                assert_eq!(shown["metadata"]["namespace"], job.spec.namespace);
             }
             Resource::CronJob(cron) => {
-                assert_eq!(cron_job_from_value(&cron.manifest).unwrap().cron, cron.cron);
-                assert_eq!(api_cron_job(cron)["spec"]["successfulJobsHistoryLimit"], cron.cron.successful_limit);
+                assert_eq!(from_value::<CronSpec>(&cron.manifest).unwrap().spec, cron.spec);
+                assert_eq!(api(&object)["spec"]["successfulJobsHistoryLimit"], cron.spec.successful_limit);
             }
             Resource::Pod(_) => {}
         }
@@ -110,12 +113,12 @@ fn what_of_a_job_changes_in_place_makes_no_other_job() {
 fn a_stored_pod_reads_back_the_same() {
     let text = fs::read_to_string(folder().join("everything.yaml")).unwrap();
     for document in parse(&text, Format::Yaml).unwrap() {
-        let again = from_value(&document.manifest).unwrap();
-        assert_eq!(again.pod, document.pod);
+        let again = from_value::<PodSpec>(&document.manifest).unwrap();
+        assert_eq!(again.spec, document.spec);
         assert_eq!(again.manifest, document.manifest);
         assert!(changes_in_place(&document, &again));
-        let stored = serde_json::to_string(&document.pod).unwrap();
-        assert_eq!(serde_json::from_str::<podwright_core::pod::spec::PodSpec>(&stored).unwrap(), document.pod);
+        let stored = serde_json::to_string(&document.spec).unwrap();
+        assert_eq!(serde_json::from_str::<PodSpec>(&stored).unwrap(), document.spec);
     }
 }
 
@@ -129,7 +132,7 @@ fn yaml_and_json_are_the_same_pod() {
             let text = if format == Format::Yaml { json.replace('\t', " ") } else { json.clone() };
             let again = parse(&text, format).unwrap();
             assert_eq!(again.len(), 1);
-            assert_eq!(again[0].pod, document.pod);
+            assert_eq!(again[0].spec, document.spec);
         }
     }
 }
@@ -138,11 +141,12 @@ fn yaml_and_json_are_the_same_pod() {
 fn the_api_shows_the_defaults() {
     let text = fs::read_to_string(folder().join("everything.yaml")).unwrap();
     let documents = parse(&text, Format::Yaml).unwrap();
+    let shown = |document: &PodDocument| api(&Resource::Pod(Arc::new(document.clone())));
     for document in &documents {
-        let typed: k8s_openapi::api::core::v1::Pod = serde_json::from_value(api_pod(document)).unwrap();
-        assert_eq!(typed.metadata.name.as_deref(), Some(document.pod.name.as_str()));
+        let typed: k8s_openapi::api::core::v1::Pod = serde_json::from_value(shown(document)).unwrap();
+        assert_eq!(typed.metadata.name.as_deref(), Some(document.spec.name.as_str()));
     }
-    insta::assert_snapshot!(serde_json::to_string_pretty(&documents.iter().map(api_pod).collect::<Vec<_>>()).unwrap());
+    insta::assert_snapshot!(serde_json::to_string_pretty(&documents.iter().map(shown).collect::<Vec<_>>()).unwrap());
 }
 
 #[test]
@@ -150,14 +154,14 @@ fn the_accepted_pod_has_everything_resolved() {
     let text = fs::read_to_string(folder().join("everything.yaml")).unwrap();
     let documents = parse(&text, Format::Yaml).unwrap();
     insta::assert_snapshot!(
-        serde_json::to_string_pretty(&documents.iter().map(|d| &d.pod).collect::<Vec<_>>()).unwrap()
+        serde_json::to_string_pretty(&documents.iter().map(|d| &d.spec).collect::<Vec<_>>()).unwrap()
     );
 }
 
 #[test]
 fn anchors_and_merge_keys() {
     let text = fs::read_to_string(folder().join("anchors.yaml")).unwrap();
-    let pod = parse(&text, Format::Yaml).unwrap().remove(0).pod;
+    let pod = parse(&text, Format::Yaml).unwrap().remove(0).spec;
     let [first, second, third] = &pod.containers[..] else { panic!("three containers") };
     let of = |c: &podwright_core::pod::spec::Container| {
         c.readiness_probe.as_ref().map(|p| (p.period.as_secs(), p.timeout.as_secs()))

@@ -11,7 +11,7 @@ fn timeline(pod: &str, assumed: Assumptions) -> String {
     let text = format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\nspec:\n{pod}");
     let documents = parse(&text, Format::Yaml).expect("the manifest is valid");
     let policy = NodePolicy { start_gate: StartGate::Ready, crash_backoff: backoff::DEFAULT, host_ips: Vec::new() };
-    let lines = rehearse(&documents[0].pod, &policy, &assumed).expect("no invariant is violated");
+    let lines = rehearse(&documents[0].spec, &policy, &assumed).expect("no invariant is violated");
     lines.iter().map(|l| format!("{:5.1} {}\n", l.at.as_secs_f64(), l.text)).collect()
 }
 

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use podwright_agent::server::command::{Accepted, COMMAND_QUEUE, Command, Refused};
-use podwright_agent::server::{Api, Closing, serve};
-use podwright_agent::status::{Collection, EventInput, PodKey, Store, Subject};
+use podwright_agent::api::command::{Accepted, COMMAND_QUEUE, Command, Refused};
+use podwright_agent::api::{Api, Closing, serve};
+use podwright_agent::status::{EventInput, PodKey, Store, Subject};
 use podwright_core::api::SOCKET;
 use podwright_core::objects::Kind;
 use podwright_core::pod::why::{Explanation, Known, missing};
@@ -75,7 +75,7 @@ impl Server {
 
     /// Adds or updates a job.
     pub fn put_job(&self, job: Value) {
-        self.store.put_object(Collection::Jobs, job).unwrap();
+        self.store.put_object(Kind::Job, job).unwrap();
     }
 
     /// Adds or updates a pod.
@@ -138,7 +138,9 @@ pub struct Told {
 async fn answer(mut inbox: mpsc::Receiver<Command>, store: Store, asked: Arc<Mutex<Vec<String>>>, told: Told) {
     while let Some(command) = inbox.recv().await {
         let (namespace, name, what, reply) = match command {
-            Command::Delete { namespace, name, grace, reply } => (namespace, name, format!("delete {grace:?}"), reply),
+            Command::Delete { kind: Kind::Pod, namespace, name, grace, reply } => {
+                (namespace, name, format!("delete {grace:?}"), reply)
+            }
             Command::Restart { namespace, name, reply } => (namespace, name, "restart".to_owned(), reply),
             Command::Why { kind, namespace, name, reply, .. } => {
                 let missing = || missing(kind, &namespace, &name, &Known::default());
@@ -150,7 +152,7 @@ async fn answer(mut inbox: mpsc::Receiver<Command>, store: Store, asked: Arc<Mut
                 reply.send(told.timeline.clone().ok_or_else(missing)).ok();
                 continue;
             }
-            Command::DeleteObject { kind, namespace, name, reply } => {
+            Command::Delete { kind, namespace, name, reply, .. } => {
                 asked.lock().unwrap().push(format!("delete {kind} {namespace}/{name}"));
                 reply.send(Ok(Accepted { uid: format!("uid-{name}"), note: None })).ok();
                 continue;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use podwright_agent::status::Collection;
 use podwright_api_tests::{Server, after, ended, job, key, pod, running};
 use podwright_cli::client::{Client, ClientError, Pieces};
+use podwright_core::objects::Kind;
 use serde_json::{Value, json};
 
 async fn refusal(client: &Client, method: &str, target: &str) -> (u16, String, String) {
@@ -75,7 +75,7 @@ async fn jobs_are_listed_watched_and_removed() {
     assert_eq!(line(&mut changes).await["type"], "ADDED");
     server.put_job(job("parts", Some("Complete")));
     assert_eq!(line(&mut changes).await["object"]["status"]["conditions"][0]["type"], "Complete");
-    server.store.remove_object(Collection::Jobs, "default", "parts");
+    server.store.remove_object(Kind::Job, "default", "parts");
     assert_eq!(line(&mut changes).await["type"], "DELETED");
     assert_eq!(
         refusal(&client, "GET", target).await,

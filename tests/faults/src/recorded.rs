@@ -68,7 +68,7 @@ pub fn read(state: &Path) -> Recorded {
     let mut found = Recorded::default();
     for pod in fs::read_dir(state.join("pods")).into_iter().flatten().flatten() {
         let uid = pod.file_name().to_string_lossy().into_owned();
-        let Some(manifest) = json(&pod.path().join("pod.json"), &mut found.damaged) else { continue };
+        let Some(manifest) = json(&pod.path().join("object.json"), &mut found.damaged) else { continue };
         let manifest = &manifest["manifest"];
         let keys: BTreeMap<String, String> = containers(manifest)
             .filter_map(|container| {

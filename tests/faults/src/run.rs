@@ -429,7 +429,7 @@ impl Run {
             let path = call.path.as_ref().and_then(|path| path.strip_prefix(&state).ok());
             let is_kept = path.is_some_and(|path| {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                name.contains("pod.json") || name.contains("state.json")
+                name.contains("object.json") || name.contains("state.json")
             });
             call.program == Program::Agent && is_kept && call.kind != Kind::Remove
         };
@@ -464,8 +464,9 @@ impl Run {
         let mut left = Vec::new();
         for pod in entries(self.node.places.state().join("pods")) {
             // A half-written file that could not be removed is passed over by all readers, and goes with its directory.
-            let is_kept =
-                |name: &str| matches!(name, "identity.json" | "pod.json" | "records") || name.ends_with(".tmp");
+            let is_kept = |name: &str| {
+                matches!(name, "identity.json" | "object.json" | "state.json" | "records") || name.ends_with(".tmp")
+            };
             let parts = entries(pod.path()).filter(|part| !is_kept(&part.file_name().to_string_lossy()));
             left.extend(parts.map(|part| part.path()));
         }

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use podwright_core::objects::Kind;
+
 use super::index::Index;
 
 /// Most changes kept.
@@ -13,14 +15,10 @@ const MAX_BYTES: usize = 2 << 20;
 /// Which list a change belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Collection {
-    /// `v1` Pods.
-    Pods,
+    /// Objects of a kind.
+    Objects(Kind),
     /// `v1` Events.
     Events,
-    /// `batch/v1` Jobs.
-    Jobs,
-    /// `batch/v1` CronJobs.
-    CronJobs,
 }
 
 /// One change of one object.
@@ -92,7 +90,13 @@ mod tests {
 
     fn change(version: u64, bytes: usize) -> Change {
         let index = Some(Arc::new(Index::default()));
-        Change { version, collection: Collection::Pods, before: None, after: index, object: "x".repeat(bytes).into() }
+        Change {
+            version,
+            collection: Collection::Objects(Kind::Pod),
+            before: None,
+            after: index,
+            object: "x".repeat(bytes).into(),
+        }
     }
 
     #[test]
@@ -101,8 +105,9 @@ mod tests {
         for v in 101..=110 {
             log.push(change(v, 1));
         }
-        let versions =
-            |since| log.since(since, Collection::Pods).map(|c| c.iter().map(|c| c.version).collect::<Vec<_>>());
+        let versions = |since| {
+            log.since(since, Collection::Objects(Kind::Pod)).map(|c| c.iter().map(|c| c.version).collect::<Vec<_>>())
+        };
         assert_eq!(versions(107), Ok(vec![108, 109, 110]));
         assert_eq!(versions(110), Ok(vec![]));
         assert_eq!(versions(100).map(|v| v.len()), Ok(10));
@@ -117,8 +122,8 @@ mod tests {
             log.push(change(v, 1));
         }
         assert_eq!(log.changes.len(), MAX_CHANGES);
-        assert_eq!(log.since(9, Collection::Pods).err(), Some(Expired { asked: 9, oldest: 10 }));
-        assert!(log.since(10, Collection::Pods).is_ok());
+        assert_eq!(log.since(9, Collection::Objects(Kind::Pod)).err(), Some(Expired { asked: 9, oldest: 10 }));
+        assert!(log.since(10, Collection::Objects(Kind::Pod)).is_ok());
         log.push(change(9000, MAX_BYTES + 1));
         assert_eq!(log.changes.len(), 1);
     }

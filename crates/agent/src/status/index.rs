@@ -4,20 +4,6 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// Fields of a pod that a field selector may name (Kubernetes' own set, as far as podwright has the fields).
-pub const POD_FIELDS: &[&str] = &[
-    "metadata.name",
-    "metadata.namespace",
-    "metadata.uid",
-    "spec.nodeName",
-    "spec.restartPolicy",
-    "status.phase",
-    "status.podIP",
-];
-
-/// Fields of a job or cron job that a field selector may name.
-pub const OBJECT_FIELDS: &[&str] = &["metadata.name", "metadata.namespace", "metadata.uid"];
-
 /// Fields of an event that a field selector may name.
 pub const EVENT_FIELDS: &[&str] = &[
     "metadata.name",
@@ -38,7 +24,7 @@ pub struct Index {
     pub namespace: String,
     /// `metadata.labels`.
     pub labels: BTreeMap<String, String>,
-    /// Values of [`POD_FIELDS`] or [`EVENT_FIELDS`]; an absent field is the empty string.
+    /// Values of [`Kind::selectable`](podwright_core::objects::Kind::selectable) or [`EVENT_FIELDS`]; an absent field is the empty string.
     pub fields: BTreeMap<&'static str, String>,
     /// The pod has ended and was removed: shown on request only.
     pub archived: bool,

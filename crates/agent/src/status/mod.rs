@@ -1,6 +1,6 @@
 //! What the agent knows, for whoever asks: pods and their last status, events, and the files of the manifest directory.
 //!
-//! Written by the workers and the source, read by [`crate::server`]. Nothing here reads a clock: moments are arguments.
+//! Written by the workers and the source, read by [`crate::api`]. Nothing here reads a clock: moments are arguments.
 //! [`Store`] is the whole interface; [`changes`] lets a watcher catch up, [`retention`] decides how long an ended
 //! pod stays readable, [`events`] folds repeated events into one.
 
@@ -9,6 +9,8 @@ pub mod events;
 pub mod files;
 pub mod index;
 pub mod node;
+pub mod of_batch;
+pub mod of_pod;
 pub mod retention;
 mod store;
 mod wall;

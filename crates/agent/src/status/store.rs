@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use podwright_core::api::ENDED_AT;
+use podwright_core::objects::Kind;
 use podwright_core::time::Time;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -12,7 +13,7 @@ use tokio::sync::watch;
 use super::changes::{Change, ChangeLog, Collection, Expired};
 use super::events::{EventInput, Events};
 use super::files::FileReport;
-use super::index::{Index, OBJECT_FIELDS, POD_FIELDS};
+use super::index::Index;
 use super::node::NodeReport;
 use super::retention::{self, Retention};
 use super::wall;
@@ -89,7 +90,7 @@ struct Inner {
     version: u64,
     pods: BTreeMap<PodKey, StoredPod>,
     /// Jobs and cron jobs, by namespace and name.
-    objects: BTreeMap<(Collection, String, String), StoredObject>,
+    objects: BTreeMap<(Kind, String, String), StoredObject>,
     events: Events,
     files: Vec<FileReport>,
     /// Paths, other than manifests, that a call has not come back from, and since when.
@@ -161,34 +162,34 @@ impl Store {
     ///
     /// # Errors
     /// If it has no namespace, name or uid.
-    pub fn put_object(&self, collection: Collection, mut object: Value) -> Result<(), PutError> {
+    pub fn put_object(&self, kind: Kind, mut object: Value) -> Result<(), PutError> {
         let key = key_of(&object)?;
         // A cron job goes by the wall clock throughout.
-        let by_wall = collection == Collection::CronJobs;
+        let by_wall = kind == Kind::CronJob;
         self.change(|inner| {
             if !by_wall {
                 wall::show(&mut object, &inner.calendar.now());
             }
-            inner.put_object((collection, key.namespace, key.name), object);
+            inner.put_object((kind, key.namespace, key.name), object);
         });
         Ok(())
     }
 
     /// A job or cron job is gone. Unknown ones are ignored.
-    pub fn remove_object(&self, collection: Collection, namespace: &str, name: &str) {
-        self.change(|inner| inner.remove_object(&(collection, namespace.to_owned(), name.to_owned())));
+    pub fn remove_object(&self, kind: Kind, namespace: &str, name: &str) {
+        self.change(|inner| inner.remove_object(&(kind, namespace.to_owned(), name.to_owned())));
     }
 
     /// The job or cron job of that name, as JSON.
-    pub fn object(&self, collection: Collection, namespace: &str, name: &str) -> Option<Arc<str>> {
-        let key = (collection, namespace.to_owned(), name.to_owned());
+    pub fn object(&self, kind: Kind, namespace: &str, name: &str) -> Option<Arc<str>> {
+        let key = (kind, namespace.to_owned(), name.to_owned());
         self.lock().objects.get(&key).map(|stored| Arc::clone(&stored.object))
     }
 
     /// All jobs, or all cron jobs, by namespace and name.
-    pub fn objects(&self, collection: Collection) -> Snapshot {
+    pub fn objects(&self, kind: Kind) -> Snapshot {
         let inner = self.lock();
-        let of = inner.objects.iter().filter(|((of, _, _), _)| *of == collection);
+        let of = inner.objects.iter().filter(|((of, _, _), _)| *of == kind);
         let items = of.map(|(_, stored)| (Arc::clone(&stored.index), Arc::clone(&stored.object))).collect();
         Snapshot { version: inner.version, items }
     }
@@ -361,7 +362,7 @@ impl Inner {
 
     fn put(&mut self, key: PodKey, mut pod: Value, ended_at: Option<Time>) {
         mark_ended(&mut pod, ended_at.map(|at| self.calendar.now().show(at)));
-        let mut index = Index::of(&pod, POD_FIELDS);
+        let mut index = Index::of(&pod, Kind::Pod.selectable());
         index.archived = ended_at.is_some();
         if let Some(known) = self.pods.get(&key) {
             pod["metadata"]["resourceVersion"] = json!(known.version.to_string());
@@ -375,18 +376,18 @@ impl Inner {
             StoredPod { key: key.clone(), object: pod.to_string().into(), index: Arc::new(index), ended_at, version };
         let (after, object) = (Some(stored.index.clone()), stored.object.clone());
         let before = self.pods.insert(key, stored).map(|p| p.index);
-        self.changes.push(Change { version, collection: Collection::Pods, before, after, object });
+        self.changes.push(Change { version, collection: Collection::Objects(Kind::Pod), before, after, object });
     }
 
-    fn put_object(&mut self, key: (Collection, String, String), mut object: Value) {
-        let index = Arc::new(Index::of(&object, OBJECT_FIELDS));
+    fn put_object(&mut self, key: (Kind, String, String), mut object: Value) {
+        let index = Arc::new(Index::of(&object, key.0.selectable()));
         if let Some(known) = self.objects.get(&key) {
             object["metadata"]["resourceVersion"] = json!(known.version.to_string());
             if *known.object == *object.to_string() {
                 return;
             }
         }
-        let (collection, version) = (key.0, self.next_version());
+        let (collection, version) = (Collection::Objects(key.0), self.next_version());
         object["metadata"]["resourceVersion"] = json!(version.to_string());
         let stored = StoredObject { object: object.to_string().into(), index, version };
         let (after, object) = (Some(Arc::clone(&stored.index)), Arc::clone(&stored.object));
@@ -394,10 +395,16 @@ impl Inner {
         self.changes.push(Change { version, collection, before, after, object });
     }
 
-    fn remove_object(&mut self, key: &(Collection, String, String)) {
+    fn remove_object(&mut self, key: &(Kind, String, String)) {
         let Some(StoredObject { object, index, .. }) = self.objects.remove(key) else { return };
         let version = self.next_version();
-        self.changes.push(Change { version, collection: key.0, before: Some(index), after: None, object });
+        self.changes.push(Change {
+            version,
+            collection: Collection::Objects(key.0),
+            before: Some(index),
+            after: None,
+            object,
+        });
     }
 
     fn archive(&mut self, key: &PodKey, ended_at: Time) {
@@ -411,7 +418,7 @@ impl Inner {
         let Some(pod) = self.pods.remove(key) else { return };
         let version = self.next_version();
         let (before, object) = (Some(pod.index), pod.object);
-        self.changes.push(Change { version, collection: Collection::Pods, before, after: None, object });
+        self.changes.push(Change { version, collection: Collection::Objects(Kind::Pod), before, after: None, object });
     }
 
     fn expire_events(&mut self, now: Time) {
@@ -538,7 +545,7 @@ mod tests {
     async fn a_watcher_sees_every_state_in_order_and_the_end() {
         let store = store();
         store.put_pod(pod("a", "1", "Pending"), Time(0)).unwrap();
-        let mut watcher = store.watch(Collection::Pods, store.pods().version);
+        let mut watcher = store.watch(Collection::Objects(Kind::Pod), store.pods().version);
         store.put_pod(pod("a", "1", "Running"), Time(0)).unwrap();
         store.put_pod(pod("a", "1", "Succeeded"), Time(0)).unwrap();
         store.archive_pod(&key("a", "1"), Time(1));

@@ -47,9 +47,13 @@ pub struct Failure {
     pub error: String,
 }
 
+/// A file that is to be written: where, and what.
+pub type File = (PathBuf, Arc<[u8]>);
+
 /// What is to be written.
 struct Waiting {
-    bytes: Arc<[u8]>,
+    /// In this order.
+    files: Vec<File>,
     durability: Durability,
     version: u64,
     /// A try of this version has been made.
@@ -60,11 +64,12 @@ struct Waiting {
 }
 
 /// What a try writes, its version, and what tells of a newer one.
-type Next = (Arc<[u8]>, Durability, u64, Arc<Notify>);
+type Next = (Vec<File>, Durability, u64, Arc<Notify>);
 
 #[derive(Default)]
 struct Inner {
     failures: BTreeMap<PathBuf, Failure>,
+    /// By the file, or by the directory of files that are written together.
     waiting: BTreeMap<PathBuf, Waiting>,
     /// When the conditions took their present value.
     since: BTreeMap<Condition, Time>,
@@ -122,11 +127,23 @@ impl Storage {
 
     /// Writes this in place of `path` as soon as the disk takes it; of several versions only the newest.
     pub fn keep(self: &Arc<Self>, path: &Path, bytes: Vec<u8>, durability: Durability, listener: Option<Listener>) {
+        self.keep_all(path, vec![(path.to_owned(), bytes.into())], durability, listener);
+    }
+
+    /// The same of files of `path`, a directory, that belong together: they are written in this order, and `listener` is told of all of
+    /// them. What a newer call does not name is written as an older one has it.
+    pub fn keep_all(
+        self: &Arc<Self>,
+        path: &Path,
+        files: Vec<File>,
+        durability: Durability,
+        listener: Option<Listener>,
+    ) {
         let mut inner = self.lock();
         let known = inner.waiting.remove(path);
         let begins = known.is_none();
         let mut entry = known.unwrap_or_else(|| Waiting {
-            bytes: Arc::from([]),
+            files: Vec::new(),
             durability,
             version: 0,
             tried: false,
@@ -135,7 +152,8 @@ impl Storage {
             in_flight: false,
         });
         entry.version += 1;
-        (entry.bytes, entry.durability, entry.tried) = (bytes.into(), durability, false);
+        entry.files = merged(std::mem::take(&mut entry.files), files);
+        (entry.durability, entry.tried) = (durability, false);
         entry.listeners.extend(listener);
         entry.changed.notify_one();
         inner.waiting.insert(path.to_owned(), entry);
@@ -152,9 +170,9 @@ impl Storage {
 
     async fn write(self: Arc<Self>, path: PathBuf) {
         let mut tries = 0;
-        while let Some((bytes, durability, version, changed)) = self.next(&path) {
-            let to = path.clone();
-            let written = tokio::task::spawn_blocking(move || write_file(&to, &bytes, durability)).await;
+        while let Some((files, durability, version, changed)) = self.next(&path) {
+            let write = move || files.iter().try_for_each(|(path, bytes)| write_file(path, bytes, durability));
+            let written = tokio::task::spawn_blocking(write).await;
             let written = written.map_err(anyhow::Error::from).flatten();
             let failure = written.as_ref().err().map(|error| format!("{error:#}"));
             self.report(&path, written.as_ref().err().map(AsRef::as_ref));
@@ -182,7 +200,7 @@ impl Storage {
         let mut inner = self.lock();
         let entry = inner.waiting.get_mut(path)?;
         entry.in_flight = true;
-        Some((Arc::clone(&entry.bytes), entry.durability, entry.version, Arc::clone(&entry.changed)))
+        Some((entry.files.clone(), entry.durability, entry.version, Arc::clone(&entry.changed)))
     }
 
     /// Tells the listeners how a try of `version` went; `true`: nothing is left to do.
@@ -215,15 +233,19 @@ impl Storage {
     /// # Errors
     /// Those of reading the file.
     pub fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        let kept = self.lock().waiting.get(path).map(|entry| Arc::clone(&entry.bytes));
+        let kept = {
+            let inner = self.lock();
+            let entries = [Some(path), path.parent()].into_iter().flatten().filter_map(|of| inner.waiting.get(of));
+            entries.flat_map(|entry| &entry.files).find(|(of, _)| of == path).map(|(_, bytes)| Arc::clone(bytes))
+        };
         kept.map_or_else(|| read_regular(path, MAX_STATE), |bytes| Ok(bytes.to_vec()))
     }
 
     /// What is to be written below a directory.
-    pub fn waiting(&self, directory: &Path) -> Vec<(PathBuf, Arc<[u8]>)> {
+    pub fn waiting(&self, directory: &Path) -> Vec<File> {
         let inner = self.lock();
-        let below = inner.waiting.iter().filter(|(path, _)| path.starts_with(directory));
-        below.map(|(path, entry)| (path.clone(), Arc::clone(&entry.bytes))).collect()
+        let all = inner.waiting.values().flat_map(|entry| &entry.files);
+        all.filter(|(path, _)| path.starts_with(directory)).cloned().collect()
     }
 
     /// Nothing below this directory is to be written any more: it is removed.
@@ -424,6 +446,20 @@ impl Drop for Turn<'_> {
         self.storage.removing.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.path);
         self.storage.removed.notify_all();
     }
+}
+
+/// What is to be written once `new` was handed over: the order is that of the call that names every file.
+fn merged(old: Vec<File>, new: Vec<File>) -> Vec<File> {
+    let is_in = |files: &[File], path: &Path| files.iter().any(|(of, _)| of == path);
+    if old.iter().all(|(path, _)| is_in(&new, path)) {
+        return new;
+    }
+    let newest = |(path, bytes): File| {
+        let bytes = new.iter().find(|(of, _)| *of == path).map_or(bytes, |(_, bytes)| Arc::clone(bytes));
+        (path, bytes)
+    };
+    let rest: Vec<File> = new.iter().filter(|(path, _)| !is_in(&old, path)).cloned().collect();
+    old.into_iter().map(newest).chain(rest).collect()
 }
 
 /// Writes a file, with its directories.

@@ -241,7 +241,7 @@ mod tests {
 
     fn with(env: &[(&str, String)], args: &[&str]) -> Container {
         let text = "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: c, image: i}]}}";
-        let mut pod = crate::manifest::parse(text, crate::manifest::Format::Yaml).unwrap().remove(0).pod;
+        let mut pod = crate::manifest::parse(text, crate::manifest::Format::Yaml).unwrap().remove(0).spec;
         let mut container = pod.containers.remove(0);
         container.env = variables(env);
         container.args = args.iter().map(|arg| (*arg).to_owned()).collect();

@@ -53,7 +53,7 @@ fn pod(pod_fields: &str, container_fields: &str) -> PodSpec {
         "{{apiVersion: v1, kind: Pod, metadata: {{name: web}}, spec: {{{pod_fields} volumes: [{{name: data, emptyDir: {{}}}}], \
          containers: [{{name: app, image: x, {container_fields}}}]}}}}"
     );
-    parse(&text, Format::Yaml).unwrap().remove(0).pod
+    parse(&text, Format::Yaml).unwrap().remove(0).spec
 }
 
 fn spec(pod_fields: &str, container_fields: &str) -> Result<Spec, ConfigError> {

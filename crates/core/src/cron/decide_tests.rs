@@ -5,7 +5,8 @@ use super::decide::{Moment, Plan, Step};
 use super::spec::CronSpec;
 use super::state::{CronState, JobEnd, JobSeen, Jobs};
 use super::{decide, job_manifest};
-use crate::manifest::{Format, Resource, job_from_value, read};
+use crate::job::spec::JobSpec;
+use crate::manifest::{Format, Resource, from_value, read};
 
 pub(super) struct Fixture {
     pub(super) spec: CronSpec,
@@ -27,7 +28,7 @@ impl Fixture {
              jobTemplate: {{metadata: {{labels: {{a: b}}}}, spec: {{template: {{spec: {{restartPolicy: Never, containers: [{{name: m, image: i}}]}}}}}}}}}}}}"
         );
         let spec = match read(&text, Format::Yaml).unwrap().remove(0) {
-            Resource::CronJob(cron) => cron.cron.clone(),
+            Resource::CronJob(cron) => cron.spec.clone(),
             other => panic!("{other:?}"),
         };
         Fixture { spec, state: CronState::new(at("01 12:00")), jobs: Jobs::new(), told: vec![], plan: None }
@@ -46,7 +47,7 @@ impl Fixture {
         for step in &plan.steps {
             match step {
                 Step::Create { name, scheduled } => {
-                    job_from_value(&job_manifest(&self.spec, name, Some(*scheduled))).expect("it is accepted");
+                    from_value::<JobSpec>(&job_manifest(&self.spec, name, Some(*scheduled))).expect("it is accepted");
                     let job = JobSeen { uid: name.clone(), created_at: now, end: None, removing: false };
                     assert!(self.jobs.insert(name.clone(), job).is_none(), "{name} is made twice");
                     shown.push(format!("+{}", scheduled.strftime("%d %H:%M")));

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::objects::DurableState;
+use crate::time::Time;
+
 /// What outlives the agent. All moments are of the wall clock.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -21,6 +24,9 @@ pub struct CronState {
     pub last_schedule: Option<Timestamp>,
     /// `status.lastSuccessfulTime`.
     pub last_success: Option<Timestamp>,
+    /// When its removal was asked for.
+    #[serde(default)]
+    pub removed_at: Option<Timestamp>,
 }
 
 impl CronState {
@@ -33,8 +39,14 @@ impl CronState {
             was_suspended: false,
             last_schedule: None,
             last_success: None,
+            removed_at: None,
         }
     }
+}
+
+impl DurableState for CronState {
+    /// They are of the wall clock, and stay as they are.
+    fn shift(&mut self, _shift_ns: i64, _now: Time) {}
 }
 
 /// What is seen of one of its jobs.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::indexes::Indexes;
+use crate::objects::DurableState;
 use crate::time::Time;
 
 /// What outlives the agent. Written before anything follows from it, and only when it has changed.
@@ -117,8 +118,8 @@ impl JobState {
         }
     }
 
-    /// Applies `change` to every moment: they are kept by a clock whose origin is another one after a restart.
-    pub fn each_time(&mut self, mut change: impl FnMut(&mut Time)) {
+    /// Applies `change` to every moment.
+    fn each_time(&mut self, mut change: impl FnMut(&mut Time)) {
         change(&mut self.accepted_at);
         let single = [&mut self.started_at, &mut self.back_off.last, &mut self.finished_at, &mut self.removal_at];
         single.into_iter().flatten().for_each(&mut change);
@@ -129,6 +130,13 @@ impl JobState {
         self.index_failures.values_mut().filter_map(|f| f.last.as_mut()).for_each(&mut change);
         self.suspended.iter_mut().for_each(|(_, at)| change(at));
         self.verdict.iter_mut().for_each(|v| change(&mut v.at));
+    }
+}
+
+impl DurableState for JobState {
+    fn shift(&mut self, shift_ns: i64, now: Time) {
+        // What is past stays past, also where the clock of a new boot is behind the old one.
+        self.each_time(|time| *time = Time(time.0.saturating_add(shift_ns)).min(now));
     }
 }
 

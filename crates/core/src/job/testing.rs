@@ -7,6 +7,7 @@ use super::spec::JobSpec;
 use super::state::{JobState, PodEnd, PodSeen, Seen};
 use super::{decide, pod_manifest};
 use crate::manifest::{Format, Resource, from_value, read};
+use crate::pod::spec::PodSpec;
 use crate::time::Time;
 
 pub(super) struct Fixture {
@@ -31,7 +32,7 @@ pub(super) fn spec(fields: &str) -> JobSpec {
          containers: [{{name: main, image: i}}], initContainers: [{{name: side, image: i, restartPolicy: Always}}, {{name: init, image: i}}]}}}}}}}}"
     );
     match read(&text, Format::Yaml).unwrap().remove(0) {
-        Resource::Job(job) => job.job.clone(),
+        Resource::Job(job) => job.spec.clone(),
         other => panic!("{other:?}"),
     }
 }
@@ -58,7 +59,7 @@ impl Fixture {
                 match step {
                     Step::Create { serial } => {
                         let pod = &self.state.pods[serial];
-                        from_value(&pod_manifest(&self.spec, pod)).expect("a job's pod is accepted");
+                        from_value::<PodSpec>(&pod_manifest(&self.spec, pod)).expect("a job's pod is accepted");
                         let live = PodSeen::Live { ready: false, restarts: 0, deleting: false };
                         assert!(self.seen.insert(pod.name.clone(), live).is_none(), "{} is made twice", pod.name);
                     }

@@ -2,37 +2,31 @@
 
 use serde_json::{Map, Value, json};
 
+use super::Resource;
 use super::convert::container::{MESSAGE_PATH, default_pull_policy};
-use super::{CronJobDocument, Document, JobDocument};
+use crate::cron::spec::CronSpec;
 use crate::job::spec::{JobSpec, Replacement};
 use crate::pod::spec::PullPolicy;
 
-/// The `v1` Pod of a document, without `status` and `metadata.creationTimestamp`, which the caller knows.
-pub fn api_pod(document: &Document) -> Value {
-    let mut pod = document.manifest.clone();
-    fill_head(&mut pod, &document.pod.namespace, &document.pod.uid);
-    if let Some(spec) = object(&mut pod, "spec") {
-        fill_spec(spec, document.pod.host_network);
+/// The object as an API server would show it, without `status` and `metadata.creationTimestamp`, which the caller knows.
+pub fn shown(resource: &Resource) -> Value {
+    let mut shown = resource.manifest().clone();
+    fill_head(&mut shown, resource.namespace(), resource.uid());
+    if let Some(fields) = object(&mut shown, "spec") {
+        match resource {
+            Resource::Pod(pod) => fill_spec(fields, pod.spec.host_network),
+            Resource::Job(job) => {
+                fill_job_spec(fields, &job.spec);
+                let selector = json!({"matchLabels": {"batch.kubernetes.io/controller-uid": job.spec.uid}});
+                fields.insert("selector".to_owned(), selector);
+            }
+            Resource::CronJob(cron) => fill_cron_spec(fields, &cron.spec),
+        }
     }
-    pod
+    shown
 }
 
-/// The `batch/v1` Job of a document, without `status` and `metadata.creationTimestamp`.
-pub fn api_job(document: &JobDocument) -> Value {
-    let (mut job, spec) = (document.manifest.clone(), &document.job);
-    fill_head(&mut job, &spec.namespace, &spec.uid);
-    if let Some(fields) = object(&mut job, "spec") {
-        fill_job_spec(fields, spec);
-        fields.insert("selector".to_owned(), json!({"matchLabels": {"batch.kubernetes.io/controller-uid": spec.uid}}));
-    }
-    job
-}
-
-/// The `batch/v1` CronJob of a document, without `status` and `metadata.creationTimestamp`.
-pub fn api_cron_job(document: &CronJobDocument) -> Value {
-    let (mut cron, spec) = (document.manifest.clone(), &document.cron);
-    fill_head(&mut cron, &spec.namespace, &spec.uid);
-    let Some(fields) = object(&mut cron, "spec") else { return cron };
+fn fill_cron_spec(fields: &mut Map<String, Value>, spec: &CronSpec) {
     for (key, value) in [
         ("concurrencyPolicy", json!("Allow")),
         ("suspend", json!(false)),
@@ -44,7 +38,6 @@ pub fn api_cron_job(document: &CronJobDocument) -> Value {
     if let Some(fields) = fields.get_mut("jobTemplate").and_then(|t| object(t, "spec")) {
         fill_job_spec(fields, &spec.template.job);
     }
-    cron
 }
 
 fn fill_head(value: &mut Value, namespace: &str, uid: &str) {

@@ -21,16 +21,16 @@ mod table;
 mod uid;
 mod yaml;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde_json::Value;
 
-pub use api::{api_cron_job, api_job, api_pod};
+pub use api::shown as api;
 #[cfg(test)]
 pub(crate) use convert::container::CAPABILITIES;
 pub use problem::Problem;
-pub use resource::{CronJobDocument, Document, JobDocument, Resource};
+pub use resource::{CronJobDocument, Document, JobDocument, Names, PodDocument, Resource, Spec};
 pub use suggest::nearest;
 pub use uid::{cron_job_uid, job_uid, uid};
 
@@ -97,7 +97,7 @@ pub fn read(text: &str, format: Format) -> Result<Vec<Resource>, Vec<Problem>> {
 ///
 /// # Errors
 /// As of [`read`], or an object of another kind.
-pub fn parse(text: &str, format: Format) -> Result<Vec<Document>, Vec<Problem>> {
+pub fn parse(text: &str, format: Format) -> Result<Vec<PodDocument>, Vec<Problem>> {
     let pods = read(text, format)?.into_iter().map(|object| match object {
         Resource::Pod(pod) => Ok(Arc::unwrap_or_clone(pod)),
         other => {
@@ -108,45 +108,24 @@ pub fn parse(text: &str, format: Format) -> Result<Vec<Document>, Vec<Problem>> 
     pods.collect()
 }
 
-/// Reads one pod again that was accepted before, or that a job makes.
+/// Reads one object again that was accepted before, or that another one makes.
 ///
 /// # Errors
-/// What is wrong with it, as of [`read`], without lines.
-pub fn from_value(value: &Value) -> Result<Document, Vec<Problem>> {
-    match one(value)? {
-        Resource::Pod(pod) => Ok(Arc::unwrap_or_clone(pod)),
-        other => Err(unexpected(&other, Kind::Pod)),
-    }
+/// What is wrong with it, as of [`read`], without lines; or it is of another kind.
+pub fn from_value<S: Spec>(value: &Value) -> Result<Arc<Document<S>>, Vec<Problem>> {
+    let object = resource_from_value(value)?;
+    let found = object.kind();
+    S::unwrap(object).ok_or_else(|| {
+        let message = format!("found {found}, accepted here: {}", S::KIND);
+        vec![Problem { line: None, path: "kind".to_owned(), message }]
+    })
 }
 
-/// Reads one job again that was accepted before, or that a cron job makes.
-///
-/// # Errors
-/// As of [`from_value`].
-pub fn job_from_value(value: &Value) -> Result<Arc<JobDocument>, Vec<Problem>> {
-    match one(value)? {
-        Resource::Job(job) => Ok(job),
-        other => Err(unexpected(&other, Kind::Job)),
-    }
-}
-
-/// Reads one cron job again that was accepted before.
+/// The same of an object of any kind.
 ///
 /// # Errors
 /// As of [`from_value`].
-pub fn cron_job_from_value(value: &Value) -> Result<Arc<CronJobDocument>, Vec<Problem>> {
-    match one(value)? {
-        Resource::CronJob(cron) => Ok(cron),
-        other => Err(unexpected(&other, Kind::CronJob)),
-    }
-}
-
-fn unexpected(found: &Resource, accepted: Kind) -> Vec<Problem> {
-    let message = format!("found {}, accepted here: {accepted}", found.kind());
-    vec![Problem { line: None, path: "kind".to_owned(), message }]
-}
-
-fn one(value: &Value) -> Result<Resource, Vec<Problem>> {
+pub fn resource_from_value(value: &Value) -> Result<Resource, Vec<Problem>> {
     let mut problems = Problems::default();
     let mut objects = Vec::new();
     let node = Node::from_value(value);
@@ -163,8 +142,8 @@ fn one(value: &Value) -> Result<Resource, Vec<Problem>> {
 }
 
 /// Whether an edit is taken up by the running pod, instead of replacing it.
-pub fn changes_in_place(old: &Document, new: &Document) -> bool {
-    old.pod.uid == new.pod.uid
+pub fn changes_in_place(old: &PodDocument, new: &PodDocument) -> bool {
+    old.spec.uid == new.spec.uid
 }
 
 /// The kinds that there are, in words.
@@ -177,14 +156,16 @@ fn object(at: &At<'_>, objects: &mut Vec<Resource>, problems: &mut Problems) {
         problems.at(&whole, format!("found {}, accepted: {ACCEPTED}", at.node.describe()));
         return;
     }
-    match (at.str("apiVersion"), at.str("kind")) {
-        (Some("v1"), Some("Pod")) => pod(at, objects, problems),
-        (Some("batch/v1"), Some("Job")) => job(at, objects, problems),
-        (Some("batch/v1"), Some("CronJob")) => cron_job(at, objects, problems),
-        (Some("v1"), Some("List" | "PodList")) | (Some("batch/v1"), Some("JobList" | "CronJobList")) => {
+    let (version, name) = (at.str("apiVersion"), at.str("kind"));
+    let found = version.zip(name);
+    match found.and_then(|(version, name)| Kind::of(version, name)) {
+        Some(Kind::Pod) => pod(at, objects, problems),
+        Some(Kind::Job) => job(at, objects, problems),
+        Some(Kind::CronJob) => cron_job(at, objects, problems),
+        None if found.is_some_and(|(version, name)| version_of_list(name) == Some(version)) => {
             list(at, objects, problems);
         }
-        (version, kind) => wrong_kind(at, version, kind, problems),
+        None => wrong_kind(at, version, name, problems),
     }
 }
 
@@ -208,7 +189,7 @@ fn list(at: &At<'_>, objects: &mut Vec<Resource>, problems: &mut Problems) {
         }
         // Not deeper: a List in a List is no Kubernetes object.
         Some(items) => items.elements().iter().for_each(|item| {
-            if item.str("kind").is_some_and(|kind| LISTS.contains(&kind)) {
+            if item.str("kind").is_some_and(|kind| version_of_list(kind).is_some()) {
                 problems.at(item, "found a List in a List, accepted: Pods, Jobs and CronJobs");
             } else {
                 object(item, objects, problems);
@@ -236,22 +217,22 @@ const KINDS: &[&str] = &[
     "StatefulSet",
 ];
 
-/// Kinds that are lists.
-const LISTS: &[&str] = &["List", "PodList", "JobList", "CronJobList"];
+/// The version of a list of any kinds, or of one.
+fn version_of_list(name: &str) -> Option<&'static str> {
+    let of = name.strip_suffix("List")?;
+    if of.is_empty() { Some("v1") } else { Kind::named(of).map(Kind::api_version) }
+}
 
-/// Kinds that are accepted, with the version that they have.
-const VERSIONS: &[(&str, &str)] = &[
-    ("Pod", "v1"),
-    ("List", "v1"),
-    ("PodList", "v1"),
-    ("Job", "batch/v1"),
-    ("CronJob", "batch/v1"),
-    ("JobList", "batch/v1"),
-    ("CronJobList", "batch/v1"),
-];
+/// The names of the kinds that there are: `Pod, Job, CronJob, List`.
+fn accepted_kinds() -> String {
+    Kind::ALL.into_iter().map(Kind::name).chain(["List"]).collect::<Vec<_>>().join(", ")
+}
 
 fn wrong_kind(at: &At<'_>, version: Option<&str>, kind: Option<&str>, problems: &mut Problems) {
-    for (key, accepted) in [("apiVersion", "v1, batch/v1"), ("kind", "Pod, Job, CronJob, List")] {
+    let kinds = accepted_kinds();
+    let versions: BTreeSet<&str> = Kind::ALL.into_iter().map(Kind::api_version).collect();
+    let versions = versions.into_iter().rev().collect::<Vec<_>>().join(", ");
+    for (key, accepted) in [("apiVersion", &versions), ("kind", &kinds)] {
         match at.get(key) {
             None => problems.push(at.node.line, at.path_of(key), format!("required; accepted: {accepted}")),
             Some(field) if field.node.as_str().is_none() => {
@@ -261,13 +242,13 @@ fn wrong_kind(at: &At<'_>, version: Option<&str>, kind: Option<&str>, problems: 
         }
     }
     let (Some(version), Some(kind)) = (version, kind) else { return };
-    let Some((_, accepted)) = VERSIONS.iter().find(|(known, _)| *known == kind) else {
+    let Some(accepted) = Kind::named(kind).map(Kind::api_version).or_else(|| version_of_list(kind)) else {
         let message = if KINDS.contains(&kind) {
-            format!("{kind} is {LATER}; accepted: Pod, Job, CronJob, List")
+            format!("{kind} is {LATER}; accepted: {kinds}")
         } else {
-            let near = nearest(kind, ["Pod", "Job", "CronJob", "List"]);
+            let near = nearest(kind, Kind::ALL.into_iter().map(Kind::name).chain(["List"]));
             let hint = near.map(|k| format!("; did you mean \"{k}\"?")).unwrap_or_default();
-            format!("found {}, accepted: Pod, Job, CronJob, List{hint}", shown(kind))
+            format!("found {}, accepted: {kinds}{hint}", shown(kind))
         };
         return at.get("kind").iter().for_each(|field| problems.at(field, message.clone()));
     };
@@ -279,13 +260,13 @@ fn wrong_kind(at: &At<'_>, version: Option<&str>, kind: Option<&str>, problems: 
 fn pod(at: &At<'_>, objects: &mut Vec<Resource>, problems: &mut Problems) {
     let Some((mut pod, manifest, notes)) = accept(at, &table::POD, convert::pod, problems) else { return };
     pod.uid = uid(&pod.namespace, &pod.name, &manifest);
-    objects.push(Resource::Pod(Arc::new(Document { pod, manifest, line: at.node.line, notes })));
+    objects.push(Resource::Pod(Arc::new(Document { spec: pod, manifest, line: at.node.line, notes })));
 }
 
 fn job(at: &At<'_>, objects: &mut Vec<Resource>, problems: &mut Problems) {
     let Some((mut job, manifest, notes)) = accept(at, &batch::JOB, convert::job, problems) else { return };
     job.uid = job_uid(&job.namespace, &job.name, &manifest);
-    objects.push(Resource::Job(Arc::new(JobDocument { job, manifest, line: at.node.line, notes })));
+    objects.push(Resource::Job(Arc::new(Document { spec: job, manifest, line: at.node.line, notes })));
 }
 
 fn cron_job(at: &At<'_>, objects: &mut Vec<Resource>, problems: &mut Problems) {
@@ -293,7 +274,7 @@ fn cron_job(at: &At<'_>, objects: &mut Vec<Resource>, problems: &mut Problems) {
         return;
     };
     cron.uid = cron_job_uid(&cron.namespace, &cron.name);
-    objects.push(Resource::CronJob(Arc::new(CronJobDocument { cron, manifest, line: at.node.line, notes })));
+    objects.push(Resource::CronJob(Arc::new(Document { spec: cron, manifest, line: at.node.line, notes })));
 }
 
 /// An object of this form, what its author wrote, and the notes on that; `None`: it has a problem.
@@ -324,7 +305,7 @@ fn check_twins(objects: &[Resource], problems: &mut Problems) {
         match first.get(&(kind, namespace, name)) {
             Some(other) => {
                 let other = other.map(|line| format!(", first in line {line}")).unwrap_or_default();
-                let what = kind.word();
+                let what = kind.singular();
                 let message = format!("{what} {namespace}/{name} is given twice in this file{other}; keep one");
                 problems.push(object.line(), "metadata.name", message);
             }

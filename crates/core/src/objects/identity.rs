@@ -19,7 +19,7 @@ pub struct Identity {
 
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}/{}", self.kind.word(), self.namespace, self.name)
+        write!(f, "{} {}/{}", self.kind.singular(), self.namespace, self.name)
     }
 }
 
@@ -43,7 +43,7 @@ impl Identity {
     pub fn listed(&self) -> String {
         match self.kind {
             Kind::Pod => format!("{}/{}", self.namespace, self.name),
-            Kind::Job | Kind::CronJob => self.to_string(),
+            _ => self.to_string(),
         }
     }
 

@@ -16,7 +16,7 @@ fn spec(rest: &str) -> PodSpec {
          terminationGracePeriodSeconds: 10, initContainers: [{{name: side, image: i, restartPolicy: Always}}], \
          containers: [{{name: app, image: i}}]}}}}"
     );
-    parse(&text, Format::Yaml).unwrap().remove(0).pod
+    parse(&text, Format::Yaml).unwrap().remove(0).spec
 }
 
 fn instance(attempt: u32, started: u64, ended: Option<u64>) -> Instance {
@@ -134,7 +134,7 @@ fn alone(rest: &str) -> Machine {
         "{{apiVersion: v1, kind: Pod, metadata: {{name: p}}, spec: {{terminationGracePeriodSeconds: 10, \
          restartPolicy: OnFailure, containers: [{{name: app, image: i, {rest}}}]}}}}"
     );
-    let spec = parse(&text, Format::Yaml).unwrap().remove(0).pod;
+    let spec = parse(&text, Format::Yaml).unwrap().remove(0).spec;
     let policy = NodePolicy { start_gate: StartGate::Ready, crash_backoff: backoff::DEFAULT, host_ips: Vec::new() };
     let mut observed = Observed::new(at(0), 1);
     observed.sandbox = Sandbox::Ready { number: 1, created_at: at(0) };
@@ -220,7 +220,7 @@ fn a_pod_that_has_ended_has_one_grace_whatever_is_signalled_late() {
     let text = "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {restartPolicy: Never, terminationGracePeriodSeconds: 10, \
         containers: [{name: app, image: i, livenessProbe: {exec: {command: [x]}, failureThreshold: 1}, \
         lifecycle: {preStop: {exec: {command: [x]}}}}, {name: other, image: i}]}}";
-    let mut machine = machine(parse(text, Format::Yaml).unwrap().remove(0).pod, instance(0, 0, None), at(0));
+    let mut machine = machine(parse(text, Format::Yaml).unwrap().remove(0).spec, instance(0, 0, None), at(0));
     machine.plan(at(0));
     probed(&mut machine, ProbeKind::Liveness, ProbeOutcome::Failure(String::new()), 1);
     assert_eq!(steps(machine.plan(at(1))), [PRE_STOP]);

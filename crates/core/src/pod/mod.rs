@@ -28,6 +28,7 @@ mod rules;
 pub mod spec;
 mod stage;
 mod start;
+pub mod state;
 mod status;
 mod stop;
 mod todo;

@@ -38,7 +38,8 @@ pub struct Observed {
 }
 
 /// A request to remove the pod. A later request may only move `deadline` forward.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Deletion {
     /// Who made the first request, and why.
     pub cause: Cause,

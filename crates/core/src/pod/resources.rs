@@ -149,7 +149,7 @@ mod tests {
         let text = format!(
             "{{apiVersion: v1, kind: Pod, metadata: {{name: a}}, spec: {{initContainers: [{inits}], containers: [{mains}]}}}}"
         );
-        parse(&text, Format::Yaml).unwrap().remove(0).pod
+        parse(&text, Format::Yaml).unwrap().remove(0).spec
     }
 
     #[test]

@@ -106,7 +106,7 @@ fn plain() -> CronSpec {
     let text = "{apiVersion: batch/v1, kind: CronJob, metadata: {name: cron}, spec: {schedule: '@daily', timeZone: UTC, jobTemplate: \
                 {spec: {template: {spec: {restartPolicy: Never, containers: [{name: main, image: simulated}]}}}}}}";
     match read(text, Format::Yaml).as_deref() {
-        Ok([Resource::CronJob(document)]) => document.cron.clone(),
+        Ok([Resource::CronJob(document)]) => document.spec.clone(),
         other => unreachable!("a plain cron job is accepted: {other:?}"),
     }
 }

@@ -101,7 +101,7 @@ fn plain() -> JobSpec {
     let text = "{apiVersion: batch/v1, kind: Job, metadata: {name: job}, spec: {template: {spec: {restartPolicy: Never, \
                 containers: [{name: main, image: simulated}]}}}}";
     match read(text, Format::Yaml).as_deref() {
-        Ok([Resource::Job(document)]) => document.job.clone(),
+        Ok([Resource::Job(document)]) => document.spec.clone(),
         other => unreachable!("a plain job is accepted: {other:?}"),
     }
 }

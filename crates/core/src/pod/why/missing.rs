@@ -26,7 +26,7 @@ impl Known {
 
 /// How `podwright why` is asked about it.
 fn question(kind: Kind, name: &str, namespace: &str) -> String {
-    let prefix = if kind == Kind::Pod { String::new() } else { format!("{}/", kind.word()) };
+    let prefix = if kind == Kind::Pod { String::new() } else { format!("{}/", kind.singular()) };
     let flag = if namespace == "default" { String::new() } else { format!(" -n {namespace}") };
     format!("podwright why {prefix}{name}{flag}")
 }
@@ -57,7 +57,7 @@ pub fn missing(kind: Kind, namespace: &str, name: &str, known: &Known) -> Explan
     if let Some((file, _)) = rejected.first() {
         advice.push(Advice { text: "put the file right".to_owned(), with: Some(format!("podwright validate {file}")) });
     }
-    let word = kind.word();
+    let word = kind.singular();
     details.push(match kind {
         Kind::Pod => format!("pods come from {}; ended ones are remembered for {}", known.directory, known.retention),
         Kind::Job | Kind::CronJob => format!("{word}s come from {}", known.directory),

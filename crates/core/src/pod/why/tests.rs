@@ -10,7 +10,7 @@ use super::super::spec::StartGate;
 use super::super::view::NodePolicy;
 use super::*;
 use crate::ledger::{Asker, Cause, CpuTime, End, Figures, Health, LogLoss, OomLimit, Origin, Outcome, Victim};
-use crate::manifest::{Document, Format, parse};
+use crate::manifest::{Format, PodDocument, parse};
 use crate::pod::backoff;
 use crate::time::Time;
 
@@ -22,7 +22,7 @@ fn at(seconds: i64) -> Time {
 
 /// A pod and what happens to it, at a time in seconds.
 struct Story {
-    document: Document,
+    document: PodDocument,
     machine: Machine,
     policy: NodePolicy,
     entries: Vec<Entry>,
@@ -41,8 +41,8 @@ impl Story {
         let text = format!("{{apiVersion: v1, kind: Pod, metadata: {{name: web}}, spec: {{{spec}}}}}");
         let document = parse(&text, Format::Yaml).unwrap().remove(0);
         let policy = NodePolicy { start_gate: StartGate::Ready, crash_backoff: backoff::DEFAULT, host_ips: Vec::new() };
-        let observed = Observed::new(at(0), document.pod.containers.len());
-        let machine = Machine::new(document.pod.clone(), policy.clone(), observed, Memo::default());
+        let observed = Observed::new(at(0), document.spec.containers.len());
+        let machine = Machine::new(document.spec.clone(), policy.clone(), observed, Memo::default());
         Story {
             document,
             machine,
@@ -65,7 +65,7 @@ impl Story {
         self.status = plan.status;
         for step in plan.steps {
             if let Step::Start { container, attempt, .. } = step {
-                let name = self.document.pod.containers[container].name.clone();
+                let name = self.document.spec.containers[container].name.clone();
                 self.entries.push(entry(&name, attempt, now));
             }
         }
@@ -83,7 +83,7 @@ impl Story {
     }
 
     fn index(&self, container: &str) -> usize {
-        self.document.pod.containers.iter().position(|c| c.name == container).unwrap()
+        self.document.spec.containers.iter().position(|c| c.name == container).unwrap()
     }
 
     fn newest(&mut self, container: &str) -> &mut Entry {
@@ -132,7 +132,7 @@ impl Story {
 
     fn tell(&self, container: Option<&str>) -> Explanation {
         let case = Case {
-            spec: &self.document.pod,
+            spec: &self.document.spec,
             policy: &self.policy,
             observed: self.machine.observed(),
             status: &self.status,

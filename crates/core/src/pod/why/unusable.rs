@@ -17,7 +17,7 @@ pub struct Unusable<'a> {
 /// How it is discarded.
 pub fn discard(kind: Kind, (namespace, name): (&str, &str)) -> String {
     let flag = if namespace == "default" { String::new() } else { format!(" -n {namespace}") };
-    format!("podwright delete {} {name}{flag}", kind.word())
+    format!("podwright delete {} {name}{flag}", kind.singular())
 }
 
 /// Explains what is wrong, what that means, and what to do.
@@ -38,7 +38,7 @@ pub fn unusable(kind: Kind, (namespace, name): (&str, &str), known: Unusable<'_>
             with: Some(discard(kind, (namespace, name))),
         },
     ];
-    let summary = format!("{namespace}/{name}: what is kept of this {} on disk cannot be used", kind.word());
+    let summary = format!("{namespace}/{name}: what is kept of this {} on disk cannot be used", kind.singular());
     Explanation {
         phase: "Unknown".to_owned(),
         details,
