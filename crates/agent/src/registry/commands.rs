@@ -9,7 +9,7 @@ use podwright_core::objects::{FileOrigin, Identity, Kind, OwnerReference};
 use tokio::sync::oneshot;
 
 use super::handle::Handle;
-use super::{Place, Registry};
+use super::{Place, Registry, endings};
 use crate::api::command::{Accepted, Command, Refused, Reply};
 use crate::controllers::cron_job;
 use crate::controllers::frame::{Input, Removal};
@@ -149,13 +149,11 @@ impl Registry {
             return Err(refused);
         }
         let Some(place) = self.places.get_mut(identity) else { return Err(not_found(identity)) };
-        let owner = match &*place {
-            Place::Vacant => return Err(not_found(identity)),
-            Place::Live { running, .. } | Place::Stopping { running, .. } => running.owner.clone(),
-            Place::Ended { ended, .. } => ended.owner().cloned(),
-        };
-        if let Some(owner) = owner {
-            let (what, name) = (owner.kind.singular(), owner.name);
+        if let Place::Vacant = place {
+            return Err(not_found(identity));
+        }
+        if let Some(owner) = endings::owner_of(place) {
+            let (what, name) = (owner.kind.singular(), &owner.name);
             let message = format!("{identity} belongs to {what} {name}; delete it, and the {what} makes another");
             return Err(Refused::Conflict { message });
         }

@@ -179,7 +179,8 @@ fn put_back(origin: &mut Origin) {
     }
 }
 
-fn owner_of(place: &Place) -> Option<&podwright_core::objects::OwnerReference> {
+/// What has made the object of a place.
+pub(super) fn owner_of(place: &Place) -> Option<&podwright_core::objects::OwnerReference> {
     match place {
         Place::Vacant => None,
         Place::Live { running, .. } | Place::Stopping { running, .. } => running.owner.as_ref(),

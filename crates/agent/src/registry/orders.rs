@@ -102,12 +102,8 @@ impl Registry {
     /// Pods whose job is gone go after it: an agent died while it removed them.
     pub(super) fn remove_orphans(&mut self) {
         let is_orphan = |identity: &Identity, place: &Place| {
-            let owner = match place {
-                Place::Vacant => None,
-                Place::Live { running, .. } | Place::Stopping { running, .. } => running.owner.as_ref(),
-                Place::Ended { ended, .. } => ended.owner(),
-            };
-            identity.kind == Kind::Pod && owner.is_some_and(|owner| !self.has_owner(&identity.namespace, owner))
+            identity.kind == Kind::Pod
+                && endings::owner_of(place).is_some_and(|owner| !self.has_owner(&identity.namespace, owner))
         };
         let orphans = self.places.iter().filter(|(identity, place)| is_orphan(identity, place));
         let orphans: Vec<Identity> = orphans.map(|(identity, _)| identity.clone()).collect();

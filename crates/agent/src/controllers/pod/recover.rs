@@ -17,6 +17,7 @@ use crate::node::records::{self, Records};
 use crate::node::sandbox::{self, Handle, Origin, Sandbox, Word};
 use crate::node::{ledger, leftovers, setup};
 use crate::paths::PodPaths;
+use crate::state::identity::Claimant;
 use crate::state::object::{Kept, OBJECT, Part};
 use crate::storage::told as told_once;
 
@@ -191,7 +192,8 @@ fn look_blocking(
 /// Why it is not on disk yet. It is tried again until it is.
 async fn save_new_run(ctx: &Arc<Context>, kept: &Kept<PodSpec>) -> Result<(), String> {
     // A file's pod is accepted again after a power cut that took this; a job's has to be found, and an earlier run not be lost.
-    let is_new = kept.owner().is_none() && !kept.directory(ctx.paths.state()).join(OBJECT).exists();
+    let directory = kept.directory(ctx.paths.state());
+    let is_new = kept.owner().is_none() && !Claimant::is_in(&directory) && !directory.join(OBJECT).exists();
     let durability = if is_new { Durability::Rename } else { Durability::Synced };
     let (answer, told) = oneshot::channel();
     kept.keep((ctx.paths.state(), Part::All), &ctx.storage, &ctx.clock, durability, Some(told_once(answer)));
